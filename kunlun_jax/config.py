@@ -1,0 +1,467 @@
+"""The typed configuration, and the only place that reads a ConfigDict.
+
+A file in `configs/` returns a `ConfigDict`; `experiment_config` turns it into frozen dataclasses
+and refuses whatever does not fit. Everything below this file takes the dataclasses.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+ACTIVATIONS = (
+    "identity",
+    "gelu",
+    "gelu_tanh",
+    "relu",
+    "relu_squared",
+    "leaky_relu",
+    "silu",
+    "hard_swish",
+)
+CHOICES: dict[str, tuple[str, ...]] = {
+    "pffn": ("gdpa", "mlp", "linear"),
+    "temperature": ("inside", "outside", "none"),
+    "pooling": ("hsp", "pma"),
+    "partition": ("round_robin", "contiguous", "full"),
+    "merge": ("concat", "sum"),
+    "interaction_input": ("summary", "full"),
+    "gaps": ("adjacent", "to_request", "positions_only"),
+    "init": ("aligned", "random"),
+    "dtype": ("float32", "bfloat16"),
+    "name": ("kunlun",),
+}
+SCHEDULE_WORDS = ("pffn", "attention", "pooling")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the field, expected and got."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamConfig:
+    """How much of the model one event stream gets (event-level personalization, spec 3.7).
+
+    Attributes:
+        name: Name of the stream in the data set's schema.
+        model_dim: Width D_e; a multiple of 2 * num_heads.
+        num_heads: Heads N_e of GDPA, window attention and seed pooling.
+        n_kv: GDPA key/value length K, the hidden width of the personalised feed-forward layer.
+        n_tokens: Pooled tokens Q.
+        n_seeds: Seeds P, at least n_tokens.
+        num_layers: Layers in which the stream is updated; at most the model's.
+        window: Events that attention sees to each side.
+        max_len: Most recent events taken from the history.
+        mlp_dim: Hidden width of the event encoder.
+        schedule: Which modules run in which layer, one string a layer of the words "pffn",
+            "attention", "pooling"; empty: decided by `comp_skip`.
+    """
+
+    name: str
+    model_dim: int = 32
+    num_heads: int = 2
+    n_kv: int = 32
+    n_tokens: int = 8
+    n_seeds: int = 16
+    num_layers: int = 3
+    window: int = 16
+    max_len: int = 64
+    mlp_dim: int = 32
+    schedule: tuple[str, ...] = ()
+
+    @property
+    def head_dim(self) -> int:
+        """Width H of a head."""
+        return self.model_dim // self.num_heads
+
+
+@dataclasses.dataclass(frozen=True)
+class GDPAConfig:
+    """Generalised dot-product attention and the feed-forward block around it (spec 3.2).
+
+    Attributes:
+        pffn: "gdpa"; "mlp", a per-example two-layer map over the full width; or "linear",
+            InterFormer's per-example matrix.
+        temperature: Where the stream length divides: "inside" the activation, "outside", "none".
+        gain_init: Initial per-head gain under "inside"; 0 means max_len / sqrt(head_dim), which
+            gives the scores unit variance, and 1 is the literal formula.
+        activation: One name, or one per head separated by commas.
+    """
+
+    pffn: str = "gdpa"
+    temperature: str = "inside"
+    gain_init: float = 0.0
+    activation: str = "gelu_tanh"
+
+
+@dataclasses.dataclass(frozen=True)
+class ROTEConfig:
+    """Rotary temporal embedding (spec 2).
+
+    Attributes:
+        gaps: What the time angle measures: "adjacent", the gap to the previous event;
+            "to_request", the age at the request; "positions_only", nothing.
+        time_scale: Seconds t_scale that one unit inside the logarithm stands for.
+        base: Base of the position frequencies.
+        time_base: Base of the time frequencies.
+        learnable: Whether the time frequencies are parameters.
+    """
+
+    gaps: str = "adjacent"
+    time_scale: float = 86400.0
+    base: float = 10000.0
+    time_base: float = 10000.0
+    learnable: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolingConfig:
+    """Hierarchical seed pooling (spec 3.4).
+
+    Attributes:
+        pooling: "hsp", or "pma": attention with n_tokens seeds and no SumKron.
+        rank: Terms R of SumKron.
+        final_pooling: Whether the head gets one more, fresh pooling of every stream.
+    """
+
+    pooling: str = "hsp"
+    rank: int = 8
+    final_pooling: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class WukongConfig:
+    """The mixture of Wukong experts (spec 3.5).
+
+    Attributes:
+        num_experts: Experts E; with a partition, they divide the token count.
+        fm_rank: Columns k of the factorisation machine's projection Y.
+        mlp_dim: Hidden width of the two MLPs of an expert.
+        fm_fraction: Share of an expert's output tokens that come from the factorisation machine.
+        partition: Which tokens an expert sees: "round_robin", "contiguous", or "full", all.
+        merge: "concat", the outputs in token order; "sum", of experts that saw all tokens.
+    """
+
+    num_experts: int = 2
+    fm_rank: int = 8
+    mlp_dim: int = 64
+    fm_fraction: float = 0.5
+    partition: str = "round_robin"
+    merge: str = "concat"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The whole model.
+
+    Attributes:
+        name: Name in the model registry.
+        dim: Width D of context, summary and pooled tokens, and of embeddings.
+        num_layers: Layers L.
+        n_sum: Summary tokens G.
+        streams: Event streams, in order.
+        gdpa: Personalised feed-forward block.
+        rote: Rotary temporal embedding.
+        pooling: Hierarchical seed pooling.
+        wukong: Global interaction.
+        comp_skip: Whether even layers skip attention and odd layers skip PFFN and pooling.
+        interaction_input: "summary": the interaction sees [X_sum || H]; "full": [X || H].
+        init: "aligned" (candidate and history meet from the first step) or "random".
+        head_dims: Hidden widths of the head's MLP.
+        dtype: Compute type; parameters are always float32.
+    """
+
+    name: str = "kunlun"
+    dim: int = 32
+    num_layers: int = 3
+    n_sum: int = 8
+    streams: tuple[StreamConfig, ...] = ()
+    gdpa: GDPAConfig = GDPAConfig()
+    rote: ROTEConfig = ROTEConfig()
+    pooling: PoolingConfig = PoolingConfig()
+    wukong: WukongConfig = WukongConfig()
+    comp_skip: bool = True
+    interaction_input: str = "summary"
+    init: str = "aligned"
+    head_dims: tuple[int, ...] = (128, 64)
+    dtype: str = "float32"
+
+    @property
+    def num_pooled_tokens(self) -> int:
+        """Pooled tokens of all streams together."""
+        return sum(stream.n_tokens for stream in self.streams)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how it is fed.
+
+    Attributes:
+        source: Name of the data source.
+        options: Options of the source, as (name, value) pairs.
+        directory: Where the built data set lives; built there when it is missing.
+        batch_size: Examples per step.
+        eval_batch_size: Examples per evaluation step.
+        num_epochs: Passes over the training examples; may be fractional.
+        max_train_examples: Train on this many examples, drawn once by seed; 0: all.
+        max_eval_examples: Evaluate on this many of each split during training; 0: all. The final
+            evaluation always uses all.
+        seed: Seed of shuffle and draws.
+        prefetch: Batches made ahead of the step.
+        num_threads: Threads that make batches.
+    """
+
+    source: str = "complete_journey"
+    options: tuple[tuple[str, Any], ...] = ()
+    directory: str = "datasets/complete_journey"
+    batch_size: int = 512
+    eval_batch_size: int = 1024
+    num_epochs: float = 1.0
+    max_train_examples: int = 0
+    max_eval_examples: int = 0
+    seed: int = 0
+    prefetch: int = 4
+    num_threads: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW for dense parameters, row-wise Adagrad for embedding tables.
+
+    Attributes:
+        learning_rate: Peak of AdamW.
+        table_learning_rate: Peak of the tables' Adagrad.
+        warmup_steps: Steps of linear warm-up, of both.
+        final_fraction: Learning rate at the end of the cosine, as a fraction of the peak.
+        b1: AdamW's decay of the first moment.
+        b2: AdamW's decay of the second moment.
+        eps: AdamW's epsilon.
+        weight_decay: AdamW's decay of kernels (not of biases and gains).
+        clip_norm: Bound on the global norm of the dense gradient; 0: none.
+        table_initial_accumulator: Start of Adagrad's sums.
+        table_init_std: Standard deviation of the tables' initial rows.
+    """
+
+    learning_rate: float = 4e-3
+    table_learning_rate: float = 0.1
+    warmup_steps: int = 100
+    final_fraction: float = 0.05
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    table_initial_accumulator: float = 0.01
+    table_init_std: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Cadences of the loop, in steps.
+
+    Attributes:
+        log_every: Steps between two lines of training metrics.
+        eval_every: Steps between two evaluations on the validation split.
+        checkpoint_every: Steps between two checkpoints (an evaluation also writes one).
+        keep_checkpoints: Best and latest checkpoints kept, of each this many.
+    """
+
+    log_every: int = 50
+    eval_every: int = 500
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything one run needs.
+
+    Attributes:
+        seed: Seed of the parameters.
+        data: Data.
+        model: Model.
+        optimizer: Optimizer.
+        training: Cadences.
+    """
+
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def experiment_config(config: Mapping[str, Any]) -> ExperimentConfig:
+    """Turn the ConfigDict of a config file into a validated `ExperimentConfig`.
+
+    Args:
+        config: Nested mapping with exactly the fields of `ExperimentConfig`; the streams are a
+            mapping from stream name to the other fields of `StreamConfig`.
+
+    Raises:
+        ConfigError: On an unknown or missing key, a wrong type or a value out of range.
+    """
+    result = _parse(ExperimentConfig, config, "config")
+    validate_model(result.model)
+    _validate_training(result)
+    return result
+
+
+def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the nested plain mapping that `experiment_config` accepts (for JSON)."""
+    value = dataclasses.asdict(config)
+    value["data"]["options"] = dict(config.data.options)
+    value["model"]["streams"] = {s.pop("name"): s for s in value["model"]["streams"]}
+    return value
+
+
+def validate_model(model: ModelConfig) -> None:
+    """Check what the types alone do not say.
+
+    Raises:
+        ConfigError: If widths, counts or choices do not fit together.
+    """
+    for part in (model, model.gdpa, model.rote, model.pooling, model.wukong):
+        _check_choices(part)
+    _require(model.streams, "config.model.streams", "at least one stream", "none")
+    for stream in model.streams:
+        _validate_stream(stream, model)
+    tokens, experts = model.num_pooled_tokens + model.n_sum, model.wukong.num_experts
+    wukong = model.wukong
+    _require(
+        (wukong.merge == "sum") == (wukong.partition == "full"),
+        "config.model.wukong.merge",
+        "'sum' with partition 'full', 'concat' with the others",
+        f"{wukong.merge!r} with {wukong.partition!r}",
+    )
+    if wukong.partition != "full" and model.interaction_input == "summary":
+        _require(
+            tokens % experts == 0,
+            "config.model.wukong.num_experts",
+            f"a divisor of the {tokens} tokens (n_sum + n_tokens of all streams)",
+            experts,
+        )
+
+
+def _validate_stream(stream: StreamConfig, model: ModelConfig) -> None:
+    where = f"config.model.streams.{stream.name}"
+    for field in dataclasses.fields(stream):
+        value = getattr(stream, field.name)
+        if isinstance(value, int):
+            _require(value > 0, f"{where}.{field.name}", "> 0", value)
+    _require(
+        stream.model_dim % (2 * stream.num_heads) == 0,
+        f"{where}.model_dim",
+        f"a multiple of 2 * num_heads = {2 * stream.num_heads}",
+        stream.model_dim,
+    )
+    _require(
+        stream.n_seeds >= stream.n_tokens,
+        f"{where}.n_seeds",
+        f"at least n_tokens = {stream.n_tokens}",
+        stream.n_seeds,
+    )
+    _require(
+        stream.num_layers <= model.num_layers,
+        f"{where}.num_layers",
+        f"at most config.model.num_layers = {model.num_layers}",
+        stream.num_layers,
+    )
+    activations = model.gdpa.activation.split(",")
+    _require(
+        len(activations) in (1, stream.num_heads) and set(activations) <= set(ACTIVATIONS),
+        "config.model.gdpa.activation",
+        f"one of {ACTIVATIONS}, or {stream.num_heads} of them for {stream.name!r}",
+        model.gdpa.activation,
+    )
+    if stream.schedule:
+        words = {word for layer in stream.schedule for word in layer.split()}
+        _require(
+            len(stream.schedule) == stream.num_layers and words <= set(SCHEDULE_WORDS),
+            f"{where}.schedule",
+            f"{stream.num_layers} strings of the words {SCHEDULE_WORDS}",
+            stream.schedule,
+        )
+        _require(
+            "pooling" in stream.schedule[0].split(),
+            f"{where}.schedule",
+            "'pooling' in layer 0 (there is nothing cached before it)",
+            stream.schedule[0],
+        )
+
+
+def _validate_training(config: ExperimentConfig) -> None:
+    positive = {
+        "data.batch_size": config.data.batch_size,
+        "data.eval_batch_size": config.data.eval_batch_size,
+        "data.num_epochs": config.data.num_epochs,
+        "data.prefetch": config.data.prefetch,
+        "data.num_threads": config.data.num_threads,
+        "model.dim": config.model.dim,
+        "model.num_layers": config.model.num_layers,
+        "model.n_sum": config.model.n_sum,
+        "model.pooling.rank": config.model.pooling.rank,
+        "model.wukong.num_experts": config.model.wukong.num_experts,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "optimizer.table_learning_rate": config.optimizer.table_learning_rate,
+        "training.log_every": config.training.log_every,
+        "training.eval_every": config.training.eval_every,
+        "training.checkpoint_every": config.training.checkpoint_every,
+        "training.keep_checkpoints": config.training.keep_checkpoints,
+    }
+    for name, value in positive.items():
+        _require(value > 0, f"config.{name}", "> 0", value)
+
+
+def _check_choices(part: Any) -> None:
+    for field in dataclasses.fields(part):
+        allowed = CHOICES.get(field.name)
+        value = getattr(part, field.name)
+        if allowed is not None and isinstance(value, str):
+            _require(value in allowed, f"config.model...{field.name}", f"one of {allowed}", value)
+
+
+def _require(condition: Any, where: str, expected: str, got: Any) -> None:
+    if not condition:
+        raise ConfigError(f"{where}: expected {expected}, got {got!r}")
+
+
+def _parse(target: Any, value: Any, where: str) -> Any:
+    """Build `target`, a dataclass or an annotation, from plain values."""
+    if dataclasses.is_dataclass(target):
+        return _parse_dataclass(typing.cast(type, target), value, where)
+    origin = typing.get_origin(target)
+    if origin is tuple:
+        return _parse_tuple(typing.get_args(target)[0], value, where)
+    if target is Any or isinstance(target, types.UnionType):
+        return value
+    if target is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, target) or (target is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {target.__name__}, got {value!r}")
+    return value
+
+
+def _parse_dataclass(target: type, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+    hints = typing.get_type_hints(target)
+    unknown = sorted(set(value) - set(hints))
+    missing = sorted(set(hints) - set(value))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {sorted(hints)}")
+    if missing:
+        raise ConfigError(f"{where}: missing key {missing[0]!r}")
+    return target(**{k: _parse(hints[k], value[k], f"{where}.{k}") for k in hints})
+
+
+def _parse_tuple(element: Any, value: Any, where: str) -> tuple[Any, ...]:
+    if isinstance(value, Mapping):
+        if element is StreamConfig:
+            named = [{"name": name, **dict(value[name])} for name in value]
+            return tuple(_parse(element, v, f"{where}.{v['name']}") for v in named)
+        return tuple((name, value[name]) for name in value)
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where}: expected a list, got {value!r}")
+    return tuple(_parse(element, v, f"{where}[{i}]") for i, v in enumerate(value))

@@ -1,0 +1,257 @@
+"""A built data set: dataset.json beside ArrayRecord shards, opened into NumPy columns."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kunlun_jax.data.format import (
+    EXAMPLES,
+    LOG,
+    Block,
+    DatasetError,
+    read_shard,
+    sparse_values,
+)
+from kunlun_jax.data.schema import EventStream, Schema, SchemaError
+from kunlun_jax.data.standardize import standardize
+from kunlun_jax.data.tables import SPLITS, EventLog, Examples
+
+MANIFEST = "dataset.json"
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set in memory.
+
+    Attributes:
+        directory: Where it lies.
+        manifest: The content of dataset.json.
+        schema: The schema, with the mean and std of every dense feature.
+        num_users: Number of users.
+        logs: Event logs by stream, raw.
+        splits: Examples by split, raw, in the order of the source.
+    """
+
+    directory: pathlib.Path
+    manifest: dict[str, Any]
+    schema: Schema
+    num_users: int
+    logs: dict[str, EventLog]
+    splits: dict[str, Examples]
+
+    @classmethod
+    def open(cls, directory: str | pathlib.Path, *, schema: Schema | None = None) -> "Dataset":
+        """Load a data set.
+
+        Args:
+            directory: What `build_dataset` wrote.
+            schema: If given, the schema that the data set has to have.
+
+        Raises:
+            DatasetError: If something is missing, damaged or of another schema; names the file.
+        """
+        directory = pathlib.Path(directory)
+        manifest = read_manifest(directory)
+        path = directory / MANIFEST
+        try:
+            found = Schema.from_json(manifest["schema"])
+        except SchemaError as error:
+            raise DatasetError(f"{path}: {error}") from error
+        if schema is not None and schema != found:
+            raise DatasetError(f"{path}: {_first_difference(schema.to_json(), found.to_json())}")
+        for entry in manifest["files"]:
+            _check_size(directory / entry["name"], entry["bytes"])
+        loader = _Loader(found, manifest)
+        for entry in manifest["files"]:
+            shard = directory / entry["name"]
+            for record, block in enumerate(read_shard(shard)):
+                try:
+                    loader.add(block)
+                except (KeyError, ValueError, IndexError) as error:
+                    raise DatasetError(f"{shard}: record {record}: {error}") from error
+        logs, splits = loader.finish(path)
+        return cls(directory, manifest, found, manifest["counts"]["users"], logs, splits)
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of the schema and of the shards' checksums: what the data set contains."""
+        content = {"schema": self.manifest["schema"], "files": self.manifest["files"]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def padded_logs(self) -> dict[str, EventLog]:
+        """The logs as the pipeline gathers them.
+
+        Attributes standardised, and one event of zeros appended, to which all padding points.
+        """
+        result = {}
+        for stream in self.schema.streams:
+            log = self.logs[stream.name]
+            dense = standardize(log.dense, stream.dense)
+            result[stream.name] = EventLog(
+                offsets=log.offsets,
+                times=np.append(log.times, 0),
+                ids={name: np.append(ids, np.int32(0)) for name, ids in log.ids.items()},
+                dense=np.concatenate([dense, np.zeros((1, dense.shape[1]), np.float32)]),
+            )
+        return result
+
+    def verify(self) -> None:
+        """Compare every shard with its checksum.
+
+        Raises:
+            DatasetError: On the first shard that differs.
+        """
+        for entry in self.manifest["files"]:
+            path = self.directory / entry["name"]
+            got = file_sha256(path)
+            if got != entry["sha256"]:
+                raise DatasetError(f"{path}: expected SHA-256 {entry['sha256']}, got {got}")
+
+
+def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
+    """Read dataset.json.
+
+    Raises:
+        DatasetError: If it is missing, not JSON, or of another format version.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatasetError(f"{directory}: no data set here, {MANIFEST} is missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not JSON: {error}") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise DatasetError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
+    missing = {"schema", "counts", "source", "files"} - set(manifest)
+    if missing:
+        raise DatasetError(f"{path}: no {sorted(missing)}")
+    return manifest
+
+
+def file_sha256(path: pathlib.Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Loader:
+    """Puts blocks, in any order, into the columns they came from."""
+
+    def __init__(self, schema: Schema, manifest: dict[str, Any]) -> None:
+        self._schema = schema
+        self._counts = manifest["counts"]
+        self._users: dict[str, list[np.ndarray]] = {s.name: [] for s in schema.streams}
+        self._sizes: dict[str, list[np.ndarray]] = {s.name: [] for s in schema.streams}
+        self._columns: dict[str, dict[str, list[np.ndarray]]] = {s.name: {} for s in schema.streams}
+        self._splits = {name: self._empty(self._counts["rows"][name]) for name in SPLITS}
+        self._rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
+
+    def add(self, block: Block) -> None:
+        if block.kind == LOG:
+            self._add_log(block)
+        elif block.kind == EXAMPLES:
+            self._add_examples(block)
+        else:
+            raise DatasetError(f"expected a block of kind {LOG} or {EXAMPLES}, got {block.kind}")
+
+    def finish(self, path: pathlib.Path) -> tuple[dict[str, EventLog], dict[str, Examples]]:
+        if self._rows != self._counts["rows"]:
+            raise DatasetError(
+                f"{path}: expected rows {self._counts['rows']}, the shards hold {self._rows}"
+            )
+        return {s.name: self._log(s, path) for s in self._schema.streams}, self._splits
+
+    def _add_log(self, block: Block) -> None:
+        columns = dict(block.columns)
+        self._users[block.name].append(columns.pop("user").to_numpy())
+        self._sizes[block.name].append(np.diff(columns["times"].offsets.to_numpy()))
+        for name, column in columns.items():
+            self._columns[block.name].setdefault(name, []).append(column.flatten().to_numpy())
+
+    def _log(self, stream: EventStream, path: pathlib.Path) -> EventLog:
+        num_users, num_events = self._counts["users"], self._counts["events"][stream.name]
+        users = _concatenate(self._users[stream.name], np.int32)
+        sizes = _concatenate(self._sizes[stream.name], np.int64)
+        if not np.array_equal(np.sort(users), np.arange(num_users)) or sizes.sum() != num_events:
+            raise DatasetError(
+                f"{path}: stream {stream.name!r}: expected {num_events} events of {num_users} "
+                f"users, the shards hold {sizes.sum()} of {len(users)}"
+            )
+        lengths = np.zeros(num_users, dtype=np.int64)
+        lengths[users] = sizes
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        starts = np.cumsum(sizes) - sizes
+        target = np.repeat(offsets[users] - starts, sizes) + np.arange(num_events)
+
+        def column(name: str, dtype: type) -> np.ndarray:
+            values = np.empty(num_events, dtype=dtype)
+            values[target] = _concatenate(self._columns[stream.name].get(name, []), dtype)
+            return values
+
+        dense = np.empty((num_events, len(stream.dense)), dtype=np.float32)
+        for i, feature in enumerate(stream.dense):
+            dense[:, i] = column(f"dense/{feature.name}", np.float32)
+        ids = {f.name: column(f"id/{f.name}", np.int32) for f in stream.ids}
+        return EventLog(offsets, column("times", np.int64), ids, dense)
+
+    def _add_examples(self, block: Block) -> None:
+        schema, columns, split = self._schema, block.columns, self._splits[block.name]
+        row = columns["row"].to_numpy()
+        self._rows[block.name] += len(row)
+        split.users[row] = columns["user"].to_numpy()
+        split.request_times[row] = columns["request_time"].to_numpy()
+        split.weights[row] = columns["weight"].to_numpy()
+        for i, name in enumerate(schema.labels):
+            split.labels[row, i] = columns[f"label/{name}"].to_numpy()
+        for i, feature in enumerate(schema.dense):
+            split.dense[row, i] = columns[f"dense/{feature.name}"].to_numpy()
+        for stream in schema.streams:
+            split.ends[stream.name][row] = columns[f"end/{stream.name}"].to_numpy()
+        for feature in schema.sparse:
+            ids, lengths = sparse_values(columns[f"sparse/{feature.name}"], feature.max_values)
+            split.sparse[feature.name][row] = ids
+            split.sparse_lengths[feature.name][row] = lengths
+
+    def _empty(self, count: int) -> Examples:
+        schema = self._schema
+        return Examples(
+            users=np.empty(count, dtype=np.int32),
+            request_times=np.empty(count, dtype=np.int64),
+            labels=np.empty((count, len(schema.labels)), dtype=np.float32),
+            weights=np.empty(count, dtype=np.float32),
+            dense=np.empty((count, len(schema.dense)), dtype=np.float32),
+            sparse={f.name: np.empty((count, f.max_values), np.int32) for f in schema.sparse},
+            sparse_lengths={f.name: np.empty(count, dtype=np.int32) for f in schema.sparse},
+            ends={s.name: np.empty(count, dtype=np.int32) for s in schema.streams},
+        )
+
+
+def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype, copy=False)
+
+
+def _check_size(path: pathlib.Path, expected: int) -> None:
+    if not path.exists():
+        raise DatasetError(f"{path}: missing")
+    if path.stat().st_size != expected:
+        raise DatasetError(f"{path}: expected {expected} bytes, got {path.stat().st_size}")
+
+
+def _first_difference(expected: Any, got: Any, place: str = "schema") -> str:
+    if isinstance(expected, dict) and isinstance(got, dict) and expected.keys() == got.keys():
+        pairs = [(f"{place}.{key}", expected[key], got[key]) for key in expected]
+    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        pairs = [(f"{place}[{i}]", *pair) for i, pair in enumerate(zip(expected, got, strict=True))]
+    else:
+        return f"{place}: expected {expected}, got {got}"
+    name, left, right = next(pair for pair in pairs if pair[1] != pair[2])
+    return _first_difference(left, right, name)

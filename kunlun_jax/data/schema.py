@@ -1,0 +1,206 @@
+"""What a data set contains: features, event streams, labels, and the vocabularies they share.
+
+Ids: row 0 of every vocabulary is the out-of-vocabulary (OOV) row; known ids are
+1 .. num_ids. An embedding table therefore has `num_rows = num_ids + 1` rows.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+OOV_ID = 0
+COMBINERS = ("mean", "sum")
+
+
+class SchemaError(ValueError):
+    """A schema that contradicts itself, or data that contradict the schema."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """A set of ids that share one embedding table.
+
+    Attributes:
+        name: Name of the table.
+        num_ids: Known ids; valid ids are 1 .. num_ids, and 0 is the OOV row.
+    """
+
+    name: str
+    num_ids: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the embedding table: the known ids and the OOV row."""
+        return self.num_ids + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseFeature:
+    """A number, standardised as (x - mean) / std after an optional log1p.
+
+    Attributes:
+        name: Name of the column.
+        log1p: Whether sign(x) * log1p(|x|) comes before standardisation (counts, prices).
+        mean: Mean of the transformed value over the training split; filled in by the build.
+        std: Standard deviation likewise.
+    """
+
+    name: str
+    log1p: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseFeature:
+    """A categorical feature of the context, single- or multi-valued.
+
+    Attributes:
+        name: Name of the column.
+        vocabulary: Name of the vocabulary its ids come from.
+        max_values: Most values per example; more are cut.
+        combiner: How the embeddings of several values become one: "mean" or "sum".
+    """
+
+    name: str
+    vocabulary: str
+    max_values: int = 1
+    combiner: str = "mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class EventId:
+    """A categorical attribute of an event: one id per event.
+
+    Attributes:
+        name: Name of the column. Where a context feature of the same name is listed in
+            `Schema.candidate`, both use the same vocabulary.
+        vocabulary: Name of the vocabulary its ids come from.
+    """
+
+    name: str
+    vocabulary: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EventStream:
+    """One kind of event in a user's history.
+
+    Attributes:
+        name: Name of the stream.
+        ids: Categorical attributes of an event.
+        dense: Numerical attributes of an event.
+        max_len: Most events that the data set offers to an example; a model may take fewer.
+    """
+
+    name: str
+    ids: tuple[EventId, ...]
+    dense: tuple[DenseFeature, ...] = ()
+    max_len: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """Everything a model needs to know about a data set before it sees an example.
+
+    Attributes:
+        name: Name of the data set.
+        vocabularies: All vocabularies, each named once.
+        dense: Numerical context features.
+        sparse: Categorical context features.
+        candidate: Names of the sparse features that describe the candidate item. They
+            share vocabularies with event ids, so that a candidate token and an event token
+            can be the same sum of the same embeddings.
+        streams: Event streams.
+        labels: Names of the tasks, one binary label each.
+
+    Raises:
+        SchemaError: On a name that is used twice or a reference to a name that is not there.
+    """
+
+    name: str
+    vocabularies: tuple[Vocabulary, ...]
+    dense: tuple[DenseFeature, ...]
+    sparse: tuple[SparseFeature, ...]
+    candidate: tuple[str, ...]
+    streams: tuple[EventStream, ...]
+    labels: tuple[str, ...] = ("click",)
+
+    def __post_init__(self) -> None:
+        _require_unique("vocabulary", [v.name for v in self.vocabularies])
+        _require_unique("context feature", [f.name for f in (*self.dense, *self.sparse)])
+        _require_unique("stream", [s.name for s in self.streams])
+        _require_unique("label", list(self.labels))
+        tables = {v.name for v in self.vocabularies}
+        for owner, feature in self._id_features():
+            if feature.vocabulary not in tables:
+                raise SchemaError(
+                    f"{owner} {feature.name!r}: expected a vocabulary of {sorted(tables)}, "
+                    f"got {feature.vocabulary!r}"
+                )
+        for feature in self.sparse:
+            if feature.combiner not in COMBINERS:
+                raise SchemaError(
+                    f"sparse feature {feature.name!r}: expected a combiner of {COMBINERS}, "
+                    f"got {feature.combiner!r}"
+                )
+        missing = set(self.candidate) - {f.name for f in self.sparse}
+        if missing:
+            raise SchemaError(f"candidate: no sparse feature named {sorted(missing)}")
+        for stream in self.streams:
+            _require_unique(
+                f"column of stream {stream.name!r}", [f.name for f in (*stream.ids, *stream.dense)]
+            )
+
+    def _id_features(self) -> list[tuple[str, SparseFeature | EventId]]:
+        context = [("sparse feature", f) for f in self.sparse]
+        events = [(f"stream {s.name!r}, event id", f) for s in self.streams for f in s.ids]
+        return [*context, *events]
+
+    @property
+    def vocabulary_by_name(self) -> dict[str, Vocabulary]:
+        """The vocabularies by their names."""
+        return {v.name: v for v in self.vocabularies}
+
+    @property
+    def stream_by_name(self) -> dict[str, EventStream]:
+        """The event streams by their names."""
+        return {s.name: s for s in self.streams}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the schema as JSON-serialisable dictionaries and lists."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Schema":
+        """Rebuild a schema from what `to_json` returned.
+
+        Raises:
+            SchemaError: If a field is missing or unknown.
+        """
+        try:
+            return cls(
+                name=value["name"],
+                vocabularies=tuple(Vocabulary(**v) for v in value["vocabularies"]),
+                dense=tuple(DenseFeature(**f) for f in value["dense"]),
+                sparse=tuple(SparseFeature(**f) for f in value["sparse"]),
+                candidate=tuple(value["candidate"]),
+                streams=tuple(
+                    EventStream(
+                        name=s["name"],
+                        ids=tuple(EventId(**f) for f in s["ids"]),
+                        dense=tuple(DenseFeature(**f) for f in s["dense"]),
+                        max_len=s["max_len"],
+                    )
+                    for s in value["streams"]
+                ),
+                labels=tuple(value["labels"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise SchemaError(f"not a schema: {error}") from error
+
+
+def _require_unique(kind: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SchemaError(f"{kind} named more than once: {twice}")

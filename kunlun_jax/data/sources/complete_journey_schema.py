@@ -1,0 +1,65 @@
+"""The schema of the Complete Journey task."""
+
+from kunlun_jax.data.schema import (
+    DenseFeature,
+    EventId,
+    EventStream,
+    Schema,
+    SparseFeature,
+    Vocabulary,
+)
+from kunlun_jax.data.sources.complete_journey_households import DEMOGRAPHIC_COLUMNS
+
+CANDIDATE = ("product", "category", "department", "brand", "type")
+DENSE = (
+    DenseFeature("price", log1p=True),
+    DenseFeature("discount"),
+    DenseFeature("popularity_28d", log1p=True),
+)
+SPARSE = (
+    "household",
+    *DEMOGRAPHIC_COLUMNS,
+    "store",
+    "hour",
+    "weekday",
+    "display",
+    "mailer",
+    *CANDIDATE,
+    "package_size",
+    "manufacturer",
+)
+
+
+def make_schema(sizes: dict[str, int]) -> Schema:
+    """Make the schema, given the size of every vocabulary; features are named after theirs."""
+
+    def event_ids(*names: str) -> tuple[EventId, ...]:
+        return tuple(EventId(name, name) for name in names)
+
+    purchase = EventStream(
+        "purchase",
+        event_ids(*CANDIDATE),
+        (
+            DenseFeature("quantity", log1p=True),
+            DenseFeature("price", log1p=True),
+            DenseFeature("discount"),
+        ),
+        max_len=256,
+    )
+    trip = EventStream(
+        "trip",
+        event_ids("store", "hour", "weekday"),
+        (DenseFeature("size", log1p=True), DenseFeature("spend", log1p=True)),
+        max_len=64,
+    )
+    coupon_ids = event_ids("kind", "campaign", "campaign_type", "category", "department")
+    coupon = EventStream("coupon", coupon_ids, max_len=16)
+    return Schema(
+        name="complete_journey",
+        vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
+        dense=DENSE,
+        sparse=tuple(SparseFeature(name, name) for name in SPARSE),
+        candidate=CANDIDATE,
+        streams=(purchase, trip, coupon),
+        labels=("purchase",),
+    )

@@ -1,0 +1,65 @@
+"""What was known before a moment: counts and means over trailing windows, per key."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """Observations by (key, time), with cumulative sums for windows in O(log n).
+
+    Attributes:
+        key: int64 [n], ascending; key and time in one integer.
+        total: float64 [n + 1], cumulative sum of the values.
+        value: float64 [n].
+        origin: Smallest time that was observed.
+        span: Stride of a key: one step before the observed times, they, one step after.
+    """
+
+    key: np.ndarray
+    total: np.ndarray
+    value: np.ndarray
+    origin: int
+    span: int
+
+    @classmethod
+    def build(cls, key: np.ndarray, time: np.ndarray, value: np.ndarray) -> "History":
+        """Sort observations by key and time.
+
+        Args:
+            key: int [n], what is observed, e.g. a product; >= 0.
+            time: int64 [n].
+            value: [n], e.g. a price.
+        """
+        origin, last = (int(time.min()), int(time.max())) if len(time) else (0, 0)
+        span = last - origin + 3
+        combined = key.astype(np.int64) * span + (time - origin) + 1
+        order = np.argsort(combined, kind="stable")
+        ordered = value[order].astype(np.float64)
+        total = np.concatenate([[0.0], np.cumsum(ordered)])
+        return cls(combined[order], total, ordered, origin, span)
+
+    def _position(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
+        shifted = np.clip(time - self.origin + 1, 0, self.span - 1)
+        return np.searchsorted(self.key, key.astype(np.int64) * self.span + shifted, side="left")
+
+    def count(self, key: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Count the observations of each key with start <= time < stop."""
+        return self._position(key, stop) - self._position(key, start)
+
+    def mean_or_last(self, key: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Average the values with start <= time < stop.
+
+        Returns:
+            The mean; where the window is empty the last value before it; NaN without any.
+        """
+        if not len(self.key):
+            return np.full(len(key), np.nan)
+        low, high = self._position(key, start), self._position(key, stop)
+        count = high - low
+        mean = (self.total[high] - self.total[low]) / np.maximum(count, 1)
+        previous = np.maximum(low - 1, 0)
+        known = (low > 0) & (self.key[previous] // self.span == key)
+        last = np.where(known, self.value[previous], np.nan)
+        return np.where(count > 0, mean, last)

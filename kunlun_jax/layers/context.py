@@ -1,0 +1,58 @@
+"""Context tokens: candidate, dense features, and one token a sparse feature (spec 2 and 3.9)."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from kunlun_jax.data.batch import Batch
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.layers.embedding import combine, lookup
+from kunlun_jax.layers.linear import dense
+from kunlun_jax.shapes import Array, Float
+
+
+def num_context_tokens(schema: Schema) -> int:
+    """Return the number of tokens that `ContextTokens` makes."""
+    return bool(schema.candidate) + bool(schema.dense) + len(schema.sparse)
+
+
+class ContextTokens(nn.Module):
+    """Turn the context of a request into tokens X^(0).
+
+    Token 0 is the candidate item: the sum of the embeddings of its features, from the tables that
+    its events in the histories use, so that equal items look equal on both sides. Then follow a
+    linear map of all dense features, and every sparse feature by itself.
+
+    Attributes:
+        schema: The data set's schema.
+        dim: Width D.
+        dtype: Compute type.
+    """
+
+    schema: Schema
+    dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tables: Mapping[str, Array], batch: Batch) -> Float[Array, "B F D"]:
+        """Return the context tokens.
+
+        Args:
+            tables: Embedding tables by vocabulary.
+            batch: The batch.
+        """
+        fields = {}
+        for feature in self.schema.sparse:
+            values = batch.sparse[feature.name]
+            rows = lookup(tables[feature.vocabulary], values.ids).astype(self.dtype)
+            fields[feature.name] = combine(rows, values.lengths, feature.combiner)
+        tokens = []
+        if self.schema.candidate:
+            tokens.append(sum(fields[name] for name in self.schema.candidate))
+        if self.schema.dense:
+            project = dense(
+                self.dim, (None, "embed"), name="dense", use_bias=True, dtype=self.dtype
+            )
+            tokens.append(project(batch.dense))
+        return jnp.stack([*tokens, *fields.values()], axis=1)

@@ -1,0 +1,78 @@
+"""Event tokens S_e^(0): what one event of a stream looks like to the model (spec 2 and 3.9)."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from kunlun_jax.config import ModelConfig, StreamConfig
+from kunlun_jax.data.batch import EventBatch
+from kunlun_jax.data.schema import EventStream
+from kunlun_jax.layers.embedding import lookup
+from kunlun_jax.layers.initializers import shared_projection
+from kunlun_jax.layers.linear import MLP, dense
+from kunlun_jax.shapes import Array, Float
+
+DAY = 86400.0
+# The MLP starts as a small correction, so that the sum of embeddings leads (spec 3.9).
+_ALIGNED_MLP_SCALE = 0.3
+
+
+class EventEncoder(nn.Module):
+    """Embed the events of one stream.
+
+    aligned: the sum of the event's embeddings, brought to the stream's width, plus a small MLP of
+        all its attributes;
+    random: the MLP alone.
+
+    Deviation: the logarithm of the event's age at the request is one more attribute; GDPA and seed
+    pooling have no other notion of how long ago an event happened.
+
+    Attributes:
+        events: The stream as the schema describes it.
+        stream: The stream's share of the model.
+        model: The model.
+    """
+
+    events: EventStream
+    stream: StreamConfig
+    model: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, tables: Mapping[str, Array], batch: EventBatch
+    ) -> Float[Array, "B T De"]:
+        """Return the event tokens; what stands at padding is finite and meaningless.
+
+        Args:
+            tables: Embedding tables by vocabulary.
+            batch: Events of the stream.
+        """
+        dtype = jnp.dtype(self.model.dtype)
+        rows = [
+            lookup(tables[f.vocabulary], batch.ids[f.name]).astype(dtype) for f in self.events.ids
+        ]
+        real = jnp.arange(batch.ages.shape[1]) < batch.lengths[:, None]
+        age = jnp.log1p(jnp.maximum(batch.ages, 0).astype(jnp.float32) / DAY)
+        numbers = jnp.concatenate([batch.dense, age[..., None]], axis=-1)
+        numbers = jnp.where(real[..., None], numbers, 0).astype(dtype)
+        aligned = self.model.init == "aligned" and rows
+        encode = MLP(
+            (self.stream.mlp_dim, self.stream.model_dim),
+            out_scale=_ALIGNED_MLP_SCALE if aligned else 1.0,
+            dtype=dtype,
+            name="mlp",
+        )
+        tokens = encode(jnp.concatenate([*rows, numbers], axis=-1))
+        if not aligned:
+            return tokens
+        total = sum(rows)
+        if self.model.dim != self.stream.model_dim:
+            total = dense(
+                self.stream.model_dim,
+                ("embed", "stream"),
+                name="projection",
+                kernel_init=shared_projection(),
+                dtype=dtype,
+            )(total)
+        return total + tokens

@@ -1,0 +1,100 @@
+"""Hierarchical seed pooling, HSP (spec 3.4): a stream of any length becomes Q tokens.
+
+    H_seed = MHA(LayerNorm(E_seed), LayerNorm(S), LayerNorm(S))       P seeds, P > Q
+    H      = SumKron(H_seed),  SumKron(X) = sum_r Z_r^T X W_r
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.nn.initializers import normal
+
+from kunlun_jax.config import ModelConfig, StreamConfig
+from kunlun_jax.layers.linear import dense
+from kunlun_jax.layers.normalization import layer_norm
+from kunlun_jax.shapes import Array, Float, Int
+from pallas_kernels.seed_attention import seed_attention
+
+
+def sum_kron(
+    x: Float[Array, "B P De"], token_maps: Float[Array, "R P Q"], width_maps: Float[Array, "R De D"]
+) -> Float[Array, "B Q D"]:
+    """Return sum_r Z_r^T X W_r, contracting the axis first that leaves less to do.
+
+    Args:
+        x: Seed outputs.
+        token_maps: Z, from seeds to tokens.
+        width_maps: W, from the stream's width to the global one.
+    """
+    num_seeds, width = x.shape[1:]
+    num_tokens, dim = token_maps.shape[2], width_maps.shape[2]
+    tokens_first = num_seeds * width * num_tokens + num_tokens * width * dim
+    width_first = num_seeds * width * dim + num_seeds * dim * num_tokens
+    if tokens_first <= width_first:
+        mixed = jnp.einsum("bpe,rpq->bqre", x, token_maps)
+        return jnp.einsum("bqre,red->bqd", mixed, width_maps)
+    mixed = jnp.einsum("bpe,red->brpd", x, width_maps)
+    return jnp.einsum("brpd,rpq->bqd", mixed, token_maps)
+
+
+class SeedPooling(nn.Module):
+    """Pool one stream into Q tokens of the global width.
+
+    Attributes:
+        stream: The stream's share of the model.
+        model: The model; `model.pooling.pooling` selects HSP or PMA (Q seeds, no SumKron).
+    """
+
+    stream: StreamConfig
+    model: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, events: Float[Array, "B T De"], lengths: Int[Array, "B"]
+    ) -> Float[Array, "B Q D"]:
+        """Return the pooled tokens; a stream without events gives zeros.
+
+        Args:
+            events: S, the event tokens.
+            lengths: Events that are real.
+        """
+        stream, config, dim = self.stream, self.model.pooling, self.model.dim
+        width, dtype = stream.model_dim, events.dtype
+        hierarchical = config.pooling == "hsp"
+        num_seeds = stream.n_seeds if hierarchical else stream.n_tokens
+        seeds = self.param(
+            "seeds",
+            nn.with_logical_partitioning(normal(1.0), (None, "stream")),
+            (num_seeds, width),
+        )
+        heads = (stream.num_heads, stream.head_dim)
+        query = dense(width, ("stream", "heads"), name="query", dtype=dtype)(
+            layer_norm(seeds).astype(dtype)
+        )
+        key_value = dense(2 * width, ("stream", "heads"), name="key_value", dtype=dtype)(
+            layer_norm(events)
+        )
+        key, value = jnp.split(key_value, 2, axis=-1)
+        pooled = seed_attention(
+            query.reshape(num_seeds, *heads),
+            key.reshape(*key.shape[:2], *heads),
+            value.reshape(*value.shape[:2], *heads),
+            lengths=lengths,
+        ).reshape(-1, num_seeds, width)
+        out_width = width if hierarchical else dim
+        pooled = dense(out_width, ("heads", "stream"), name="out", dtype=dtype)(pooled)
+        if not hierarchical:
+            return pooled
+        # Each of the R terms has variance P * D_e / (P * D_e); their sum is brought back to 1.
+        token_maps = self.param(
+            "token_maps",
+            nn.with_logical_partitioning(normal(num_seeds**-0.5), (None, None, None)),
+            (config.rank, num_seeds, stream.n_tokens),
+        )
+        width_maps = self.param(
+            "width_maps",
+            nn.with_logical_partitioning(
+                normal((config.rank * width) ** -0.5), (None, "stream", "embed")
+            ),
+            (config.rank, width, dim),
+        )
+        return sum_kron(pooled, token_maps.astype(dtype), width_maps.astype(dtype))

@@ -1,0 +1,67 @@
+"""Weight generation (spec 3.1): context tokens become the summary that personalises every stream.
+
+    Z = A X,   X_sum = Gate(Z + MLP(Z)),   Gate(x) = sigmoid(x W_g) * x
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import constant, lecun_normal
+
+from kunlun_jax.config import ModelConfig
+from kunlun_jax.layers.initializers import copy_slots
+from kunlun_jax.layers.linear import MLP, dense
+from kunlun_jax.shapes import Array, Float
+
+_SLOT_NOISE = 0.1
+_ALIGNED_MLP_SCALE = 0.3
+_OPEN_GATE_BIAS = 2.0
+
+
+class WeightGeneration(nn.Module):
+    """Compress the context tokens X into G summary tokens X_sum.
+
+    aligned: A starts as "copy the first G tokens" plus noise, the MLP branch small and the gate
+        open, so that the candidate, token 0, arrives in summary token 0 as it is. Every layer starts
+        so, not only the first: the interaction keeps the order of tokens.
+
+    Attributes:
+        model: The model.
+    """
+
+    model: ModelConfig
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "B F D"]) -> Float[Array, "B G D"]:
+        """Return X_sum.
+
+        Args:
+            tokens: X^(l).
+        """
+        model, dtype = self.model, jnp.dtype(self.model.dtype)
+        aligned = model.init == "aligned"
+        compress = self.param(
+            "compress",
+            nn.with_logical_partitioning(
+                copy_slots(_SLOT_NOISE) if aligned else lecun_normal(in_axis=-1, out_axis=-2),
+                (None, None),
+            ),
+            (model.n_sum, tokens.shape[1]),
+        )
+        z = jnp.einsum("gf,bfd->bgd", compress.astype(dtype), tokens)
+        branch = MLP(
+            (model.dim, model.dim),
+            out_scale=_ALIGNED_MLP_SCALE if aligned else 1.0,
+            dtype=dtype,
+            name="mlp",
+        )
+        z = z + branch(z)
+        gate = dense(
+            model.dim,
+            ("embed", None),
+            name="gate",
+            use_bias=True,
+            bias_init=constant(_OPEN_GATE_BIAS if aligned else 0.0),
+            dtype=dtype,
+        )(z)
+        return jax.nn.sigmoid(gate) * z

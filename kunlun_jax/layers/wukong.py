@@ -1,0 +1,146 @@
+"""Global interaction: a mixture of Wukong experts (spec 3.5, Wukong arXiv:2403.02545).
+
+An expert on its tokens U in R^{n x D}:
+
+    FMB = reshape(MLP(LayerNorm(flatten(U (U^T Y)))))    n_F tokens; Y in R^{n x k} from U itself
+    LCB = W_L U                                          n_L tokens
+    out = LayerNorm([FMB || LCB] + W_R U),               n_F + n_L = n
+
+The experts are one set of parameters with a leading expert axis: expert parallelism is a rule about
+that axis, not other code.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer, lecun_normal, normal, zeros
+
+from kunlun_jax.config import ModelConfig
+from kunlun_jax.layers.normalization import layer_norm
+from kunlun_jax.shapes import Array, Float
+
+_RESIDUAL_NOISE = 0.02
+
+
+def partition_tokens(
+    tokens: Float[Array, "B n D"], num_experts: int, partition: str
+) -> Float[Array, "B E m D"]:
+    """Deal the tokens to the experts.
+
+    Args:
+        tokens: All tokens.
+        num_experts: Experts E.
+        partition: "round_robin": token i goes to expert i mod E; "contiguous": to expert
+            i // (n / E); "full": all go to all.
+
+    Raises:
+        ValueError: If a partition does not come out even.
+    """
+    batch, count, dim = tokens.shape
+    if partition != "full" and count % num_experts:
+        raise ValueError(f"tokens: expected a multiple of {num_experts} experts, got {count}")
+    if partition == "full":
+        return jnp.broadcast_to(tokens[:, None], (batch, num_experts, count, dim))
+    if partition == "contiguous":
+        return tokens.reshape(batch, num_experts, -1, dim)
+    return tokens.reshape(batch, -1, num_experts, dim).swapaxes(1, 2)
+
+
+def merge_tokens(outputs: Float[Array, "B E m D"], partition: str) -> Float[Array, "B n D"]:
+    """Put the experts' outputs back into token order; the sum of them under "full".
+
+    Args:
+        outputs: Outputs by expert.
+        partition: As for `partition_tokens`.
+    """
+    batch, _, _, dim = outputs.shape
+    if partition == "full":
+        return jnp.sum(outputs, axis=1)
+    if partition == "contiguous":
+        return outputs.reshape(batch, -1, dim)
+    return outputs.swapaxes(1, 2).reshape(batch, -1, dim)
+
+
+class WukongExperts(nn.Module):
+    """Interact all tokens, in E experts side by side.
+
+    Attributes:
+        model: The model.
+        num_outputs: Tokens that come out (the sum over experts where they have their own parts).
+    """
+
+    model: ModelConfig
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B out D"]:
+        """Return X^(l+1), with as many tokens as `num_outputs`.
+
+        Args:
+            tokens: X_global, the summary and the pooled tokens of all streams.
+        """
+        config, dtype, dim = self.model.wukong, jnp.dtype(self.model.dtype), self.model.dim
+        parts = partition_tokens(tokens, config.num_experts, config.partition)
+        count = parts.shape[2]
+        share = 1 if config.partition == "full" else config.num_experts
+        num_out = self.num_outputs // share
+        num_fm = round(config.fm_fraction * num_out)
+        rank, hidden = config.fm_rank, config.mlp_dim
+
+        # Attentive Y: an MLP of the tokens, linearly compressed to `rank` of them.
+        compressed = self._mix("compress", parts, rank)
+        projection = self._mlp("attentive", _flatten(compressed), (hidden, count * rank))
+        projection = projection.reshape(*parts.shape[:3], rank)
+        interactions = jnp.einsum(
+            "bend,bedk->benk", parts, jnp.einsum("bend,benk->bedk", parts, projection)
+        )
+        outputs = []
+        if num_fm:
+            fm = self._mlp("fm", layer_norm(_flatten(interactions)), (hidden, num_fm * dim))
+            outputs.append(fm.reshape(*parts.shape[:2], num_fm, dim))
+        if num_fm < num_out:
+            outputs.append(self._mix("linear", parts, num_out - num_fm))
+        residual = self._mix("residual", parts, num_out, init=_identity_plus_noise)
+        merged = layer_norm(jnp.concatenate(outputs, axis=2) + residual)
+        return merge_tokens(merged, config.partition).astype(dtype)
+
+    def _mix(
+        self, name: str, parts: Array, num_out: int, *, init: Initializer | None = None
+    ) -> Array:
+        """Map the token axis linearly, for every expert its own way."""
+        weight = self._stacked(name, init or lecun_normal(), (parts.shape[2], num_out))
+        return jnp.einsum("bend,enm->bemd", parts, weight)
+
+    def _mlp(self, name: str, x: Array, dims: tuple[int, int]) -> Array:
+        """Apply a two-layer MLP to the last axis, for every expert its own."""
+        widths = (x.shape[-1], *dims)
+        for i, label in enumerate(("hidden", "out")):
+            weight = self._stacked(f"{name}_{label}", lecun_normal(), widths[i : i + 2])
+            bias = self._stacked(f"{name}_{label}_bias", zeros, widths[i + 1 : i + 2])
+            x = jnp.einsum("bei,eio->beo", x, weight) + bias
+            if label == "hidden":
+                x = jax.nn.gelu(x, approximate=True)
+        return x
+
+    def _stacked(self, name: str, init: Initializer, shape: tuple[int, ...]) -> Array:
+        """Return one parameter for all experts, initialised expert by expert."""
+
+        def stacked_init(key, shape, dtype=jnp.float32):
+            keys = jax.random.split(key, shape[0])
+            return jax.vmap(lambda k: init(k, shape[1:], dtype))(keys)
+
+        axes = ("expert", *(None,) * len(shape))
+        parameter = self.param(
+            name,
+            nn.with_logical_partitioning(stacked_init, axes),
+            (self.model.wukong.num_experts, *shape),
+        )
+        return parameter.astype(jnp.dtype(self.model.dtype))
+
+
+def _identity_plus_noise(key, shape, dtype=jnp.float32):
+    return jnp.eye(*shape, dtype=dtype) + normal(_RESIDUAL_NOISE)(key, shape, dtype)
+
+
+def _flatten(x: Float[Array, "B E n m"]) -> Float[Array, "B E nm"]:
+    return x.reshape(*x.shape[:2], -1)

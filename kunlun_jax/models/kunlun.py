@@ -1,0 +1,131 @@
+"""Kunlun: embed, layers, head (spec 3; arXiv:2602.10016, figure of the architecture)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from kunlun_jax.config import ModelConfig
+from kunlun_jax.data.batch import Batch
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.layers.comp_skip import stream_schedule
+from kunlun_jax.layers.context import ContextTokens
+from kunlun_jax.layers.embedding import EmbeddingTables
+from kunlun_jax.layers.event_encoder import EventEncoder
+from kunlun_jax.layers.head import Head
+from kunlun_jax.layers.pffn import PFFN
+from kunlun_jax.layers.seed_pooling import SeedPooling
+from kunlun_jax.layers.weight_generation import WeightGeneration
+from kunlun_jax.layers.window_attention import WindowAttention
+from kunlun_jax.layers.wukong import WukongExperts
+from kunlun_jax.shapes import Array, Float
+
+
+class KunlunLayer(nn.Module):
+    """One layer: the interaction block and, beside it, a transformer block for every stream.
+
+    Attributes:
+        model: The model.
+        index: Which layer this is, from 0.
+    """
+
+    model: ModelConfig
+    index: int
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "B F D"],
+        events: dict[str, Float[Array, "B T De"]],
+        pooled: dict[str, Float[Array, "B Q D"]],
+        batch: Batch,
+    ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+        """Return X^(l+1), S_e^(l+1) and the pooled tokens H_e of this layer.
+
+        Args:
+            tokens: X^(l).
+            events: S_e^(l) by stream.
+            pooled: H_e of the layer before (empty before layer 0).
+            batch: Ages and lengths of the events.
+        """
+        model = self.model
+        schedule = {s.name: stream_schedule(s, model)[self.index] for s in model.streams}
+        full = model.interaction_input == "full"
+        summary = None
+        if not full or any(step.pffn for step in schedule.values()):
+            summary = WeightGeneration(model, name="weight_generation")(tokens)
+
+        pooled, updated = dict(pooled), dict(events)
+        for stream in model.streams:
+            step, history = schedule[stream.name], batch.streams[stream.name]
+            name, sequence = stream.name, events[stream.name]
+            if step.pooling:
+                pool = SeedPooling(stream, model, name=f"{name}_pooling")
+                pooled[name] = pool(sequence, history.lengths)
+            if step.pffn:
+                pffn = PFFN(stream, model, name=f"{name}_pffn")
+                sequence = pffn(sequence, summary, history.lengths)
+            if step.attention:
+                attention = WindowAttention(stream, model, name=f"{name}_attention")
+                sequence = attention(sequence, history.ages, history.lengths)
+            updated[name] = sequence
+
+        context = tokens if full else summary
+        interaction_input = jnp.concatenate([context, *_in_order(pooled, model)], axis=1)
+        num_outputs = model.n_sum + model.num_pooled_tokens
+        interact = WukongExperts(model, num_outputs, name="interaction")
+        return interact(interaction_input), updated, pooled
+
+
+class Kunlun(nn.Module):
+    """The whole model: context features and event histories in, one logit per task out.
+
+    A pure function of parameters, tables and batch: no dropout, no state, no random numbers.
+
+    Attributes:
+        model: The model's configuration.
+        schema: The data set's schema.
+        table_init_std: Standard deviation of the embedding tables' initial rows.
+    """
+
+    model: ModelConfig
+    schema: Schema
+    table_init_std: float = 0.1
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Float[Array, "B L"]:
+        """Return the logits, float32.
+
+        Args:
+            batch: Examples; what stands behind the true lengths is never read.
+        """
+        model, dtype = self.model, jnp.dtype(self.model.dtype)
+        tables = EmbeddingTables(self.schema, model.dim, self.table_init_std, name="embedding")()
+        tokens = ContextTokens(self.schema, model.dim, dtype, name="context")(tables, batch)
+        events = {
+            stream.name: EventEncoder(
+                self.schema.stream_by_name[stream.name],
+                stream,
+                model,
+                name=f"{stream.name}_encoder",
+            )(tables, batch.streams[stream.name])
+            for stream in model.streams
+        }
+
+        pooled: dict[str, Array] = {}
+        for index in range(model.num_layers):
+            layer = KunlunLayer(model, index, name=f"layer_{index}")
+            tokens, events, pooled = layer(tokens, events, pooled, batch)
+
+        if model.pooling.final_pooling:
+            pooled = {
+                stream.name: SeedPooling(stream, model, name=f"{stream.name}_final_pooling")(
+                    events[stream.name], batch.streams[stream.name].lengths
+                )
+                for stream in model.streams
+            }
+        head = Head(model.head_dims, len(self.schema.labels), dtype, name="head")
+        return head(jnp.concatenate([tokens, *_in_order(pooled, model)], axis=1))
+
+
+def _in_order(pooled: dict[str, Array], model: ModelConfig) -> list[Array]:
+    """List the pooled tokens in the order of the model's streams (JAX sorts dictionaries)."""
+    return [pooled[stream.name] for stream in model.streams]

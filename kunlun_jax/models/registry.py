@@ -1,0 +1,35 @@
+"""The models by name."""
+
+import flax.linen as nn
+
+from kunlun_jax.config import ConfigError, ExperimentConfig
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.models.kunlun import Kunlun
+
+MODELS = {"kunlun": Kunlun}
+
+
+def create_model(config: ExperimentConfig, schema: Schema) -> nn.Module:
+    """Return the model that a configuration names, for a data set.
+
+    Args:
+        config: The experiment.
+        schema: The data set's schema.
+
+    Raises:
+        ConfigError: If the configuration names a stream that the data set does not have, or asks
+            for longer histories than it offers.
+    """
+    for stream in config.model.streams:
+        events = schema.stream_by_name.get(stream.name)
+        if events is None:
+            raise ConfigError(
+                f"config.model.streams: expected streams of data set {schema.name!r}, "
+                f"{sorted(schema.stream_by_name)}, got {stream.name!r}"
+            )
+        if stream.max_len > events.max_len:
+            raise ConfigError(
+                f"config.model.streams.{stream.name}.max_len: expected at most {events.max_len}, "
+                f"got {stream.max_len}"
+            )
+    return MODELS[config.model.name](config.model, schema, config.optimizer.table_init_std)

@@ -1,0 +1,58 @@
+"""Evaluation of a whole split: metrics that do not depend on how it is cut into batches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
+from kunlun_jax.training import metrics
+from kunlun_jax.training.grouped_auc import UserScores
+
+
+class Evaluator:
+    """Evaluates parameters on splits.
+
+    Attributes:
+        label_rates: Mean label of the training split, one a task.
+        tasks: Names of the tasks.
+    """
+
+    def __init__(
+        self, eval_step: Callable[..., Any], *, label_rates: list[float], tasks: tuple[str, ...]
+    ) -> None:
+        """Compile nothing yet; remember what the metrics need.
+
+        Args:
+            eval_step: (params, tables, metrics, batch) -> (metrics, logits).
+            label_rates: Mean label of the training split, one a task.
+            tasks: Names of the tasks.
+        """
+        self._eval_step = jax.jit(eval_step)
+        self.label_rates = label_rates
+        self.tasks = tasks
+
+    def evaluate(self, params: Any, tables: Any, source: BatchSource) -> dict[str, float]:
+        """Return all metrics of a split, GAUC among them.
+
+        Args:
+            params: Dense parameters.
+            tables: Embedding tables.
+            source: The split's batches, in order.
+        """
+        state = metrics.init(len(self.tasks))
+        scores = UserScores()
+        for batch in make_train_iterator(source, num_threads=1, prefetch=2):
+            state, logits = self._eval_step(params, tables, state, batch)
+            scores.append(
+                user_ids=batch.user_ids,
+                logits=np.asarray(logits),
+                labels=batch.labels,
+                weights=batch.weights,
+            )
+        result = metrics.compute(state, label_rate=self.label_rates, tasks=self.tasks)
+        for index, task in enumerate(self.tasks):
+            prefix = f"{task}/" if len(self.tasks) > 1 else ""
+            result[f"{prefix}gauc"] = scores.grouped_auc(index)
+        return result

@@ -1,0 +1,152 @@
+"""The training loop: step, log, evaluate, checkpoint, and stop where asked."""
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+from absl import logging
+from tqdm import tqdm
+
+from kunlun_jax.config import ExperimentConfig
+from kunlun_jax.data.pipeline import BatchSource
+from kunlun_jax.training import metrics
+from kunlun_jax.training.checkpoint import Checkpoints
+from kunlun_jax.training.evaluation import Evaluator
+from kunlun_jax.training.step import TrainState
+from kunlun_jax.training.workdir import MetricWriter
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training produced a logit that is NaN or infinite."""
+
+
+class StopSignal:
+    """Remembers a first SIGTERM or SIGINT, so that the loop can save before it ends.
+
+    A second one has its usual effect at once.
+
+    Attributes:
+        received: Whether one came.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: Any) -> None:
+        del frame
+        self.received = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+@dataclasses.dataclass
+class Trainer:
+    """What the loop works with.
+
+    Attributes:
+        config: The experiment.
+        train_step: Jitted (state, batch) -> state.
+        data: Iterator over training batches.
+        validation: Validation batches, in order.
+        evaluator: Computes metrics of a split.
+        checkpoints: Saves and restores.
+        writer: Records metrics.
+        num_steps: Steps of the whole run.
+    """
+
+    config: ExperimentConfig
+    train_step: Callable[..., TrainState]
+    data: grain.DatasetIterator
+    validation: BatchSource
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    writer: MetricWriter
+    num_steps: int
+
+    def run(self, state: TrainState) -> tuple[TrainState, bool]:
+        """Train from the state's step to the last one.
+
+        Args:
+            state: Where to begin, the iterator standing at the same step.
+
+        Returns:
+            The final state, and whether the run is complete (False: stopped by a signal, saved).
+
+        Raises:
+            NonFiniteLossError: If a logit was NaN or infinite; the checkpoints before stay.
+        """
+        cadence = self.config.training
+        stop = StopSignal()
+        start = int(state.step)
+        batch_size = self.config.data.batch_size
+        with tqdm(
+            total=self.num_steps * batch_size,
+            initial=start * batch_size,
+            unit="ex",
+            unit_scale=True,
+            dynamic_ncols=True,
+            desc="train",
+        ) as bar:
+            logged_at, logged_step = time.monotonic(), start
+            for step in range(start + 1, self.num_steps + 1):
+                state = self.train_step(state, next(self.data))
+                bar.update(batch_size)
+                last = step == self.num_steps
+                if last or step % cadence.log_every == 0:
+                    seconds, logged_at = time.monotonic() - logged_at, time.monotonic()
+                    rate = (step - logged_step) * batch_size / max(seconds, 1e-9)
+                    logged_step = step
+                    state, line = self._log(state, step, rate)
+                    bar.set_postfix(line)
+                if last or step % cadence.eval_every == 0:
+                    self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
+                    logged_at = time.monotonic()
+                elif stop.received or step % cadence.checkpoint_every == 0:
+                    self.checkpoints.save(state, self.data)
+                if stop.received and not last:
+                    logging.warning("stopped by a signal after step %d; saved", step)
+                    return state, False
+        return state, True
+
+    def _log(self, state: TrainState, step: int, rate: float) -> tuple[TrainState, dict[str, str]]:
+        """Record the training metrics since the last record, and begin a new window."""
+        evaluator = self.evaluator
+        values = metrics.compute(
+            state.metrics, label_rate=evaluator.label_rates, tasks=evaluator.tasks
+        )
+        num_tasks = len(evaluator.tasks)
+        prefix = f"{evaluator.tasks[0]}/" if num_tasks > 1 else ""
+        if values[f"{prefix}num_nonfinite"]:
+            raise NonFiniteLossError(
+                f"step {step}: expected finite logits, got "
+                f"{values[f'{prefix}num_nonfinite']:.0f} NaN or infinite since the last log line"
+            )
+        unknown, total = (int(x) for x in state.out_of_vocabulary)
+        record = {
+            "train/loss": values[f"{prefix}log_loss"],
+            **{f"train/{key}": value for key, value in values.items()},
+            "train/out_of_vocabulary_rate": unknown / max(total, 1),
+            "train/gradient_norm": float(state.gradient_norm),
+            "train/examples_per_second": rate,
+        }
+        self.writer.write(step, record)
+        state = state.replace(  # type: ignore[attr-defined]
+            metrics=jax.device_put(metrics.init(num_tasks)),
+            out_of_vocabulary=jnp.zeros(2, jnp.int32),
+        )
+        line = {
+            "loss": f"{record['train/loss']:.4f}",
+            "NE": f"{values['normalized_entropy']:.4f}",
+        }
+        return state, line
+
+    def _validate(self, state: TrainState, step: int) -> dict[str, float]:
+        values = self.evaluator.evaluate(state.params, state.tables, self.validation)
+        self.writer.write(step, {f"val/{key}": value for key, value in values.items()})
+        return values

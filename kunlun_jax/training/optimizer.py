@@ -1,0 +1,85 @@
+"""AdamW for dense parameters, row-wise Adagrad for embedding tables."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kunlun_jax.config import OptimizerConfig
+from kunlun_jax.shapes import Array, Float, Int
+
+_TABLE_EPSILON = 1e-10
+
+
+def schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """Return linear warm-up then cosine, as a factor of the peak learning rate in [0, 1].
+
+    Args:
+        config: Warm-up steps and final fraction.
+        num_steps: Steps of the whole run.
+    """
+    warmup = min(config.warmup_steps, max(num_steps - 1, 0))
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup else 1.0,
+        peak_value=1.0,
+        warmup_steps=warmup,
+        decay_steps=max(num_steps, warmup + 1),
+        end_value=config.final_fraction,
+    )
+
+
+def dense_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Return clipping by global norm followed by AdamW; only kernels (two axes or more) decay.
+
+    Args:
+        config: Rates and decays.
+        num_steps: Steps of the whole run.
+    """
+    factor = schedule(config, num_steps)
+    adamw = optax.adamw(
+        lambda step: config.learning_rate * factor(step),
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=lambda params: jax.tree.map(lambda p: p.ndim >= 2, params),
+    )
+    if not config.clip_norm:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
+def update_table(
+    table: Float[Array, "rows D"],
+    accumulator: Float[Array, "rows"],
+    gradient: Float[Array, "M D"],
+    rows: Int[Array, "M"] | None,
+    learning_rate: Float[Array, ""],
+) -> tuple[Array, Array]:
+    """Take one step of row-wise Adagrad: one accumulator a row, fed the mean squared gradient.
+
+        a_i <- a_i + mean_d(g_id^2),   w_i <- w_i - lr * g_i / sqrt(a_i)
+
+    Only the rows named are read or written; a row with a zero gradient stays as it is.
+
+    Args:
+        table: Embedding table.
+        accumulator: Sums of mean squared gradients.
+        gradient: Gradient of the rows named, duplicates merged.
+        rows: Which rows these are, each at most once; numbers past the end are dropped. None: all.
+        learning_rate: Rate of this step.
+
+    Returns:
+        The new table and accumulator.
+    """
+    squares = jnp.mean(jnp.square(gradient), axis=1)
+    if rows is None:
+        accumulator = accumulator + squares
+        scale = learning_rate * jax.lax.rsqrt(accumulator + _TABLE_EPSILON)
+        return table - scale[:, None] * gradient, accumulator
+    sums = accumulator.at[rows].get(mode="clip") + squares
+    scale = learning_rate * jax.lax.rsqrt(sums + _TABLE_EPSILON)
+    options = {"mode": "drop", "unique_indices": False}
+    return (
+        table.at[rows].add(-scale[:, None] * gradient, **options),
+        accumulator.at[rows].set(sums, **options),
+    )

@@ -1,0 +1,189 @@
+"""One run: everything a configuration stands for, put together in one place."""
+
+import contextlib
+import pathlib
+from types import TracebackType
+from typing import Self
+
+import jax
+
+from kunlun_jax.config import ConfigError, DataConfig, ExperimentConfig, to_mapping
+from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError, make_train_iterator
+from kunlun_jax.data.build import open_or_build
+from kunlun_jax.data.sources import SOURCES
+from kunlun_jax.models.registry import create_model
+from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints
+from kunlun_jax.training.evaluation import Evaluator
+from kunlun_jax.training.loop import NonFiniteLossError, Trainer
+from kunlun_jax.training.step import TrainState, create_train_state, make_eval_step, make_train_step
+from kunlun_jax.training.summary import model_summary, result_summary
+from kunlun_jax.training.workdir import MetricWriter, WorkdirError
+
+USER_ERRORS = (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    NonFiniteLossError,
+    OSError,
+    SchemaError,
+    WorkdirError,
+)
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """Open the data set that a configuration names; build it first where it is missing.
+
+    Args:
+        config: Source, its options, and the directory.
+
+    Raises:
+        ConfigError: On an unknown source or options it does not have.
+        DatasetError: If the directory holds something else.
+    """
+    if config.source not in SOURCES:
+        raise ConfigError(
+            f"config.data.source: expected one of {sorted(SOURCES)}, got {config.source!r}"
+        )
+    try:
+        options = SOURCES[config.source].options(**dict(config.options))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.data.options: {error}") from error
+    return open_or_build(config.source, options, config.directory)
+
+
+class Run(contextlib.AbstractContextManager):
+    """Data, model, step functions, checkpoints and records of one run.
+
+    Attributes:
+        config: The experiment.
+        dataset: The data set.
+        num_steps: Steps of the whole run.
+    """
+
+    def __init__(self, config: ExperimentConfig, workdir: pathlib.Path) -> None:
+        """Open the data and the checkpoints; shapes before memory, nothing is trained yet.
+
+        Args:
+            config: The experiment.
+            workdir: The working directory.
+        """
+        self.config, self._workdir = config, workdir
+        data = config.data
+        self.dataset = open_dataset(data)
+        schema = self.dataset.schema
+        self._model = create_model(config, schema)
+        self._source = self._batches("train", data.batch_size, data.max_train_examples)
+        self.num_steps = max(1, round(data.num_epochs * self._source.num_examples / data.batch_size))
+        self._iterator = make_train_iterator(
+            self._source, num_threads=data.num_threads, prefetch=data.prefetch
+        )
+        rates = self.dataset.manifest["label_rates"]["train"]
+        self._evaluator = Evaluator(
+            make_eval_step(self._model),
+            label_rates=[rates[task] for task in schema.labels],
+            tasks=schema.labels,
+        )
+        resolved = to_mapping(config)
+        self._checkpoints = Checkpoints(
+            workdir / "checkpoints",
+            keep=config.training.keep_checkpoints,
+            identity={
+                "config": {key: resolved[key] for key in ("model", "optimizer", "seed")},
+                "schema": schema.to_json(),
+                "pipeline": self._source.fingerprint,
+                "num_steps": self.num_steps,
+            },
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish pending saves; a failed one raises."""
+        self._checkpoints.close()
+
+    def _batches(self, split: str, batch_size: int, max_examples: int) -> BatchSource:
+        return BatchSource(
+            self.dataset,
+            split=split,
+            batch_size=batch_size,
+            max_lens={s.name: s.max_len for s in self.config.model.streams},
+            shuffle=split == "train",
+            seed=self.config.data.seed,
+            max_examples=max_examples or None,
+        )
+
+    def _initial_state(self) -> TrainState:
+        return create_train_state(
+            self._model, self.config, self._source[0], num_steps=self.num_steps
+        )
+
+    def summary(self) -> str:
+        """Return the table of parameters and FLOPs by module and stream."""
+        state = jax.eval_shape(self._initial_state)
+        return model_summary(self.config.model, self.dataset.schema, state)
+
+    def resume_or_initialize(self) -> TrainState:
+        """Return the state of the newest checkpoint, or a fresh one; the iterator follows."""
+        latest = self._checkpoints.latest_step
+        if latest is None:
+            return self._initial_state()
+        template = jax.eval_shape(self._initial_state)
+        state = self._checkpoints.restore(latest, template, self._iterator)
+        print(f"resumed from step {latest} of {self.num_steps}", flush=True)
+        return state
+
+    def train(self, state: TrainState) -> tuple[TrainState, bool]:
+        """Train to the last step; returns the state and whether the run is complete.
+
+        Args:
+            state: Where to begin.
+        """
+        data = self.config.data
+        writer = MetricWriter(self._workdir, from_step=int(state.step))
+        step = make_train_step(
+            self._model, self.dataset.schema, self.config, num_steps=self.num_steps
+        )
+        trainer = Trainer(
+            config=self.config,
+            train_step=jax.jit(step, donate_argnums=0),
+            data=self._iterator,
+            validation=self._batches("validation", data.eval_batch_size, data.max_eval_examples),
+            evaluator=self._evaluator,
+            checkpoints=self._checkpoints,
+            writer=writer,
+            num_steps=self.num_steps,
+        )
+        with contextlib.closing(writer):
+            return trainer.run(state)
+
+    def report_best(self, state: TrainState) -> str:
+        """Evaluate the best checkpoint on all of validation and test; record and return it.
+
+        Args:
+            state: Any state of the run, for shapes.
+        """
+        self._checkpoints.wait()
+        best = self._checkpoints.best_step
+        assert best is not None  # the last step of a run is always evaluated and saved
+        state = self._checkpoints.restore(best, state)
+        results = {
+            split: self._evaluator.evaluate(
+                state.params,
+                state.tables,
+                self._batches(split, self.config.data.eval_batch_size, 0),
+            )
+            for split in ("validation", "test")
+        }
+        names = {"validation": "val", "test": "test"}
+        record = {
+            f"{names[split]}/{key}": value
+            for split, values in results.items()
+            for key, value in values.items()
+        }
+        writer = MetricWriter(self._workdir, from_step=self.num_steps)
+        with contextlib.closing(writer):
+            writer.write(self.num_steps, {"best/step": best, **record})
+        return result_summary(best, results)

@@ -1,0 +1,154 @@
+"""The training step and the evaluation step: pure functions of state and batch."""
+
+from collections.abc import Callable
+from typing import Any, no_type_check
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from kunlun_jax.config import ExperimentConfig
+from kunlun_jax.data.batch import Batch
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
+from kunlun_jax.shapes import Array
+from kunlun_jax.training import metrics
+from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
+from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
+
+
+# A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
+@no_type_check
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes; what a checkpoint holds.
+
+    Attributes:
+        step: Steps taken.
+        params: Dense parameters.
+        tables: Embedding tables by vocabulary.
+        opt_state: State of the dense optimizer.
+        accumulators: Row-wise Adagrad's sums, by vocabulary.
+        metrics: Training metrics since the last line of the log.
+        out_of_vocabulary: Ids on the OOV row, and all ids, since the last line of the log.
+        gradient_norm: Global norm of the last step's dense gradient, before clipping.
+    """
+
+    step: Array
+    params: dict[str, Any]
+    tables: dict[str, Array]
+    opt_state: Any
+    accumulators: dict[str, Array]
+    metrics: MetricState
+    out_of_vocabulary: Array
+    gradient_norm: Array
+
+
+def weighted_loss(logits: Array, batch: Batch) -> Array:
+    """Return the weighted mean of the binary cross entropies of all tasks (spec 1)."""
+    losses = jnp.mean(binary_cross_entropy(logits, batch.labels), axis=1)
+    weights = batch.weights.astype(jnp.float32)
+    return jnp.sum(jnp.where(weights > 0, losses * weights, 0.0)) / jnp.maximum(
+        jnp.sum(weights), 1e-12
+    )
+
+
+def create_train_state(
+    model: nn.Module, config: ExperimentConfig, batch: Batch, *, num_steps: int
+) -> TrainState:
+    """Initialise parameters, tables and optimizer; a pure function of the seed.
+
+    Args:
+        model: The model.
+        config: Seed and optimizer.
+        batch: Any batch, for its shapes.
+        num_steps: Steps of the whole run.
+    """
+    variables = nn.meta.unbox(jax.jit(model.init)(jax.random.key(config.seed), batch))
+    params, tables = variables["params"], variables["tables"]["embedding"]
+    start = config.optimizer.table_initial_accumulator
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        tables=tables,
+        opt_state=dense_optimizer(config.optimizer, num_steps).init(params),
+        accumulators={name: jnp.full(t.shape[0], start) for name, t in tables.items()},
+        metrics=metrics.init(batch.labels.shape[1]),
+        out_of_vocabulary=jnp.zeros(2, jnp.int32),
+        gradient_norm=jnp.zeros(()),
+    )
+
+
+def apply_model(model: nn.Module, params: Any, tables: Any, batch: Batch) -> Array:
+    """Return the logits of a model whose tables are passed beside its dense parameters."""
+    logits = model.apply({"params": params, "tables": {"embedding": tables}}, batch)
+    assert isinstance(logits, jax.Array)
+    return logits
+
+
+def make_train_step(
+    model: nn.Module, schema: Schema, config: ExperimentConfig, *, num_steps: int
+) -> Callable[[TrainState, Batch], TrainState]:
+    """Return the pure function (state, batch) -> state of one step.
+
+    Args:
+        model: The model.
+        schema: The data set's schema.
+        config: Optimizer.
+        num_steps: Steps of the whole run.
+    """
+    optimizer = dense_optimizer(config.optimizer, num_steps)
+    factor = schedule(config.optimizer, num_steps)
+
+    def train_step(state: TrainState, batch: Batch) -> TrainState:
+        small, rows, local = compact_tables(state.tables, batch, schema)
+
+        def loss_fn(params: Any, tables: Any) -> tuple[Array, Array]:
+            logits = apply_model(model, params, tables, local)
+            return weighted_loss(logits, batch), logits
+
+        gradient_fn = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
+        (gradients, table_gradients), logits = gradient_fn(state.params, small)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+
+        rate = config.optimizer.table_learning_rate * factor(state.step)
+        updated = {
+            name: update_table(
+                table, state.accumulators[name], table_gradients[name], rows[name], rate
+            )
+            for name, table in state.tables.items()
+        }
+        return TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            tables={name: table for name, (table, _) in updated.items()},
+            opt_state=opt_state,
+            accumulators={name: sums for name, (_, sums) in updated.items()},
+            metrics=metrics.update(
+                state.metrics, logits=logits, labels=batch.labels, weights=batch.weights
+            ),
+            out_of_vocabulary=state.out_of_vocabulary
+            + jnp.stack(count_out_of_vocabulary(batch, schema)),
+            gradient_norm=optax.global_norm(gradients),
+        )
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module,
+) -> Callable[[Any, Any, MetricState, Batch], tuple[MetricState, Array]]:
+    """Return the pure function (params, tables, metrics, batch) -> (metrics, logits).
+
+    Args:
+        model: The model.
+    """
+
+    def eval_step(params: Any, tables: Any, state: MetricState, batch: Batch):
+        logits = apply_model(model, params, tables, batch)
+        state = metrics.update(state, logits=logits, labels=batch.labels, weights=batch.weights)
+        return state, logits
+
+    return eval_step

@@ -1,0 +1,96 @@
+"""Tables for people: what a model is made of, and what a run reached."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from kunlun_jax.config import ModelConfig
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.flops import flops_by_module, flops_by_stream
+from kunlun_jax.training.step import TrainState
+
+REPORTED = ("normalized_entropy", "auc_roc", "gauc", "log_loss", "calibration", "ece")
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as aligned text, the first column to the left and the others to the right."""
+    cells = [[str(c) for c in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: list[str]) -> str:
+        rest = [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join([row[0].ljust(widths[0]), *rest])
+
+    return "\n".join([line(cells[0]), "  ".join("-" * w for w in widths), *map(line, cells[1:])])
+
+
+def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
+    """Return parameters and forward FLOPs by module and by event stream.
+
+    Args:
+        model: The model.
+        schema: The data set's schema.
+        state: A state, for the parameter counts.
+    """
+    parameters = {path: _count(_subtree(state.params, path)) for path in _modules(state.params)}
+    flops = flops_by_module(model, schema)
+    total = sum(flops.values())
+    rows = [
+        (path, f"{parameters.get(path, 0):,}", f"{flops[path]:,}", f"{flops[path] / total:.1%}")
+        for path in flops
+    ]
+    rows.append(("all dense modules", f"{_count(state.params):,}", f"{total:,}", "100.0%"))
+    tables = [
+        (f"table {name}", f"{table.shape[0]:,}", f"{table.shape[1]}", f"{table.size:,}")
+        for name, table in state.tables.items()
+    ]
+    tables.append(("all tables", "", "", f"{_count(state.tables):,}"))
+    by_stream = flops_by_stream(model, schema)
+    streams = [
+        (s.name, s.max_len, s.model_dim, s.num_heads, s.n_kv, s.window, s.n_tokens, s.num_layers)
+        + (f"{by_stream[s.name]:,}", f"{by_stream[s.name] / total:.1%}")
+        for s in model.streams
+    ]
+    return "\n\n".join(
+        (
+            format_table(("module", "parameters", "FLOPs/example", "share"), rows),
+            format_table(("embedding", "rows", "width", "parameters"), tables),
+            format_table(
+                ("stream", "events", "width", "heads", "n_kv", "window", "tokens", "layers")
+                + ("FLOPs/example", "share"),
+                streams,
+            ),
+        )
+    )
+
+
+def result_summary(step: int, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the metrics of a checkpoint, one row a split.
+
+    Args:
+        step: Step of the checkpoint.
+        metrics: Metrics by split.
+    """
+    keys = [k for k in next(iter(metrics.values())) if k.rsplit("/", 1)[-1] in REPORTED]
+    rows = [(split, *(f"{values[k]:.5f}" for k in keys)) for split, values in metrics.items()]
+    return f"best checkpoint: step {step}\n\n{format_table(('split', *keys), rows)}"
+
+
+def _modules(params: Mapping[str, Any]) -> list[str]:
+    paths = []
+    for name, child in params.items():
+        nested = [f"{name}/{key}" for key in child] if name.startswith("layer_") else [name]
+        paths.extend(nested)
+    return paths
+
+
+def _subtree(params: Mapping[str, Any], path: str) -> Any:
+    node: Any = params
+    for key in path.split("/"):
+        node = node[key]
+    return node
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

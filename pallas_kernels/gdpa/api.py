@@ -1,0 +1,86 @@
+"""The public function of GDPA."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from pallas_kernels.activations import ACTIVATIONS
+from pallas_kernels.gdpa.reference import gdpa_reference
+from pallas_kernels.validation import (
+    check_floating,
+    check_lengths,
+    check_shape,
+    resolve_implementation,
+)
+
+
+def _activation_of_heads(activation: str | tuple[str, ...], num_heads: int) -> tuple[str, ...]:
+    names = (activation,) * num_heads if isinstance(activation, str) else tuple(activation)
+    if len(names) != num_heads:
+        raise ValueError(
+            f"activation: expected one name or one per head ({num_heads}), got {len(names)} names"
+        )
+    for name in names:
+        if name not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return names
+
+
+def gdpa(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    query_lengths: Array | None = None,
+    key_lengths: Array | None = None,
+    activation: str | tuple[str, ...] = "gelu_tanh",
+    scale_in: float | Array = 1.0,
+    scale_out: float = 1.0,
+    implementation: str | None = None,
+) -> Array:
+    """Compute generalised dot-product attention (Kunlun, GDPA; spec section 3.2).
+
+        out[b,t,n] = scale_out * sum_s act_n(scale_in[n] * q[b,t,n] . k[b,s,n]) * v[b,s,n]
+
+    There is no softmax and no normalisation over s. Scores, the activation and the sums are f32
+    whatever the dtype of the inputs; the activated scores are rounded to the inputs' dtype before
+    the product with `value`.
+
+    Args:
+        query: [B, T, N, H], the events of a stream.
+        key: [B, S, N, H], the personalised weights; S is the hidden width of the PFFN.
+        value: [B, S, N, H].
+        query_lengths: [B] integers in 0..T, None for full. Rows beyond are padding: never read;
+            their outputs and gradients are exactly 0.
+        key_lengths: [B] integers in 0..S, likewise for `key` and `value`.
+        activation: one of `pallas_kernels.ACTIVATIONS`, or a tuple of them, one per head.
+        scale_in: factor of the scores, a number or an [N] array; differentiable.
+        scale_out: factor of the output, a number.
+        implementation: None picks the best that applies; "xla" the XLA reference. One asked for
+            by name never falls back.
+
+    Returns:
+        [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.
+
+    Raises:
+        ValueError: a shape, dtype, activation or implementation other than the above.
+    """
+    batch, _, num_heads, head_dim = _check_rank(query)
+    check_shape("key", key, (batch, None, num_heads, head_dim), "[B, S, N, H]")
+    check_shape("value", value, key.shape, "[B, S, N, H] of key")
+    check_floating({"query": query, "key": key, "value": value})
+    check_lengths("query_lengths", query_lengths, batch)
+    check_lengths("key_lengths", key_lengths, batch)
+    activations = _activation_of_heads(activation, num_heads)
+    scales = jnp.asarray(scale_in, jnp.float32)
+    if scales.ndim:
+        check_shape("scale_in", scales, (num_heads,), "[N]")
+    scales = jnp.broadcast_to(scales, (num_heads,))
+    resolve_implementation(implementation)
+    return gdpa_reference(
+        query, key, value, query_lengths, key_lengths, activations, scales, scale_out
+    )
+
+
+def _check_rank(query: Array) -> tuple[int, int, int, int]:
+    check_shape("query", query, (None,) * 4, "[B, T, N, H]")
+    return query.shape

@@ -1,0 +1,69 @@
+"""Checks of what a caller hands to a public function; every message says expected and got."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+IMPLEMENTATIONS = ("xla",)
+
+
+def resolve_implementation(implementation: str | None) -> str:
+    """Return the implementation that runs: the one named, or the best that applies for None.
+
+    Raises:
+        ValueError: the named implementation is not in this version. A named one never falls back.
+    """
+    if implementation is None:
+        return "xla"
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation: expected None or one of {', '.join(IMPLEMENTATIONS)} (those of this "
+            f"version; one asked for by name never falls back), got {implementation!r}"
+        )
+    return implementation
+
+
+def check_shape(name: str, array: Array, expected: Sequence[int | None], legend: str) -> None:
+    """Check the shape of `array`; None in `expected` matches any size.
+
+    Raises:
+        ValueError: another rank or size than expected.
+    """
+    matches = len(array.shape) == len(expected) and all(
+        want is None or want == have for want, have in zip(expected, array.shape, strict=True)
+    )
+    if not matches:
+        sizes = ", ".join("any" if size is None else str(size) for size in expected)
+        raise ValueError(
+            f"{name}: expected shape {legend} = ({sizes}), got {tuple(array.shape)}"
+        )
+
+
+def check_floating(arrays: dict[str, Array]) -> None:
+    """Check that the arrays share one floating dtype.
+
+    Raises:
+        ValueError: a dtype is not floating, or differs from the first one's.
+    """
+    first_name, first = next(iter(arrays.items()))
+    for name, array in arrays.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f"{name}: expected a floating dtype, got {array.dtype}")
+        if array.dtype != first.dtype:
+            raise ValueError(
+                f"{name}: expected the dtype of {first_name}, {first.dtype}, got {array.dtype}"
+            )
+
+
+def check_lengths(name: str, lengths: Array | None, batch: int) -> None:
+    """Check that lengths are integers of shape [B].
+
+    Raises:
+        ValueError: another shape, or a dtype that is not an integer.
+    """
+    if lengths is None:
+        return
+    check_shape(name, lengths, (batch,), "[B]")
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"{name}: expected an integer dtype, got {lengths.dtype}")

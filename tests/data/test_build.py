@@ -1,0 +1,343 @@
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+from kunlun_jax.data import Dataset, DatasetError, SchemaError
+from kunlun_jax.data import build as build_module
+from kunlun_jax.data.build import (
+    build_dataset,
+    describe_source,
+    open_or_build,
+    shard_of_users,
+    write_dataset,
+)
+from kunlun_jax.data.dataset import MANIFEST, file_sha256
+from kunlun_jax.data.sources import SOURCES, Source
+from tests.data import toy
+
+SOURCE = {"name": "toy", "version": 1, "options": {"seed": 3}}
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The toy source in the registry; returns the list of the options it was loaded with."""
+    calls = []
+
+    def load(options):
+        calls.append(options)
+        return toy.toy_tables(options)
+
+    monkeypatch.setitem(SOURCES, "toy", Source(toy.Options, load))
+    return calls
+
+
+def assert_same(left, right):
+    for field in dataclasses.fields(left):
+        a, b = getattr(left, field.name), getattr(right, field.name)
+        if not isinstance(a, dict):
+            a, b = {"": a}, {"": b}
+        assert a.keys() == b.keys()
+        for name in a:
+            assert a[name].dtype == b[name].dtype, (field.name, name)
+            np.testing.assert_array_equal(a[name], b[name], err_msg=f"{field.name} {name}")
+
+
+@pytest.mark.parametrize("num_shards", [1, 3, 20])
+def test_round_trip(tmp_path, monkeypatch, num_shards):
+    monkeypatch.setattr("kunlun_jax.data.format.EXAMPLES_PER_BLOCK", 16)
+    monkeypatch.setattr("kunlun_jax.data.format.USERS_PER_BLOCK", 2)
+    tables = toy.toy_tables()
+    write_dataset(tables, tmp_path / "toy", source=SOURCE, num_shards=num_shards)
+    dataset = Dataset.open(tmp_path / "toy")
+    assert dataset.num_users == tables.num_users
+    for name in tables.logs:
+        assert_same(tables.logs[name], dataset.logs[name])
+    for name in tables.splits:
+        assert_same(tables.splits[name], dataset.splits[name])
+    dataset.verify()
+
+
+def test_manifest(dataset):
+    tables = toy.toy_tables()
+    manifest = json.loads((dataset.directory / MANIFEST).read_text())
+    assert manifest["counts"]["rows"] == {n: len(e) for n, e in tables.splits.items()}
+    assert manifest["counts"]["events"] == {n: len(e.times) for n, e in tables.logs.items()}
+    assert manifest["label_rates"]["train"]["click"] == pytest.approx(
+        tables.splits["train"].labels[:, 0].mean()
+    )
+    assert manifest["source_checksums"] == {"toy": "0" * 64}
+    assert manifest["seed"] == 0
+    assert set(manifest["versions"]) == {"numpy", "pyarrow", "array-record"}
+    on_disk = {p.name for p in dataset.directory.iterdir()} - {MANIFEST}
+    assert on_disk == {entry["name"] for entry in manifest["files"]}
+    for entry in manifest["files"]:
+        path = dataset.directory / entry["name"]
+        assert (path.stat().st_size, file_sha256(path)) == (entry["bytes"], entry["sha256"])
+
+
+def test_mean_and_std_come_from_what_training_sees(dataset):
+    tables = toy.toy_tables()
+    price = np.log1p(tables.splits["train"].dense[:, 0].astype(np.float64))
+    assert dataset.schema.dense[0].mean == pytest.approx(np.nanmean(price))
+    assert dataset.schema.dense[0].std == pytest.approx(np.nanstd(price))
+    train, log = tables.splits["train"], tables.logs["click"]
+    seen = set()
+    for user, end in zip(train.users, train.ends["click"], strict=True):
+        seen |= set(range(log.offsets[user], log.offsets[user] + end))
+    assert 0 < len(seen) < len(log.times)
+    amount = log.dense[sorted(seen), 0].astype(np.float64)
+    amount = np.sign(amount) * np.log1p(np.abs(amount))
+    assert dataset.schema.streams[0].dense[0].mean == pytest.approx(amount.mean())
+
+
+def test_same_tables_give_the_same_files(tmp_path, dataset):
+    again = toy.toy_dataset(tmp_path / "again")
+    assert again.manifest == dataset.manifest
+    assert again.identity == dataset.identity
+    other = toy.toy_dataset(tmp_path / "other", toy.Options(seed=1))
+    assert other.identity != dataset.identity
+
+
+def test_users_are_spread_over_shards():
+    shards = shard_of_users(10_000, 7)
+    counts = np.bincount(shards, minlength=7)
+    assert counts.min() > 1200
+    np.testing.assert_array_equal(shards[:100], shard_of_users(100, 7))
+
+
+def test_open_or_build_builds_once(tmp_path, registered):
+    options = toy.Options(seed=3)
+    first = open_or_build("toy", options, tmp_path / "toy")
+    second = open_or_build("toy", options, tmp_path / "toy")
+    assert registered == [options]
+    assert first.identity == second.identity
+
+
+@pytest.mark.parametrize("change", ["options", "version", "name"])
+def test_another_source_is_refused(tmp_path, registered, monkeypatch, change):
+    open_or_build("toy", toy.Options(), tmp_path / "toy")
+    name, options = "toy", toy.Options()
+    if change == "options":
+        options = toy.Options(seed=5)
+    elif change == "version":
+        monkeypatch.setitem(SOURCES, "toy", dataclasses.replace(SOURCES["toy"], version=2))
+    else:
+        name = "toy2"
+        monkeypatch.setitem(SOURCES, "toy2", SOURCES["toy"])
+    with pytest.raises(DatasetError, match=r"expected source .*, got .*"):
+        open_or_build(name, options, tmp_path / "toy")
+
+
+def test_build_refuses_an_existing_directory(tmp_path, registered):
+    (tmp_path / "toy").mkdir()
+    with pytest.raises(DatasetError, match="exists already"):
+        build_dataset("toy", toy.Options(), tmp_path / "toy")
+    with pytest.raises(DatasetError, match=r"no data set here, dataset\.json is missing"):
+        open_or_build("toy", toy.Options(), tmp_path / "toy")
+    assert registered == []
+
+
+def test_bad_arguments(tmp_path, registered):
+    with pytest.raises(ValueError, match=r"source: expected one of .*, got 'nothing'"):
+        build_dataset("nothing", toy.Options(), tmp_path / "toy")
+    with pytest.raises(ValueError, match=r"expected Options of tests\.data\.toy, got str"):
+        describe_source("toy", "options")
+    with pytest.raises(ValueError, match="num_shards: expected at least 1, got 0"):
+        build_dataset("toy", toy.Options(), tmp_path / "toy", num_shards=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_build_leaves_no_directory(tmp_path, registered, monkeypatch):
+    def fail(path):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(build_module, "file_sha256", fail)
+    with pytest.raises(OSError, match="disk full"):
+        build_dataset("toy", toy.Options(), tmp_path / "toy")
+    assert [p.name for p in tmp_path.iterdir()] == [".toy.lock"]
+
+
+def test_killed_build_leaves_no_data_set_and_the_next_one_cleans_up(tmp_path, registered):
+    program = textwrap.dedent(
+        """
+        import pathlib, sys, time
+        from kunlun_jax.data import build
+        from tests.data import toy
+
+        def hang(path):
+            print("writing", flush=True)
+            time.sleep(60)
+
+        build.file_sha256 = hang
+        toy.toy_dataset(pathlib.Path(sys.argv[1]))
+        """
+    )
+    root = pathlib.Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "toy")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    ) as process:
+        assert process.stdout.readline() == b"writing\n"
+        process.send_signal(signal.SIGKILL)
+    left = [p.name for p in tmp_path.iterdir()]
+    assert len(left) == 1
+    assert left[0].startswith(".toy.building-")
+    open_or_build("toy", toy.Options(), tmp_path / "toy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.lock", "toy"]
+
+
+def release(stdin):
+    stdin.write("go\n")
+    stdin.flush()
+
+
+def test_two_builders_at_once(tmp_path, registered):
+    program = textwrap.dedent(
+        """
+        import sys
+        from kunlun_jax.data import build
+        from kunlun_jax.data.sources import SOURCES, Source
+        from tests.data import toy
+
+        def load(options):
+            print("loading", flush=True)
+            sys.stdin.readline()
+            return toy.toy_tables(options)
+
+        SOURCES["toy"] = Source(toy.Options, load)
+        print(build.open_or_build("toy", toy.Options(), sys.argv[1]).identity, flush=True)
+        """
+    )
+    root = pathlib.Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "toy")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "loading\n"
+        # The other process holds the lock, and goes on after this one has begun to wait.
+        timer = threading.Timer(1.0, release, [process.stdin])
+        timer.start()
+        dataset = open_or_build("toy", toy.Options(), tmp_path / "toy")
+        timer.join()
+        identity = process.stdout.readline().strip()
+    assert dataset.identity == identity
+    assert registered == []
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return toy.toy_dataset(tmp_path / "toy").directory
+
+
+def edit(directory, change):
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_open_refuses_a_missing_data_set(tmp_path):
+    with pytest.raises(DatasetError, match=r"nothing: no data set here"):
+        Dataset.open(tmp_path / "nothing")
+
+
+def test_open_refuses_a_damaged_manifest(copy):
+    edit(copy, lambda m: m.update(format_version=0))
+    with pytest.raises(DatasetError, match="expected format version 1, got 0"):
+        Dataset.open(copy)
+    edit(copy, lambda m: (m.update(format_version=1), m.pop("files")))
+    with pytest.raises(DatasetError, match=r"dataset\.json: no \['files'\]"):
+        Dataset.open(copy)
+    (copy / MANIFEST).write_text("{")
+    with pytest.raises(DatasetError, match=r"dataset\.json: not JSON"):
+        Dataset.open(copy)
+
+
+def test_open_refuses_a_broken_schema(copy):
+    edit(copy, lambda m: m["schema"].pop("labels"))
+    with pytest.raises(DatasetError, match=r"dataset\.json: not a schema"):
+        Dataset.open(copy)
+
+
+def test_open_refuses_another_schema(copy):
+    schema = Dataset.open(copy).schema
+    Dataset.open(copy, schema=schema)
+    stream = dataclasses.replace(schema.streams[1], max_len=5)
+    other = dataclasses.replace(schema, streams=(schema.streams[0], stream))
+    with pytest.raises(DatasetError, match=r"schema\.streams\[1\]\.max_len: expected 5, got 4"):
+        Dataset.open(copy, schema=other)
+
+
+def test_open_refuses_missing_and_truncated_shards(copy):
+    shard = sorted(copy.glob("*.arrayrecord"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    with pytest.raises(DatasetError, match=rf"{shard.name}: expected \d+ bytes, got \d+"):
+        Dataset.open(copy)
+    shard.unlink()
+    with pytest.raises(DatasetError, match=rf"{shard.name}: missing"):
+        Dataset.open(copy)
+
+
+def test_flipped_bits_are_found(copy):
+    """Every flip is found by the checksum; a flip that opening notices names the file."""
+    shard = sorted(copy.glob("*.arrayrecord"))[0]
+    content = shard.read_bytes()
+    noticed = 0
+    for position in np.random.default_rng(0).integers(0, len(content), 20).tolist():
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << (position % 8)
+        shard.write_bytes(bytes(damaged))
+        try:
+            dataset = Dataset.open(copy)
+        except DatasetError as error:
+            assert shard.name in str(error)
+            noticed += 1
+        else:
+            with pytest.raises(DatasetError, match="SHA-256"):
+                dataset.verify()
+    assert noticed > 0
+
+
+def test_open_refuses_counts_that_do_not_match(copy):
+    edit(copy, lambda m: m["counts"]["rows"].update(test=50))
+    with pytest.raises(DatasetError, match="the shards hold"):
+        Dataset.open(copy)
+    edit(copy, lambda m: m["counts"].update(rows={"train": 203, "validation": 37, "test": 41}))
+    edit(copy, lambda m: m["counts"]["events"].update(click=1))
+    with pytest.raises(DatasetError, match=r"stream 'click': expected 1 events"):
+        Dataset.open(copy)
+
+
+def test_contradictory_tables_are_not_written(tmp_path):
+    tables = toy.toy_tables()
+    tables.splits["train"].labels[5] = 0.5
+    with pytest.raises(SchemaError, match=r"1 rows with a label that is not 0 or 1, first: 5"):
+        write_dataset(tables, tmp_path / "toy", source=SOURCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line(tmp_path):
+    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--out={tmp_path / 'x'}"]
+    command += ["--source=complete_journey", '--options={"num_negatives": 0}']
+    root = pathlib.Path(__file__).parents[2]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "ValueError: num_negatives: expected at least 1, got 0"
