@@ -44,7 +44,7 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         config: The experiment.
         workdir: Where checkpoints and metrics go, and are found again.
     """
-    logging.info("jax %s on %s", jax.__version__, jax.devices())
+    print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
     with Run(config, workdir) as run:  # data, model, step functions, checkpoints
         print(run.summary(), flush=True)
         state = run.resume_or_initialize()
@@ -69,4 +69,5 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    logging.set_verbosity(logging.WARNING)  # checkpoints are talkative at INFO, absl's default
     app.run(main, flags_parser=_parse_flags)

@@ -15,9 +15,9 @@ def get_config() -> ConfigDict:
     config.data.source = "complete_journey"
     config.data.options = ConfigDict({"num_negatives": 4, "seed": 0})
     config.data.directory = "datasets/complete_journey"  # built there if missing
-    config.data.batch_size = 512  # examples
+    config.data.batch_size = 256  # examples
     config.data.eval_batch_size = 1024  # examples
-    config.data.num_epochs = 1.0  # passes over the training examples
+    config.data.num_epochs = 0.5  # passes over the training examples
     config.data.max_train_examples = 0  # 0: all
     config.data.max_eval_examples = 20_480  # of validation, during training; 0: all
     config.data.seed = 0  # of the order
@@ -63,8 +63,8 @@ def get_config() -> ConfigDict:
 
     config.model.streams = ConfigDict()
     config.model.streams.purchase = stream(
-        model_dim=32, num_heads=2, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
-        max_len=64, mlp_dim=32,
+        model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
+        max_len=128, mlp_dim=32,
     )  # fmt: skip
     config.model.streams.trip = stream(
         model_dim=16, num_heads=1, n_kv=8, n_tokens=4, n_seeds=8, num_layers=2, window=8,
@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     )  # fmt: skip
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 4e-3  # AdamW, peak
+    config.optimizer.learning_rate = 3e-3  # AdamW, peak
     config.optimizer.table_learning_rate = 0.1  # row-wise Adagrad, peak
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.05  # of the peak, at the end of the cosine

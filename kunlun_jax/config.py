@@ -10,6 +10,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 ACTIVATIONS = (
     "identity",
     "gelu",
@@ -292,7 +294,7 @@ class ExperimentConfig:
     training: TrainingConfig = TrainingConfig()
 
 
-def experiment_config(config: Mapping[str, Any]) -> ExperimentConfig:
+def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
     """Turn the ConfigDict of a config file into a validated `ExperimentConfig`.
 
     Args:
@@ -302,9 +304,10 @@ def experiment_config(config: Mapping[str, Any]) -> ExperimentConfig:
     Raises:
         ConfigError: On an unknown or missing key, a wrong type or a value out of range.
     """
-    result = _parse(ExperimentConfig, config, "config")
+    values = config.to_dict() if isinstance(config, ConfigDict) else config
+    result = _parse(ExperimentConfig, values, "config")
+    _validate_positive(result)
     validate_model(result.model)
-    _validate_training(result)
     return result
 
 
@@ -335,7 +338,13 @@ def validate_model(model: ModelConfig) -> None:
         "'sum' with partition 'full', 'concat' with the others",
         f"{wukong.merge!r} with {wukong.partition!r}",
     )
-    if wukong.partition != "full" and model.interaction_input == "summary":
+    _require(
+        0.0 <= wukong.fm_fraction <= 1.0,
+        "config.model.wukong.fm_fraction",
+        "a fraction in [0, 1]",
+        wukong.fm_fraction,
+    )
+    if wukong.partition != "full":
         _require(
             tokens % experts == 0,
             "config.model.wukong.num_experts",
@@ -391,7 +400,7 @@ def _validate_stream(stream: StreamConfig, model: ModelConfig) -> None:
         )
 
 
-def _validate_training(config: ExperimentConfig) -> None:
+def _validate_positive(config: ExperimentConfig) -> None:
     positive = {
         "data.batch_size": config.data.batch_size,
         "data.eval_batch_size": config.data.eval_batch_size,
@@ -403,6 +412,12 @@ def _validate_training(config: ExperimentConfig) -> None:
         "model.n_sum": config.model.n_sum,
         "model.pooling.rank": config.model.pooling.rank,
         "model.wukong.num_experts": config.model.wukong.num_experts,
+        "model.wukong.fm_rank": config.model.wukong.fm_rank,
+        "model.wukong.mlp_dim": config.model.wukong.mlp_dim,
+        "model.head_dims": min(config.model.head_dims, default=1),
+        "model.rote.time_scale": config.model.rote.time_scale,
+        "model.rote.base": config.model.rote.base,
+        "model.rote.time_base": config.model.rote.time_base,
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "optimizer.table_learning_rate": config.optimizer.table_learning_rate,
         "training.log_every": config.training.log_every,
@@ -445,7 +460,7 @@ def _parse(target: Any, value: Any, where: str) -> Any:
 
 def _parse_dataclass(target: type, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        raise ConfigError(f"{where}: expected a mapping, got {value!r:.60}")
     hints = typing.get_type_hints(target)
     unknown = sorted(set(value) - set(hints))
     missing = sorted(set(hints) - set(value))
@@ -457,11 +472,16 @@ def _parse_dataclass(target: type, value: Any, where: str) -> Any:
 
 
 def _parse_tuple(element: Any, value: Any, where: str) -> tuple[Any, ...]:
-    if isinstance(value, Mapping):
-        if element is StreamConfig:
-            named = [{"name": name, **dict(value[name])} for name in value]
-            return tuple(_parse(element, v, f"{where}.{v['name']}") for v in named)
+    if isinstance(value, Mapping) and element is StreamConfig:
+        return tuple(_parse_stream(name, value[name], f"{where}.{name}") for name in value)
+    if isinstance(value, Mapping) and typing.get_origin(element) is tuple:
         return tuple((name, value[name]) for name in value)
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{where}: expected a list, got {value!r}")
     return tuple(_parse(element, v, f"{where}[{i}]") for i, v in enumerate(value))
+
+
+def _parse_stream(name: str, value: Any, where: str) -> StreamConfig:
+    if not isinstance(value, Mapping) or "name" in value:
+        raise ConfigError(f"{where}: expected a mapping without 'name', got {value!r:.60}")
+    return _parse(StreamConfig, {"name": name, **value}, where)

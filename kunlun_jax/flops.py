@@ -10,6 +10,8 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.comp_skip import stream_schedule
 from kunlun_jax.layers.context import num_context_tokens
 
+_STREAM_MODULES = ("encoder", "pooling", "pffn", "attention", "final_pooling")
+
 
 def flops_by_module(model: ModelConfig, schema: Schema) -> dict[str, int]:
     """Return forward operations per example by module path, such as "layer_0/click_pffn".
@@ -60,7 +62,7 @@ def flops_by_stream(model: ModelConfig, schema: Schema) -> dict[str, int]:
         stream.name: sum(
             count
             for path, count in modules.items()
-            if path.rsplit("/", 1)[-1].startswith(f"{stream.name}_")
+            if path.rsplit("/", 1)[-1] in {f"{stream.name}_{kind}" for kind in _STREAM_MODULES}
         )
         for stream in model.streams
     }
@@ -128,7 +130,9 @@ def _interaction(model: ModelConfig, num_inputs: int, num_outputs: int) -> int:
     share = 1 if config.partition == "full" else experts
     n, out = num_inputs // share, num_outputs // share
     num_fm = round(config.fm_fraction * out)
-    attentive = 2 * n * rank * dim + _mlp(1, rank * dim, hidden, n * rank)
-    machine = 4 * n * dim * rank + (_mlp(1, n * rank, hidden, num_fm * dim) if num_fm else 0)
     linear = 2 * n * (out - num_fm) * dim + 2 * n * out * dim
+    if not num_fm:
+        return experts * linear
+    attentive = 2 * n * rank * dim + _mlp(1, rank * dim, hidden, n * rank)
+    machine = 4 * n * dim * rank + _mlp(1, n * rank, hidden, num_fm * dim)
     return experts * (attentive + machine + linear)

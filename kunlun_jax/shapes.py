@@ -3,6 +3,7 @@
 One letter means one thing everywhere in this project:
 
     B     batch: examples
+    L     labels: one column per task
     T     events of a stream (padded; true lengths travel beside the array)
     N     attention heads of a stream
     H     width of a head; a stream's width is D_e = N * H

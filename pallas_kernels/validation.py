@@ -25,19 +25,18 @@ def resolve_implementation(implementation: str | None) -> str:
 
 
 def check_shape(name: str, array: Array, expected: Sequence[int | None], legend: str) -> None:
-    """Check the shape of `array`; None in `expected` matches any size.
+    """Check the shape of `array`; None in `expected` matches any size from 1 on.
 
     Raises:
         ValueError: another rank or size than expected.
     """
     matches = len(array.shape) == len(expected) and all(
-        want is None or want == have for want, have in zip(expected, array.shape, strict=True)
+        have > 0 if want is None else want == have
+        for want, have in zip(expected, array.shape, strict=True)
     )
     if not matches:
-        sizes = ", ".join("any" if size is None else str(size) for size in expected)
-        raise ValueError(
-            f"{name}: expected shape {legend} = ({sizes}), got {tuple(array.shape)}"
-        )
+        sizes = ", ".join(">= 1" if size is None else str(size) for size in expected)
+        raise ValueError(f"{name}: expected shape {legend} = ({sizes}), got {tuple(array.shape)}")
 
 
 def check_floating(arrays: dict[str, Array]) -> None:

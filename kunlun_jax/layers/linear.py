@@ -45,15 +45,15 @@ class MLP(nn.Module):
 
     Attributes:
         dims: Widths of the hidden layers and of the output.
+        dtype: Compute type.
         out_axis: Logical name of the output axis.
         out_scale: Factor on the initial kernel of the output.
-        dtype: Compute type.
     """
 
     dims: Sequence[int]
+    dtype: jnp.dtype
     out_axis: str | None = "embed"
     out_scale: float = 1.0
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch In"]) -> Float[Array, "*batch Out"]:

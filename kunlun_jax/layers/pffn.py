@@ -7,12 +7,18 @@
 
 GDPA with one head, K = W1^T and V = W2 is the feed-forward layer act(S W1) W2, so K and V are its
 weights, made for every example anew, and their length K is its hidden width.
+
+Deviation (aligned start): V has a learned constant M beside what the summary gives,
+V = M + (A_V X_sum) W_V. An event that matches key slot k then receives the marker M_k, the same
+direction in every example, and pooling, whose seeds are shared by all examples, can learn to look
+for it. Without M the direction of a match differs from example to example, and the model first has
+to discover a constant one: on Complete Journey it had not after 300,000 examples.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import constant, lecun_normal
+from jax.nn.initializers import constant, lecun_normal, normal
 
 from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.layers.initializers import copy_slots, shared_projection
@@ -31,13 +37,15 @@ class PersonalisedWeights(nn.Module):
     Attributes:
         stream: The stream's share of the model.
         model: The model.
-        aligned: Whether A starts as a repetition of the summary tokens and W as the projection that
-            the event encoder starts with.
+        repeat_summary: Whether A starts as a repetition of the summary tokens and W as the
+            projection that the event encoder starts with.
+        markers: Whether every row has a learned constant added.
     """
 
     stream: StreamConfig
     model: ModelConfig
-    aligned: bool
+    repeat_summary: bool = False
+    markers: bool = False
 
     @nn.compact
     def __call__(self, summary: Float[Array, "B G D"]) -> Float[Array, "B K De"]:
@@ -46,7 +54,7 @@ class PersonalisedWeights(nn.Module):
         slots = self.param(
             "slots",
             nn.with_logical_partitioning(
-                copy_slots(_SLOT_NOISE) if self.aligned else lecun_normal(in_axis=-1, out_axis=-2),
+                copy_slots(_SLOT_NOISE) if self.repeat_summary else lecun_normal(in_axis=-1, out_axis=-2),
                 ("kv", None),
             ),
             (self.stream.n_kv, self.model.n_sum),
@@ -56,10 +64,17 @@ class PersonalisedWeights(nn.Module):
             self.stream.model_dim,
             ("embed", "heads"),
             name="projection",
-            kernel_init=shared_projection(_PROJECTION_NOISE) if self.aligned else None,
+            kernel_init=shared_projection(_PROJECTION_NOISE) if self.repeat_summary else None,
             dtype=dtype,
         )
-        return project(spread)
+        rows = project(spread)
+        if self.markers:
+            rows += self.param(
+                "markers",
+                nn.with_logical_partitioning(normal(1.0), ("kv", "heads")),
+                (self.stream.n_kv, self.stream.model_dim),
+            ).astype(dtype)
+        return rows
 
 
 class PFFN(nn.Module):
@@ -137,9 +152,11 @@ class PFFN(nn.Module):
 
     def _keys_and_values(self, summary: Array) -> tuple[Array, Array]:
         aligned = self.model.init == "aligned"
-        keys = PersonalisedWeights(self.stream, self.model, aligned, name="keys")(summary)
-        values = PersonalisedWeights(self.stream, self.model, False, name="values")(summary)
-        return keys, values
+        make_keys = PersonalisedWeights(
+            self.stream, self.model, repeat_summary=aligned, name="keys"
+        )
+        make_values = PersonalisedWeights(self.stream, self.model, markers=aligned, name="values")
+        return make_keys(summary), make_values(summary)
 
 
 def _split_heads(x: Float[Array, "B S De"], num_heads: int) -> Float[Array, "B S N H"]:

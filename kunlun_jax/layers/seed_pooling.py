@@ -80,8 +80,8 @@ class SeedPooling(nn.Module):
             value.reshape(*value.shape[:2], *heads),
             lengths=lengths,
         ).reshape(-1, num_seeds, width)
-        out_width = width if hierarchical else dim
-        pooled = dense(out_width, ("heads", "stream"), name="out", dtype=dtype)(pooled)
+        out_width, out_axis = (width, "stream") if hierarchical else (dim, "embed")
+        pooled = dense(out_width, ("heads", out_axis), name="out", dtype=dtype)(pooled)
         if not hierarchical:
             return pooled
         # Each of the R terms has variance P * D_e / (P * D_e); their sum is brought back to 1.

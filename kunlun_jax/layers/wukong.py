@@ -13,13 +13,15 @@ that axis, not other code.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, lecun_normal, normal, zeros
+from jax.nn.initializers import Initializer, lecun_normal, normal, variance_scaling, zeros
 
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.shapes import Array, Float
 
 _RESIDUAL_NOISE = 0.02
+# In the aligned start the residual leads, so that the candidate stays itself through the layers.
+_ALIGNED_FM_SCALE = 0.3
 
 
 def partition_tokens(
@@ -87,16 +89,19 @@ class WukongExperts(nn.Module):
         num_fm = round(config.fm_fraction * num_out)
         rank, hidden = config.fm_rank, config.mlp_dim
 
-        # Attentive Y: an MLP of the tokens, linearly compressed to `rank` of them.
-        compressed = self._mix("compress", parts, rank)
-        projection = self._mlp("attentive", _flatten(compressed), (hidden, count * rank))
-        projection = projection.reshape(*parts.shape[:3], rank)
-        interactions = jnp.einsum(
-            "bend,bedk->benk", parts, jnp.einsum("bend,benk->bedk", parts, projection)
-        )
         outputs = []
         if num_fm:
-            fm = self._mlp("fm", layer_norm(_flatten(interactions)), (hidden, num_fm * dim))
+            # Attentive Y: an MLP of the tokens, linearly compressed to `rank` of them.
+            compressed = self._mix("compress", parts, rank)
+            projection = self._mlp("attentive", _flatten(compressed), (hidden, count * rank))
+            projection = projection.reshape(*parts.shape[:3], rank)
+            interactions = jnp.einsum(
+                "bend,bedk->benk", parts, jnp.einsum("bend,benk->bedk", parts, projection)
+            )
+            scale = _ALIGNED_FM_SCALE if self.model.init == "aligned" else 1.0
+            fm = self._mlp(
+                "fm", layer_norm(_flatten(interactions)), (hidden, num_fm * dim), out_scale=scale
+            )
             outputs.append(fm.reshape(*parts.shape[:2], num_fm, dim))
         if num_fm < num_out:
             outputs.append(self._mix("linear", parts, num_out - num_fm))
@@ -111,11 +116,14 @@ class WukongExperts(nn.Module):
         weight = self._stacked(name, init or lecun_normal(), (parts.shape[2], num_out))
         return jnp.einsum("bend,enm->bemd", parts, weight)
 
-    def _mlp(self, name: str, x: Array, dims: tuple[int, int]) -> Array:
+    def _mlp(
+        self, name: str, x: Array, dims: tuple[int, int], *, out_scale: float = 1.0
+    ) -> Array:
         """Apply a two-layer MLP to the last axis, for every expert its own."""
         widths = (x.shape[-1], *dims)
-        for i, label in enumerate(("hidden", "out")):
-            weight = self._stacked(f"{name}_{label}", lecun_normal(), widths[i : i + 2])
+        for i, (label, scale) in enumerate((("hidden", 1.0), ("out", out_scale))):
+            init = variance_scaling(scale**2, "fan_in", "truncated_normal")
+            weight = self._stacked(f"{name}_{label}", init, widths[i : i + 2])
             bias = self._stacked(f"{name}_{label}_bias", zeros, widths[i + 1 : i + 2])
             x = jnp.einsum("bei,eio->beo", x, weight) + bias
             if label == "hidden":

@@ -41,7 +41,9 @@ class Evaluator:
             tables: Embedding tables.
             source: The split's batches, in order.
         """
-        state = metrics.init(len(self.tasks))
+        # On the parameters' device from the first batch on: one compilation, not two.
+        device = jax.tree.leaves(params)[0].sharding
+        state = jax.device_put(metrics.init(len(self.tasks)), device)
         scores = UserScores()
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
             state, logits = self._eval_step(params, tables, state, batch)

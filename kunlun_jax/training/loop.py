@@ -1,20 +1,21 @@
 """The training loop: step, log, evaluate, checkpoint, and stop where asked."""
 
+import contextlib
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import grain
 import jax
 import jax.numpy as jnp
-from absl import logging
 from tqdm import tqdm
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.pipeline import BatchSource
-from kunlun_jax.training import metrics
+from kunlun_jax.training import metrics, two_float
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.step import TrainState
@@ -22,13 +23,13 @@ from kunlun_jax.training.workdir import MetricWriter
 
 
 class NonFiniteLossError(RuntimeError):
-    """Training produced a logit that is NaN or infinite."""
+    """Training produced a logit or a gradient that is NaN or infinite."""
 
 
-class StopSignal:
+class StopSignal(contextlib.AbstractContextManager):
     """Remembers a first SIGTERM or SIGINT, so that the loop can save before it ends.
 
-    A second one has its usual effect at once.
+    A second one has its usual effect at once, and so has any outside of the `with` block.
 
     Attributes:
         received: Whether one came.
@@ -36,8 +37,16 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._remember)
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _remember(self, number: int, frame: Any) -> None:
         del frame
@@ -79,20 +88,21 @@ class Trainer:
             The final state, and whether the run is complete (False: stopped by a signal, saved).
 
         Raises:
-            NonFiniteLossError: If a logit was NaN or infinite; the checkpoints before stay.
+            NonFiniteLossError: If a logit or a gradient was NaN or infinite; nothing of it is
+                saved, the checkpoints before stay.
         """
         cadence = self.config.training
-        stop = StopSignal()
         start = int(state.step)
         batch_size = self.config.data.batch_size
-        with tqdm(
+        progress = tqdm(
             total=self.num_steps * batch_size,
             initial=start * batch_size,
             unit="ex",
             unit_scale=True,
             dynamic_ncols=True,
             desc="train",
-        ) as bar:
+        )
+        with progress as bar, StopSignal() as stop:
             logged_at, logged_step = time.monotonic(), start
             for step in range(start + 1, self.num_steps + 1):
                 state = self.train_step(state, next(self.data))
@@ -105,31 +115,27 @@ class Trainer:
                     state, line = self._log(state, step, rate)
                     bar.set_postfix(line)
                 if last or step % cadence.eval_every == 0:
+                    self._require_finite(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
                     logged_at = time.monotonic()
                 elif stop.received or step % cadence.checkpoint_every == 0:
+                    self._require_finite(state)
                     self.checkpoints.save(state, self.data)
                 if stop.received and not last:
-                    logging.warning("stopped by a signal after step %d; saved", step)
                     return state, False
         return state, True
 
     def _log(self, state: TrainState, step: int, rate: float) -> tuple[TrainState, dict[str, str]]:
         """Record the training metrics since the last record, and begin a new window."""
+        self._require_finite(state)
         evaluator = self.evaluator
         values = metrics.compute(
             state.metrics, label_rate=evaluator.label_rates, tasks=evaluator.tasks
         )
-        num_tasks = len(evaluator.tasks)
-        prefix = f"{evaluator.tasks[0]}/" if num_tasks > 1 else ""
-        if values[f"{prefix}num_nonfinite"]:
-            raise NonFiniteLossError(
-                f"step {step}: expected finite logits, got "
-                f"{values[f'{prefix}num_nonfinite']:.0f} NaN or infinite since the last log line"
-            )
+        losses = [value for key, value in values.items() if key.rsplit("/", 1)[-1] == "log_loss"]
         unknown, total = (int(x) for x in state.out_of_vocabulary)
         record = {
-            "train/loss": values[f"{prefix}log_loss"],
+            "train/loss": sum(losses) / len(losses),
             **{f"train/{key}": value for key, value in values.items()},
             "train/out_of_vocabulary_rate": unknown / max(total, 1),
             "train/gradient_norm": float(state.gradient_norm),
@@ -137,14 +143,24 @@ class Trainer:
         }
         self.writer.write(step, record)
         state = state.replace(  # type: ignore[attr-defined]
-            metrics=jax.device_put(metrics.init(num_tasks)),
-            out_of_vocabulary=jnp.zeros(2, jnp.int32),
+            metrics=jax.tree.map(jnp.zeros_like, state.metrics),
+            out_of_vocabulary=jnp.zeros_like(state.out_of_vocabulary),
         )
         line = {
             "loss": f"{record['train/loss']:.4f}",
             "NE": f"{values['normalized_entropy']:.4f}",
         }
         return state, line
+
+    def _require_finite(self, state: TrainState) -> None:
+        """Refuse a state that is lost, before it replaces a sound checkpoint."""
+        count = int(two_float.value(state.metrics.nonfinite).sum())
+        norm = float(state.gradient_norm)
+        if count or not math.isfinite(norm):
+            raise NonFiniteLossError(
+                f"step {int(state.step)}: expected finite logits and gradients, got {count} logits "
+                f"that are NaN or infinite since the last log line, and a gradient norm of {norm}"
+            )
 
     def _validate(self, state: TrainState, step: int) -> dict[str, float]:
         values = self.evaluator.evaluate(state.params, state.tables, self.validation)

@@ -1,5 +1,7 @@
 """AdamW for dense parameters, row-wise Adagrad for embedding tables."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,7 +30,7 @@ def schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 
 def dense_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    """Return clipping by global norm followed by AdamW; only kernels (two axes or more) decay.
+    """Return clipping by global norm followed by AdamW; only kernels decay.
 
     Args:
         config: Rates and decays.
@@ -41,11 +43,16 @@ def dense_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTr
         b2=config.b2,
         eps=config.eps,
         weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda p: p.ndim >= 2, params),
+        mask=lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params),
     )
     if not config.clip_norm:
         return adamw
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
+def _is_kernel(path: tuple[Any, ...], parameter: Array) -> bool:
+    """Return whether a parameter decays; stacked experts' biases have two axes, but do not."""
+    return parameter.ndim >= 2 and not path[-1].key.endswith("bias")
 
 
 def update_table(

@@ -18,6 +18,12 @@ from kunlun_jax.training import metrics
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
 
+# Initialisation runs once, and its many random draws take longer to optimise than to run.
+_FAST_COMPILATION = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
 @no_type_check
@@ -66,7 +72,8 @@ def create_train_state(
         batch: Any batch, for its shapes.
         num_steps: Steps of the whole run.
     """
-    variables = nn.meta.unbox(jax.jit(model.init)(jax.random.key(config.seed), batch))
+    init = jax.jit(model.init, compiler_options=_FAST_COMPILATION)
+    variables = nn.meta.unbox(init(jax.random.key(config.seed), batch))
     params, tables = variables["params"], variables["tables"]["embedding"]
     start = config.optimizer.table_initial_accumulator
     return TrainState(
@@ -74,7 +81,7 @@ def create_train_state(
         params=params,
         tables=tables,
         opt_state=dense_optimizer(config.optimizer, num_steps).init(params),
-        accumulators={name: jnp.full(t.shape[0], start) for name, t in tables.items()},
+        accumulators={name: jnp.full(t.shape[0], start, t.dtype) for name, t in tables.items()},
         metrics=metrics.init(batch.labels.shape[1]),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),

@@ -64,7 +64,8 @@ def gdpa(
     Raises:
         ValueError: a shape, dtype, activation or implementation other than the above.
     """
-    batch, _, num_heads, head_dim = _check_rank(query)
+    check_shape("query", query, (None,) * 4, "[B, T, N, H]")
+    batch, _, num_heads, head_dim = query.shape
     check_shape("key", key, (batch, None, num_heads, head_dim), "[B, S, N, H]")
     check_shape("value", value, key.shape, "[B, S, N, H] of key")
     check_floating({"query": query, "key": key, "value": value})
@@ -79,8 +80,3 @@ def gdpa(
     return gdpa_reference(
         query, key, value, query_lengths, key_lengths, activations, scales, scale_out
     )
-
-
-def _check_rank(query: Array) -> tuple[int, int, int, int]:
-    check_shape("query", query, (None,) * 4, "[B, T, N, H]")
-    return query.shape

@@ -1,9 +1,10 @@
 """The public function of window attention."""
 
-import jax.numpy as jnp
+from numbers import Integral
+
 from jaxtyping import Array
 
-from pallas_kernels.tiles import rotate, rotation_angles
+from pallas_kernels.tiles import rotation_angles
 from pallas_kernels.validation import (
     check_floating,
     check_lengths,
@@ -13,6 +14,8 @@ from pallas_kernels.validation import (
 from pallas_kernels.window_attention.reference import window_attention_reference
 
 
+# The arrays carry no shape annotations, here and in the other two public functions, so that a
+# wrong shape meets the messages below also where jaxtyping's checks are switched on.
 def window_attention(
     query: Array,
     key: Array,
@@ -26,15 +29,72 @@ def window_attention(
     time_frequencies: Array | None = None,
     implementation: str | None = None,
 ) -> Array:
-    """Compute multi-head sliding-window self-attention (Kunlun; spec section 3.3)."""
-    batch, time, heads, dim = query.shape
-    angles = rotation_angles(positions, times, position_frequencies, time_frequencies)
-    if lengths is not None and angles is not None:
-        angles = jnp.where(jnp.arange(time)[None, :, None] < lengths[:, None, None], angles, 0.0)
-    if angles is not None:
-        query, key = rotate(query, angles), rotate(key, angles)
+    """Compute multi-head sliding-window self-attention with ROTE (Kunlun; spec 3.3 and 2).
+
+        out[b,t,n] = sum_s softmax_s(q[b,t,n] . k[b,s,n] / sqrt(H)) v[b,s,n],   |t - s| <= w
+
+    With `positions` or `times`, query and key are rotated first: the pair (x[i], x[i + H/2]) of
+    every head by the angle positions * position_frequencies[i] + times * time_frequencies[i].
+    Deviation: the pairs are half-split, not interleaved; see `pallas_kernels.tiles.rotate`.
+
+    Angles, rotation, scores, softmax and sums are f32 whatever the dtype of the inputs; the
+    weights are rounded to the inputs' dtype before the product with `value`. Time and memory grow
+    as T * w. Reverse-mode differentiation only.
+
+    Args:
+        query: [B, T, N, H], oldest event first.
+        key: [B, T, N, H].
+        value: [B, T, N, H].
+        lengths: [B] integers in 0..T, None for full. Rows beyond are padding: never read; their
+            outputs and gradients are exactly 0.
+        window_size: w >= 0, a Python integer; w >= T is full attention.
+        positions: [B, T], in events; or None.
+        times: [B, T], tau = log(1 + dt / t_scale), without unit; or None.
+        position_frequencies: [H/2], radian per event; with `positions` only. Differentiable.
+        time_frequencies: [H/2], radian per unit of tau; with `times` only. Differentiable.
+        implementation: None picks the best that applies; "xla" the XLA reference. One asked for
+            by name never falls back.
+
+    Returns:
+        [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.
+
+    Raises:
+        ValueError: a shape, dtype, window size or implementation other than the above; positions
+            or times without their frequencies, or the reverse; rotation of an odd H.
+    """
+    check_shape("query", query, (None,) * 4, "[B, T, N, H]")
+    batch, time, _, dim = query.shape
+    check_shape("key", key, query.shape, "[B, T, N, H] of query")
+    check_shape("value", value, query.shape, "[B, T, N, H] of query")
     check_floating({"query": query, "key": key, "value": value})
     check_lengths("lengths", lengths, batch)
-    check_shape("key", key, query.shape, "[B, T, N, H] of query")
+    if not isinstance(window_size, Integral) or window_size < 0:
+        raise ValueError(f"window_size: expected a Python integer >= 0, got {window_size!r}")
+    for name, values, frequencies in (
+        ("position", positions, position_frequencies),
+        ("time", times, time_frequencies),
+    ):
+        _check_rotation(name, values, frequencies, (batch, time), dim)
     resolve_implementation(implementation)
-    return window_attention_reference(query, key, value, lengths, window_size)
+    angles = rotation_angles(positions, times, position_frequencies, time_frequencies)
+    return window_attention_reference(query, key, value, lengths, int(window_size), angles)
+
+
+def _check_rotation(
+    name: str,
+    values: Array | None,
+    frequencies: Array | None,
+    shape: tuple[int, int],
+    dim: int,
+) -> None:
+    if values is None and frequencies is None:
+        return
+    if values is None or frequencies is None:
+        given, missing = f"{name}_frequencies", f"{name}s"
+        if frequencies is None:
+            given, missing = missing, given
+        raise ValueError(f"{missing}: expected together with {given}, got None")
+    if dim % 2:
+        raise ValueError(f"query: expected an even H to rotate pairs, got H = {dim}")
+    check_shape(f"{name}s", values, shape, "[B, T]")
+    check_shape(f"{name}_frequencies", frequencies, (dim // 2,), "[H/2]")

@@ -1,18 +1,28 @@
-"""Window attention in XLA: banded, O(T w) in time and memory."""
+"""Window attention in XLA: banded, O(T w) in time and memory; what runs where no kernel applies.
+
+Queries are cut into blocks of 32 rows; a block sees its own keys and w more on either side, so that
+32 + 2w keys are scored for each row, where the window has 2w + 1. Smaller blocks would waste fewer
+scores, but below 32 rows the batched products slow down faster than the waste shrinks.
+"""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pallas_kernels.tiles import zero_padding
+from pallas_kernels.softmax_attention import MASKED, softmax_attention
+from pallas_kernels.tiles import (
+    length_mask,
+    merge_heads,
+    rotate,
+    rotation_table,
+    split_heads,
+    zero_padding,
+)
+from pallas_kernels.window_attention.blocks import gather_windows
 
-
-def _softmax_weights(scores: Array, valid: Array) -> Array:
-    scores = jnp.where(valid, scores, -jnp.inf)
-    top = jnp.max(scores, axis=-1, keepdims=True)
-    top = jnp.where(jnp.isfinite(top), top, 0.0)
-    weights = jnp.exp(scores - top)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    return weights / jnp.where(total > 0, total, 1.0)
+_BLOCK = 32
+# Up to this many times the keys of a banded row, the full square is cheaper than cutting windows.
+_FULL_BELOW = 1.5
 
 
 def window_attention_reference(
@@ -21,48 +31,59 @@ def window_attention_reference(
     value: Float[Array, "B T N H"],
     lengths: Int[Array, " B"] | None,
     window_size: int,
+    angles: Float[Array, "B T H2"] | None,
 ) -> Float[Array, "B T N H"]:
-    """Compute softmax(Q_t K_[t-w,t+w]^T / sqrt(H)) V_[t-w,t+w]; softmax and sums in f32."""
+    """Compute softmax(Q_t K_[t-w,t+w]^T / sqrt(H)) V_[t-w,t+w]; softmax and sums in f32.
+
+    See `pallas_kernels.window_attention.window_attention` for the arguments; query and key are
+    rotated by `angles` first.
+    """
     batch, time, heads, dim = query.shape
-    query = zero_padding(query, lengths)
-    key, value = zero_padding(key, lengths), zero_padding(value, lengths)
-    window = min(window_size, max(time - 1, 0))
-    block = time if window * 3 >= time else max(window, 1)
-    halo = min(window, time - 1) if block < time else 0
-    num_blocks = -(-time // block)
-    padded = num_blocks * block
-
-    def banded(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (halo, padded - time + halo), (0, 0), (0, 0)))
-        parts = [x[:, : num_blocks * block].reshape(batch, num_blocks, block, heads, dim)]
-        if halo:
-            tail = x[:, block:]
-            tail = jnp.pad(tail, ((0, 0), (0, max(0, padded - tail.shape[1])), (0, 0), (0, 0)))
-            tail = tail[:, :padded].reshape(batch, num_blocks, block, heads, dim)
-            parts.append(tail)
-            rest = x[:, 2 * block :]
-            rest = jnp.pad(rest, ((0, 0), (0, max(0, padded - rest.shape[1])), (0, 0), (0, 0)))
-            parts.append(rest[:, :padded].reshape(batch, num_blocks, block, heads, dim))
-        return jnp.concatenate(parts, axis=2)[:, :, : block + 2 * halo]
-
-    blocked_query = jnp.pad(query, ((0, 0), (0, padded - time), (0, 0), (0, 0)))
-    blocked_query = blocked_query.reshape(batch, num_blocks, block, heads, dim)
-    blocked_key, blocked_value = banded(key), banded(value)
-    t = jnp.arange(padded).reshape(num_blocks, block, 1)
-    s = jnp.arange(num_blocks)[:, None, None] * block - halo + jnp.arange(block + 2 * halo)
-    valid = (abs(t - s) <= window) & (s >= 0) & (s < time) & (t < time)
-    valid = valid[None]
-    if lengths is not None:
-        bound = lengths[:, None, None, None]
-        valid = valid & (s < bound) & (t < bound)
-    scores = jnp.einsum(
-        "bcinh,bcjnh->bncij", blocked_query, blocked_key, preferred_element_type=jnp.float32
+    dtype = query.dtype
+    query, key = zero_padding(query, lengths), zero_padding(key, lengths)
+    value = zero_padding(value, lengths)
+    if angles is not None:
+        if lengths is not None:
+            angles = jnp.where(length_mask(lengths, time)[:, :, None], angles, 0.0)
+        sin, cos = rotation_table(angles)
+        query, key = rotate(query, sin, cos), rotate(key, sin, cos)
+    if lengths is None:
+        lengths = jnp.full((batch,), time, jnp.int32)
+    out = _banded(
+        merge_heads((query * dim**-0.5).astype(dtype)),
+        merge_heads(key),
+        merge_heads(value),
+        jnp.repeat(lengths, heads),
+        min(window_size, time),
     )
-    weights = _softmax_weights(scores * dim**-0.5, valid[:, None])
-    out = jnp.einsum(
-        "bncij,bcjnh->bcinh",
-        weights.astype(value.dtype),
-        blocked_value,
-        preferred_element_type=jnp.float32,
+    return split_heads(out.astype(dtype), heads)
+
+
+def _banded(
+    query: Float[Array, "G T H"],
+    key: Float[Array, "G T H"],
+    value: Float[Array, "G T H"],
+    lengths: Int[Array, " G"],
+    window: int,
+) -> Float[Array, "G T H"]:
+    groups, time, dim = query.shape
+    banded = time > _FULL_BELOW * (_BLOCK + 2 * window)
+    block, halo = (_BLOCK, window) if banded else (time, 0)
+    blocks, size = -(-time // block), block + 2 * halo
+    rows = np.arange(blocks * block).reshape(blocks, block)
+    keys = np.arange(blocks)[:, None] * block + np.arange(-halo, block + halo)
+    reach = np.abs(rows[0][:, None] - keys[0][None, :]) <= window
+    seen = (keys >= 0) & (keys < lengths[:, None, None])
+    row_valid = rows < lengths[:, None, None]
+    if banded:
+        query = jnp.pad(query, ((0, 0), (0, blocks * block - time), (0, 0)))
+        key, value = gather_windows(key, block, halo), gather_windows(value, block, halo)
+    out = softmax_attention(
+        query.reshape(groups * blocks, block, dim),
+        key.reshape(groups * blocks, size, dim),
+        value.reshape(groups * blocks, size, dim),
+        jnp.where(seen, 0.0, MASKED).reshape(groups * blocks, 1, size),
+        jnp.asarray(np.where(reach, 0.0, MASKED), jnp.float32),
+        row_valid.reshape(groups * blocks, block, 1),
     )
-    return out.reshape(batch, padded, heads, dim)[:, :time].astype(query.dtype)
+    return out.reshape(groups, blocks * block, dim)[:, :time]

@@ -12,7 +12,8 @@ the days before the request's day, never from the basket itself, because negativ
 Decisions: the promotions repeat some (product, store, week) rows, of which the first counts.
 Missing values ("" in the tables) are a value of their own. Vocabularies hold what the training
 period has seen; everything else is out of vocabulary. Two positives of one basket draw their
-negatives independently, so that a product can stand twice in a basket as a negative.
+negatives independently, and what both drew counts once: a request never offers a product twice,
+so that a basket with several positives has a little under four negatives for each.
 """
 
 import contextlib
@@ -138,6 +139,9 @@ def _draw_candidates(
         num_samples=options.num_negatives,
         rng=np.random.Generator(np.random.PCG64(options.seed)),
     )
+    offered = lines.basket[positive[owner]].astype(np.int64) * len(key) + negative_row
+    first = np.sort(np.unique(offered, return_index=True)[1])
+    owner, negative_row = owner[first], negative_row[first]
     owners = np.concatenate([np.arange(len(positive)), owner])
     # The stable sort keeps each positive in front of its negatives.
     order = np.argsort(owners, kind="stable")

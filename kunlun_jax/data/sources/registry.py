@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from kunlun_jax.data.sources import complete_journey
+from kunlun_jax.data.sources import complete_journey, movielens_1m, synthetic
 from kunlun_jax.data.tables import SourceTables
 
 
@@ -26,4 +26,6 @@ class Source:
 
 SOURCES = {
     "complete_journey": Source(complete_journey.Options, complete_journey.load),
+    "movielens_1m": Source(movielens_1m.Options, movielens_1m.load),
+    "synthetic": Source(synthetic.Options, synthetic.load),
 }

@@ -1,0 +1,64 @@
+"""Examples per second of the data pipeline.
+
+    python -m benchmarks.pipeline --dataset=datasets/complete_journey
+
+Prints one row per setting: in the caller's thread, and with threads that make batches ahead.
+"""
+
+import pathlib
+import time
+
+from absl import app, flags
+
+from benchmarks.report import RESULTS, environment, write_json
+from kunlun_jax.data import BatchSource, Dataset, make_train_iterator
+
+_DATASET = flags.DEFINE_string("dataset", "datasets/complete_journey", "A built data set.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 512, "Examples per batch.")
+_BATCHES = flags.DEFINE_integer("batches", 200, "Batches per measurement.")
+_OUT = flags.DEFINE_string("out", str(RESULTS / "pipeline.json"), "Where the JSON goes.")
+THREADS = (0, 1, 2)
+WARM_UP = 5
+
+
+def measure(source: BatchSource, num_threads: int) -> float:
+    """Return examples per second of a fresh iterator, after a few batches of warm-up."""
+    iterator = make_train_iterator(source, num_threads=num_threads)
+    for _ in range(WARM_UP):
+        next(iterator)
+    start = time.perf_counter()
+    for _ in range(_BATCHES.value):
+        next(iterator)
+    return _BATCHES.value * _BATCH_SIZE.value / (time.perf_counter() - start)
+
+
+def main(argv: list[str]) -> None:
+    """Measure every setting, print the table, write the JSON."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    start = time.perf_counter()
+    dataset = Dataset.open(_DATASET.value)
+    rows = []
+    print(f"opened {dataset.schema.name} in {time.perf_counter() - start:.1f} s")
+    print(f"{'events per example':>18} {'threads':>7} {'examples/s':>10}")
+    full = {stream.name: stream.max_len for stream in dataset.schema.streams}
+    for max_lens in (full, {name: max(1, length // 4) for name, length in full.items()}):
+        source = BatchSource(
+            dataset, split="train", batch_size=_BATCH_SIZE.value, max_lens=max_lens
+        )
+        for num_threads in THREADS:
+            rate = measure(source, num_threads)
+            rows.append({"max_lens": max_lens, "num_threads": num_threads, "examples_s": rate})
+            print(f"{sum(max_lens.values()):>18} {num_threads:>7} {rate:>10.0f}")
+    content = {
+        "benchmark": "pipeline",
+        "dataset": dataset.schema.name,
+        "batch_size": _BATCH_SIZE.value,
+        "rows": rows,
+        "environment": environment(("numpy", "grain")),
+    }
+    write_json(pathlib.Path(_OUT.value), content)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,80 @@
+"""Softmax attention on [G, M, H] in XLA, with its backward pass; window and seeds build on it."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from pallas_kernels.tiles import rows_by_rows, transposed_weights_by_rows, weights_by_rows
+
+# Added to the score of a masked pair. Finite, so that a row of masked pairs alone stays finite
+# (`row_valid` zeroes it), and beyond any score, so that exp() of it is exactly 0.
+MASKED = -1e30
+
+
+@jax.custom_vjp
+def softmax_attention(
+    query: Float[Array, "G M H"],
+    key: Float[Array, "G S H"],
+    value: Float[Array, "G S H"],
+    key_bias: Float[Array, "G 1 S"],
+    pair_bias: Float[Array, "#M S"],
+    row_valid: Bool[Array, "G M 1"],
+) -> Float[Array, "G M H"]:
+    """Compute softmax(Q K^T + bias) V; scores, softmax and sums in f32, the result f32.
+
+    Masks come as two biases that broadcast, one of the keys and one that all groups share: XLA's
+    CPU backend fuses product, sum, maximum and exponential into one call, which a select would
+    split. Normalisation is left to the end, on M x H instead of M x S numbers. The backward
+    pass saves only its inputs; inside one jitted step XLA finds that the recomputed weights are
+    those of the forward pass and computes them once.
+
+    Args:
+        query: already scaled; free of NaN, as are key and value.
+        key: one row per key.
+        value: one row per key.
+        key_bias: 0, or `MASKED` for a key that no row may see. No gradient.
+        pair_bias: 0, or `MASKED` for a pair that is out of reach. No gradient.
+        row_valid: rows that are False give 0 and send no gradient. The others must see a key.
+
+    Returns:
+        f32 (f64 for f64 inputs).
+    """
+    return _forward(query, key, value, key_bias, pair_bias, row_valid)[0]
+
+
+def _weights(
+    query: Array, key: Array, key_bias: Array, pair_bias: Array, row_valid: Array
+) -> tuple[Array, Array]:
+    scores = rows_by_rows(query, key) + key_bias + pair_bias
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return weights, jnp.where(row_valid, 1.0 / total, 0.0)
+
+
+def _forward(
+    query: Array, key: Array, value: Array, key_bias: Array, pair_bias: Array, row_valid: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    weights, inverse = _weights(query, key, key_bias, pair_bias, row_valid)
+    out = weights_by_rows(weights, value) * inverse
+    return out, (query, key, value, key_bias, pair_bias, row_valid, out)
+
+
+def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array | None, ...]:
+    query, key, value, key_bias, pair_bias, row_valid, out = residuals
+    weights, inverse = _weights(query, key, key_bias, pair_bias, row_valid)
+    # A select, because the cotangent of a padded row may be NaN.
+    cotangent = jnp.where(row_valid, cotangent * inverse, 0.0)
+    delta = jnp.sum(cotangent * out, axis=-1, keepdims=True)
+    cotangent = cotangent.astype(value.dtype)
+    d_scores = weights * (rows_by_rows(cotangent, value) - delta)
+    return (
+        weights_by_rows(d_scores, key).astype(query.dtype),
+        transposed_weights_by_rows(d_scores, query).astype(key.dtype),
+        transposed_weights_by_rows(weights, cotangent).astype(value.dtype),
+        None,
+        None,
+        None,
+    )
+
+
+softmax_attention.defvjp(_forward, _backward)

@@ -1,0 +1,226 @@
+"""A tiny schema, batches and models for tests that need no data on disk.
+
+    model = kunlun(config())                          # two streams, four layers
+    variables = drawn_variables(model, batch())       # random numbers for parameters and tables
+    logits = apply(model, variables, batch())         # jitted once per model and shape
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kunlun_jax.config import (
+    GDPAConfig,
+    ModelConfig,
+    PoolingConfig,
+    ROTEConfig,
+    StreamConfig,
+    WukongConfig,
+)
+from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
+from kunlun_jax.data.schema import (
+    DenseFeature,
+    EventId,
+    EventStream,
+    Schema,
+    SparseFeature,
+    Vocabulary,
+)
+from kunlun_jax.models.kunlun import Kunlun
+
+DAY = 86_400
+SCHEMA = Schema(
+    name="tiny",
+    vocabularies=(Vocabulary("item", 300), Vocabulary("brand", 4), Vocabulary("tag", 6)),
+    dense=(DenseFeature("price"), DenseFeature("hour"), DenseFeature("count")),
+    sparse=(
+        SparseFeature("item", "item"),
+        SparseFeature("brand", "brand"),
+        SparseFeature("tags", "tag", max_values=3, combiner="sum"),
+    ),
+    candidate=("item", "brand"),
+    streams=(
+        EventStream(
+            "buy",
+            (EventId("item", "item"), EventId("brand", "brand")),
+            (DenseFeature("amount"), DenseFeature("price")),
+            max_len=12,
+        ),
+        EventStream("view", (EventId("item", "item"),), (DenseFeature("seconds"),), max_len=8),
+    ),
+    labels=("click", "order"),
+)
+# Context tokens of the schema: the candidate, the dense features, and three sparse features.
+NUM_CONTEXT_TOKENS = 5
+
+BUY = StreamConfig(
+    name="buy", model_dim=8, num_heads=2, n_kv=6, n_tokens=2, n_seeds=4, num_layers=4, window=2,
+    max_len=10, mlp_dim=8,
+)  # fmt: skip
+VIEW = StreamConfig(
+    name="view", model_dim=12, num_heads=3, n_kv=5, n_tokens=3, n_seeds=5, num_layers=4, window=1,
+    max_len=7, mlp_dim=6,
+)  # fmt: skip
+_PARTS = {
+    "gdpa": GDPAConfig(),
+    "rote": ROTEConfig(),
+    "pooling": PoolingConfig(rank=2),
+    "wukong": WukongConfig(num_experts=2, fm_rank=2, mlp_dim=6),
+}
+
+
+def config(*, streams: tuple[StreamConfig, ...] = (BUY, VIEW), **changes: Any) -> ModelConfig:
+    """Return a tiny model's configuration; a part's changes are given as a dictionary.
+
+    config(comp_skip=False, wukong={"partition": "full", "merge": "sum"})
+    """
+    parts = {
+        name: dataclasses.replace(part, **changes.pop(name, {})) for name, part in _PARTS.items()
+    }
+    settings = {"dim": 8, "num_layers": 4, "n_sum": 3, "head_dims": (6,), **parts, **changes}
+    return ModelConfig(streams=streams, **settings)
+
+
+def kunlun(model: ModelConfig | None = None) -> Kunlun:
+    """Return the model of a configuration, for `SCHEMA`."""
+    return Kunlun(model or config(), SCHEMA)
+
+
+def batch(
+    *,
+    lengths: dict[str, list[int]] | None = None,
+    size: int = 3,
+    seed: int = 0,
+    max_lens: dict[str, int] | None = None,
+) -> Batch:
+    """Return a random batch of `SCHEMA` with zeros behind the true lengths.
+
+    Args:
+        lengths: Events by stream, one number per example; drawn where not given.
+        size: Examples, where lengths are not given.
+        seed: Seed of everything drawn.
+        max_lens: Padded length of each stream.
+    """
+    rng = np.random.default_rng(seed)
+    max_lens = max_lens or {"buy": BUY.max_len, "view": VIEW.max_len}
+    if lengths:
+        size = len(next(iter(lengths.values())))
+    rows = {v.name: v.num_rows for v in SCHEMA.vocabularies}
+    sparse = {}
+    for feature in SCHEMA.sparse:
+        count = rng.integers(1, feature.max_values + 1, size)
+        ids = rng.integers(0, rows[feature.vocabulary], (size, feature.max_values))
+        ids = np.where(np.arange(feature.max_values) < count[:, None], ids, 0)
+        sparse[feature.name] = SparseBatch(ids.astype(np.int32), count.astype(np.int32))
+    streams = {
+        stream.name: _events(rng, stream, size, max_lens[stream.name], (lengths or {}))
+        for stream in SCHEMA.streams
+    }
+    return jax.tree.map(
+        jnp.asarray,
+        Batch(
+            dense=rng.normal(size=(size, len(SCHEMA.dense))).astype(np.float32),
+            sparse=sparse,
+            streams=streams,
+            labels=rng.integers(0, 2, (size, len(SCHEMA.labels))).astype(np.float32),
+            weights=np.ones(size, np.float32),
+            user_ids=np.arange(size, dtype=np.int32),
+        ),
+    )
+
+
+def _events(
+    rng: np.random.Generator,
+    stream: EventStream,
+    size: int,
+    max_len: int,
+    lengths: dict[str, list[int]],
+) -> EventBatch:
+    drawn = rng.integers(max_len // 2, max_len + 1, size)
+    count = np.asarray(lengths.get(stream.name, drawn), np.int32)
+    real = np.arange(max_len) < count[:, None]
+    ages = np.sort(rng.integers(0, 90 * DAY, (size, max_len)), axis=1)[:, ::-1]
+    rows = {v.name: v.num_rows for v in SCHEMA.vocabularies}
+    ids = {
+        f.name: np.where(real, rng.integers(0, rows[f.vocabulary], real.shape), 0).astype(np.int32)
+        for f in stream.ids
+    }
+    dense = rng.normal(size=(*real.shape, len(stream.dense)))
+    return EventBatch(
+        ids=ids,
+        dense=np.where(real[..., None], dense, 0).astype(np.float32),
+        ages=np.where(real, ages, 0).astype(np.int32),
+        lengths=count,
+    )
+
+
+def draw(shapes: Any, *, seed: int = 0, scale: float = 0.5) -> Any:
+    """Fill a tree of shapes with random numbers: no zero biases, nothing aligned."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda s: jnp.asarray(rng.normal(0, scale, s.shape).astype(np.float32)),
+        nn.meta.unbox(shapes),
+    )
+
+
+def drawn_variables(module: nn.Module, *args: Any, seed: int = 0, scale: float = 0.5) -> Any:
+    """Return random parameters of a module, without running its initialisers."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
+    return draw(shapes, seed=seed, scale=scale)
+
+
+@functools.cache
+def _fast_compilation() -> dict[str, Any]:
+    """Return XLA options that compile up to ten times faster; tests run once, on tiny arrays."""
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_parallel_codegen_split_count": 1,
+    }
+    more = {**options, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(jnp.sin, compiler_options=more)(0.0)
+    except jax.errors.JaxRuntimeError:  # newer versions of XLA do not have the last one
+        return options
+    return more
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return jax.jit(function) that compiles fast rather than well."""
+    return jax.jit(function, compiler_options=_fast_compilation())
+
+
+@functools.cache
+def _jitted(module: nn.Module) -> Callable[..., Any]:
+    return jit(module.apply)
+
+
+def apply(module: nn.Module, variables: Any, *args: Any) -> Any:
+    """Return module.apply(variables, *args), jitted; equal modules share the compilation."""
+    return _jitted(module)(variables, *args)
+
+
+def initialized(module: nn.Module, *args: Any, seed: int = 0) -> Any:
+    """Return the parameters that a module's initialisers draw."""
+    return nn.meta.unbox(jit(module.init)(jax.random.key(seed), *args))
+
+
+def float64(tree: Any) -> Any:
+    """Return a tree of arrays as NumPy float64, for the oracles."""
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), nn.meta.unbox(tree))
+
+
+def array(*shape: int, seed: int = 0) -> Any:
+    """Return standard normal numbers."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+def ints(*values: int) -> Any:
+    """Return int32 numbers, such as lengths."""
+    return jnp.asarray(values, jnp.int32)

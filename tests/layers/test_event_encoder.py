@@ -1,0 +1,82 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kunlun_jax.layers.event_encoder import EventEncoder
+from tests import factories, oracles
+
+BATCH = factories.batch(lengths={"buy": [10, 4, 0], "view": [7, 1, 2]}, seed=3)
+TABLES = {
+    v.name: factories.array(v.num_rows, 8, seed=i)
+    for i, v in enumerate(factories.SCHEMA.vocabularies)
+}
+
+
+def encoder(name, init="aligned"):
+    stream = {"buy": factories.BUY, "view": factories.VIEW}[name]
+    return EventEncoder(
+        factories.SCHEMA.stream_by_name[name], stream, factories.config(init=init)
+    )
+
+
+# The width of "buy" is the global one, that of "view" is not.
+@pytest.mark.parametrize("name", ["buy", "view"])
+@pytest.mark.parametrize("init", ["aligned", "random"])
+def test_equals_the_formula(name, init):
+    module, events = encoder(name, init), BATCH.streams[name]
+    variables = factories.drawn_variables(module, TABLES, events)
+    tokens = factories.apply(module, variables, TABLES, events)
+    p, tables = factories.float64((variables["params"], TABLES))
+    for b, length in enumerate(events.lengths):
+        expected = oracles.event_encoder(
+            p,
+            tables,
+            [(f.vocabulary, np.asarray(events.ids[f.name][b, :length])) for f in module.events.ids],
+            np.asarray(events.dense[b, :length], np.float64),
+            np.asarray(events.ages[b, :length]),
+            init=init,
+            dim=8,
+            model_dim=module.stream.model_dim,
+        )
+        np.testing.assert_allclose(tokens[b, :length], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_only_unequal_widths_need_a_projection():
+    for name, expected in (("buy", {"mlp"}), ("view", {"mlp", "projection"})):
+        module = encoder(name)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), TABLES, BATCH.streams[name])
+        assert set(shapes["params"]) == expected
+
+
+def test_garbage_in_the_padding_stays_finite_and_out_of_the_gradient():
+    module, events = encoder("buy"), BATCH.streams["buy"]
+    variables = factories.drawn_variables(module, TABLES, events)
+    real = jnp.arange(10) < events.lengths[:, None]
+    poisoned = events.replace(
+        ids=jax.tree.map(lambda x: jnp.where(real, x, 10**6), events.ids),
+        dense=jnp.where(real[..., None], events.dense, jnp.nan),
+        ages=jnp.where(real, events.ages, -(2**31)),
+    )
+
+    def loss(variables, tables, events):
+        tokens = module.apply(variables, tables, events)
+        return jnp.sum(jnp.where(real[..., None], tokens, 0) ** 2)
+
+    gradient = factories.jit(jax.grad(loss, argnums=(0, 1)))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        gradient(variables, TABLES, poisoned),
+        gradient(variables, TABLES, events),
+    )
+    assert np.all(np.isfinite(factories.apply(module, variables, TABLES, poisoned)))
+
+
+def test_a_stream_without_ids_is_encoded_by_its_numbers():
+    description = dataclasses.replace(factories.SCHEMA.stream_by_name["buy"], ids=())
+    module = EventEncoder(description, factories.BUY, factories.config())
+    events = BATCH.streams["buy"]
+    variables = factories.drawn_variables(module, TABLES, events)
+    assert factories.apply(module, variables, TABLES, events).shape == (3, 10, 8)

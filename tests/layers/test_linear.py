@@ -1,0 +1,40 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kunlun_jax.layers.linear import MLP
+from tests import factories, oracles
+
+FLOAT32 = jnp.dtype("float32")
+
+
+def test_mlp_equals_the_formula():
+    x = factories.array(3, 5, 4)
+    mlp = MLP((7, 6, 2), FLOAT32)
+    variables = factories.drawn_variables(mlp, x)
+    expected = oracles.mlp(factories.float64(variables["params"]), np.asarray(x, np.float64))
+    np.testing.assert_allclose(factories.apply(mlp, variables, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_mlp_without_hidden_layers_is_linear():
+    x = factories.array(3, 4)
+    variables = factories.drawn_variables(MLP((2,), FLOAT32), x)
+    out = variables["params"]["out"]
+    np.testing.assert_allclose(
+        MLP((2,), FLOAT32).apply(variables, x), x @ out["kernel"] + out["bias"], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_out_scale_scales_the_initial_output_kernel_only():
+    x = factories.array(2, 64)
+    kernels = [
+        nn.meta.unbox(MLP((64, 64), FLOAT32, out_scale=scale).init(jax.random.key(0), x))["params"]
+        for scale in (1.0, 0.3)
+    ]
+    np.testing.assert_allclose(
+        kernels[1]["out"]["kernel"], 0.3 * kernels[0]["out"]["kernel"], rtol=1e-5
+    )
+    np.testing.assert_array_equal(
+        kernels[0]["hidden_0"]["kernel"], kernels[1]["hidden_0"]["kernel"]
+    )

@@ -1,0 +1,136 @@
+"""No dead modules: everything that has parameters reaches the loss (spec 3.8, property 10)."""
+
+import dataclasses
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kunlun_jax import config as configuration
+from kunlun_jax.config import experiment_config
+from kunlun_jax.data.schema import (
+    DenseFeature,
+    EventId,
+    EventStream,
+    Schema,
+    SparseFeature,
+    Vocabulary,
+)
+from kunlun_jax.layers.embedding import known_ids
+from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.training.step import weighted_loss
+from tests import factories
+from tests.models.variants import VARIANTS
+
+BATCH = factories.batch(lengths={"buy": [10, 7, 3, 2], "view": [7, 4, 2, 5]}, seed=5)
+CONFIGS = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
+    if path.stem != "__init__"
+)
+
+
+def used_rows(batch, model):
+    """List, for every vocabulary, which rows the model may read."""
+    used = {v.name: np.zeros(v.num_rows, bool) for v in factories.SCHEMA.vocabularies}
+
+    def mark(vocabulary, ids, lengths):
+        real = np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
+        used[vocabulary][np.asarray(known_ids(ids, len(used[vocabulary])))[real]] = True
+
+    for feature in factories.SCHEMA.sparse:
+        mark(feature.vocabulary, batch.sparse[feature.name].ids, batch.sparse[feature.name].lengths)
+    for stream in model.streams:
+        events = batch.streams[stream.name]
+        for feature in factories.SCHEMA.stream_by_name[stream.name].ids:
+            mark(feature.vocabulary, events.ids[feature.name], events.lengths)
+    return used
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_parameter_and_every_used_row_gets_a_gradient(name):
+    model = VARIANTS[name]
+    configuration.validate_model(model)
+    kunlun = factories.kunlun(model)
+    variables = factories.drawn_variables(kunlun, BATCH)
+
+    def loss(variables):
+        return weighted_loss(kunlun.apply(variables, BATCH), BATCH)
+
+    gradients = factories.jit(jax.grad(loss))(variables)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients["params"]):
+        # GELU and the softmaxes pass something on everywhere, so no entry is exactly 0.
+        assert np.all(np.isfinite(gradient)), path
+        assert np.count_nonzero(gradient) > 0.9 * gradient.size, jax.tree_util.keystr(path)
+    used = used_rows(BATCH, model)
+    for vocabulary, gradient in gradients["tables"]["embedding"].items():
+        touched = np.any(np.asarray(gradient) != 0, axis=1)
+        np.testing.assert_array_equal(touched, used[vocabulary], err_msg=vocabulary)
+
+
+def test_the_variants_cover_every_choice():
+    for name, choices in configuration.CHOICES.items():
+        if name in ("dtype", "name"):
+            continue
+        seen = {
+            getattr(part, name)
+            for model in VARIANTS.values()
+            for part in (model, model.gdpa, model.rote, model.pooling, model.wukong)
+            if hasattr(part, name)
+        } - {model.pooling for model in VARIANTS.values()}  # the part, not the field of its name
+        assert seen == set(choices), name
+
+
+def generic_schema(model):
+    """Describe data that any model of these streams can read."""
+    return Schema(
+        name="generic",
+        vocabularies=(Vocabulary("item", 10),),
+        dense=(DenseFeature("price"),),
+        sparse=(SparseFeature("item", "item"), SparseFeature("user", "item")),
+        candidate=("item",),
+        streams=tuple(
+            EventStream(s.name, (EventId("item", "item"),), (DenseFeature("x"),), s.max_len)
+            for s in model.streams
+        ),
+    )
+
+
+def generic_batch(schema, model):
+    """Return the shapes of a batch of `generic_schema`."""
+    shapes = jax.eval_shape(lambda: factories.batch(size=2))
+    number = jax.ShapeDtypeStruct((2, 1), jnp.int32)
+    item = dataclasses.replace(shapes.sparse["item"], ids=number)
+    streams = {
+        s.name: dataclasses.replace(
+            shapes.streams["view"],
+            ids={"item": jax.ShapeDtypeStruct((2, s.max_len), jnp.int32)},
+            dense=jax.ShapeDtypeStruct((2, s.max_len, 1), jnp.float32),
+            ages=jax.ShapeDtypeStruct((2, s.max_len), jnp.int32),
+        )
+        for s in model.streams
+    }
+    dense = jax.ShapeDtypeStruct((2, 1), jnp.float32)
+    return dataclasses.replace(
+        shapes, dense=dense, sparse={"item": item, "user": item}, streams=streams
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_parameter_of_a_shipped_config_reaches_a_logit(name):
+    """Follow the data flow, without numbers: the shipped models are too large to run here."""
+    model = experiment_config(importlib.import_module(f"configs.{name}").get_config()).model
+    schema = generic_schema(model)
+    kunlun, batch = Kunlun(model, schema), generic_batch(schema, model)
+    shapes = jax.eval_shape(kunlun.init, jax.random.key(0), batch)
+    jaxpr = jax.make_jaxpr(kunlun.apply)(jax.tree.map(lambda x: x, shapes), batch).jaxpr
+    needed = set(jaxpr.outvars)
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            needed.update(v for v in equation.invars if not hasattr(v, "val"))
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    dead = [p for p, v in zip(paths, jaxpr.invars, strict=False) if v not in needed]
+    assert not dead

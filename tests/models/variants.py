@@ -1,0 +1,55 @@
+"""Configurations that between them turn on every option that ships.
+
+Most have one stream and one layer that runs everything, which is quick to compile.
+"""
+
+import dataclasses
+from typing import Any
+
+from kunlun_jax.config import ModelConfig
+from tests import factories
+
+BUY, VIEW = factories.BUY, factories.VIEW
+
+
+def one_layer(*, stream: dict[str, Any] | None = None, **changes: Any) -> ModelConfig:
+    """Return a configuration of one stream and one layer without CompSkip."""
+    buy = dataclasses.replace(BUY, num_layers=1, n_tokens=3, **(stream or {}))
+    return factories.config(streams=(buy,), num_layers=1, comp_skip=False, **changes)
+
+
+VARIANTS = {
+    "default": factories.config(
+        streams=(dataclasses.replace(BUY, num_layers=3), dataclasses.replace(VIEW, num_layers=1)),
+        num_layers=3,
+    ),
+    "mlp_and_pma": one_layer(
+        gdpa={"pffn": "mlp"},
+        pooling={"pooling": "pma"},
+        wukong={"partition": "contiguous"},
+        rote={"gaps": "to_request", "learnable": True},
+    ),
+    "linear_and_full_experts": one_layer(
+        gdpa={"pffn": "linear"},
+        wukong={"partition": "full", "merge": "sum", "fm_fraction": 0.3},
+        rote={"gaps": "positions_only", "learnable": True},
+    ),
+    "no_final_pooling": factories.config(
+        streams=(dataclasses.replace(BUY, n_tokens=3),),
+        pooling={"final_pooling": False},
+        gdpa={"temperature": "outside"},
+        init="random",
+    ),
+    "interaction_of_all_context": one_layer(
+        interaction_input="full",
+        gdpa={"temperature": "none", "activation": "gelu,silu"},
+        wukong={"num_experts": 1, "fm_fraction": 0.0},
+        rote={"learnable": True},
+    ),
+    "interaction_without_a_summary": one_layer(
+        stream={"schedule": ("pooling attention",)},
+        interaction_input="full",
+        wukong={"fm_fraction": 1.0},
+        head_dims=(),
+    ),
+}

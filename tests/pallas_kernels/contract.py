@@ -1,0 +1,62 @@
+"""What every implementation of an operation is held to, and how closely.
+
+A kernel joins by adding its name to `IMPLEMENTATIONS`; the test classes run once for each.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+IMPLEMENTATIONS = ["xla"]
+DTYPES = ["float32", "bfloat16"]
+
+# Largest error over largest true value, against float64 on the same (rounded) inputs.
+#   float32   24 bits, sums of up to 200 terms.
+#   bfloat16  8 bits; weights, cotangents and results are each rounded once (2^-9 of the value).
+#   rotated   the angle is f32: at 200 radian half a unit in the last place is 8e-6 by itself.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "rotated": 3e-5}
+
+
+def random_arrays(seed, *shapes, dtype="float32"):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+def to_float64(x):
+    return np.asarray(x.astype(jnp.float32), np.float64)
+
+
+def assert_close(got, want, tolerance, what):
+    got = to_float64(got)
+    assert got.shape == want.shape, what
+    assert np.isfinite(got).all(), what
+    error = np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)
+    assert error <= tolerance, f"{what}: relative error {error:.2e}, expected <= {tolerance:.0e}"
+
+
+def assert_same_bits(got, want):
+    for left, right in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(to_float64(left), to_float64(right))
+
+
+def poison(x, lengths):
+    """Return x with NaN in the rows beyond each length."""
+    padded = np.arange(x.shape[1]) >= np.asarray(lengths)[:, None]
+    return jnp.where(padded[:, :, None, None], jnp.nan, x)
+
+
+def padded_rows(x, lengths):
+    padded = np.arange(x.shape[1]) >= np.asarray(lengths)[:, None]
+    return to_float64(x)[padded]
+
+
+def value_and_gradients(function, arrays, cotangent):
+    """Return function(**arrays) and the gradients of sum(cotangent * output), both jitted."""
+
+    @jax.jit
+    def run(arrays, cotangent):
+        out, pull = jax.vjp(lambda arrays: function(**arrays), arrays)
+        return out, pull(cotangent)[0]
+
+    return run(arrays, cotangent)

@@ -1,0 +1,50 @@
+"""The activations of GDPA and their derivatives."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pallas_kernels import ACTIVATIONS
+from pallas_kernels.activations import activate, activation_derivative
+from tests.pallas_kernels import oracle
+
+# Points off the kinks of relu, leaky_relu and hard_swish, where the derivative is not defined.
+POINTS = np.linspace(-6.03, 6.04, 97)
+
+
+def test_the_eight_names():
+    assert set(ACTIVATIONS) == set(oracle.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_values_match_the_formula(name):
+    got = activate(jnp.asarray(POINTS, jnp.float32), name)
+    np.testing.assert_allclose(got, oracle.ACTIVATIONS[name](POINTS), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_derivative_is_the_finite_difference(name):
+    got = activation_derivative(jnp.asarray(POINTS, jnp.float32), name)
+    np.testing.assert_allclose(got, oracle.derivative(name, POINTS), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_zero_maps_to_zero_and_dtype_stays(name):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        zeros = jnp.zeros((3,), dtype)
+        assert (activate(zeros, name) == 0).all()
+        assert activate(zeros, name).dtype == dtype
+        assert activation_derivative(zeros, name).dtype == dtype
+
+
+def test_large_arguments_stay_finite():
+    x = jnp.asarray([-1e4, 1e4], jnp.float32)
+    for name in ACTIVATIONS:
+        assert np.isfinite(activate(x, name)).all(), name
+        assert np.isfinite(activation_derivative(x, name)).all(), name
+
+
+@pytest.mark.parametrize("function", [activate, activation_derivative])
+def test_unknown_name_is_refused(function):
+    with pytest.raises(ValueError, match="activation: expected one of identity.*got 'swish'"):
+        function(jnp.zeros(2), "swish")
