@@ -1,4 +1,6 @@
-"""Trains a model: python train.py --config=configs/base.py --workdir=runs/base
+"""Trains a model, or goes on with it.
+
+    python train.py --config=configs/base.py --workdir=runs/base
 
 Running the same command again resumes; values are overridden as in --config.data.batch_size=256.
 """
@@ -27,14 +29,13 @@ WORKDIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
     """Train, or resume, the run that the flags describe, and report its best checkpoint."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    del argv
     try:
         config = experiment_config(CONFIG.value)
         workdir = open_workdir(WORKDIR.value or _default_workdir(), config)
         train(config, workdir)
     except USER_ERRORS as error:
-        sys.exit(f"error: {error}")
+        sys.exit(_one_line(error))
 
 
 def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
@@ -51,10 +52,13 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         state, complete = run.train(state)
         if complete:
             print(run.report_best(state), flush=True)
+        else:
+            print(f"stopped and saved at step {int(state.step)}; the same command continues")
 
 
 def _default_workdir() -> pathlib.Path:
-    return pathlib.Path("runs") / pathlib.Path(config_flags.get_config_filename(CONFIG)).stem
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    return pathlib.Path("runs") / pathlib.Path(config_file).stem
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -63,9 +67,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
         arguments = flags.FLAGS(argv)
         if CONFIG.value is None:
             raise flags.Error("expected --config=FILE, got none")
+        CONFIG.value.to_dict()  # raises if the file could not be read
+        if len(arguments) > 1:
+            raise flags.Error(f"expected flags only, got {arguments[1]!r}")
         return arguments
-    except (flags.Error, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+    except (flags.Error, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+        sys.exit(_one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an error; of a wrong key, ml_collections says little but the key."""
+    key = next((e for e in (error, *error.args) if isinstance(e, KeyError)), None)
+    message = str(error) if key is None else f"unknown config key: {key.args[0]}"
+    return f"error: {' '.join(message.split())}"
 
 
 if __name__ == "__main__":

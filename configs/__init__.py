@@ -1,0 +1,1 @@
+"""Experiments: each file has a function `get_config` that returns one."""

@@ -1,6 +1,6 @@
 """Kunlun on Complete Journey, small enough for a laptop.
 
-    python train.py --config=configs/base.py --workdir=runs/base
+python train.py --config=configs/base.py --workdir=runs/base
 """
 
 from ml_collections import ConfigDict

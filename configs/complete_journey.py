@@ -1,6 +1,6 @@
 """Kunlun on Complete Journey with long histories: the quality that this data gives.
 
-    python train.py --config=configs/complete_journey.py --workdir=runs/complete_journey
+python train.py --config=configs/complete_journey.py --workdir=runs/complete_journey
 """
 
 from ml_collections import ConfigDict

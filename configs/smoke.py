@@ -1,6 +1,6 @@
 """A minute on synthetic data: does everything run?
 
-    python train.py --config=configs/smoke.py --workdir=runs/smoke
+python train.py --config=configs/smoke.py --workdir=runs/smoke
 """
 
 from ml_collections import ConfigDict

@@ -80,8 +80,13 @@ def rotation_angles(
     times: Num[Array, "B T"] | None,
     position_frequencies: Float[Array, " H2"] | None,
     time_frequencies: Float[Array, " H2"] | None,
+    lengths: Int[Array, " B"] | None,
 ) -> Float[Array, "B T H2"] | None:
-    """Return ROTE's angles, positions * theta_i + times * phi_i, in f32; None without either."""
+    """Return ROTE's angles, positions * theta_i + times * phi_i, in f32; None without either.
+
+    The angles of padded rows are 0, and what stands in their positions and times reaches neither
+    the angles nor the gradients of the frequencies.
+    """
     angles = None
     for values, frequencies in (
         (positions, position_frequencies),
@@ -89,6 +94,8 @@ def rotation_angles(
     ):
         if values is None or frequencies is None:
             continue
+        if lengths is not None:
+            values = jnp.where(length_mask(lengths, values.shape[1]), values, 0)
         part = values.astype(jnp.float32)[..., None] * frequencies.astype(jnp.float32)
         angles = part if angles is None else angles + part
     return angles

@@ -1,8 +1,8 @@
 """A tiny schema, batches and models for tests that need no data on disk.
 
-    model = kunlun(config())                          # two streams, four layers
-    variables = drawn_variables(model, batch())       # random numbers for parameters and tables
-    logits = apply(model, variables, batch())         # jitted once per model and shape
+model = kunlun(config())                          # two streams, four layers
+variables = drawn_variables(model, batch())       # random numbers for parameters and tables
+logits = apply(model, variables, batch())         # jitted once per model and shape
 """
 
 import dataclasses
@@ -160,19 +160,20 @@ def _events(
     )
 
 
-def draw(shapes: Any, *, seed: int = 0, scale: float = 0.5) -> Any:
-    """Fill a tree of shapes with random numbers: no zero biases, nothing aligned."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda s: jnp.asarray(rng.normal(0, scale, s.shape).astype(np.float32)),
-        nn.meta.unbox(shapes),
-    )
+def drawn_variables(module: nn.Module, *args: Any, seed: int = 0) -> Any:
+    """Return random parameters of a module, without running (and compiling) its initialisers.
 
-
-def drawn_variables(module: nn.Module, *args: Any, seed: int = 0, scale: float = 0.5) -> Any:
-    """Return random parameters of a module, without running its initialisers."""
+    Kernels keep variances; biases are not zero, and nothing is aligned.
+    """
     shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
-    return draw(shapes, seed=seed, scale=scale)
+    rng = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], leaf: Any) -> Any:
+        is_kernel = len(leaf.shape) > 1 and path[0].key != "tables"
+        std = leaf.shape[-2] ** -0.5 if is_kernel else 0.5
+        return jnp.asarray(rng.normal(0, std, leaf.shape).astype(np.float32))
+
+    return jax.tree_util.tree_map_with_path(draw, nn.meta.unbox(shapes))
 
 
 @functools.cache

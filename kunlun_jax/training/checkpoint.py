@@ -1,7 +1,9 @@
 """Checkpoints: the train state, the position in the data, and which run they belong to."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -15,7 +17,7 @@ BEST_METRIC = "normalized_entropy"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not fit the run that wants it."""
+    """A checkpoint that does not fit the run that wants it, or cannot be read or written."""
 
 
 class Checkpoints:
@@ -80,19 +82,24 @@ class Checkpoints:
             state: Train state.
             data: Iterator whose position belongs to the state.
             metrics: Validation metrics of this step, if it was evaluated.
+
+        Raises:
+            CheckpointError: If this save cannot begin, or the one before failed.
+            OSError: Likewise.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),  # type: ignore[call-arg]
-                data=grain.checkpoint.CheckpointSave(data),  # type: ignore[call-arg]
-                identity=ocp.args.JsonSave(self._identity),  # type: ignore[call-arg]
-            ),
-            metrics=metrics,
-        )
+        with self._explained("cannot be saved"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),  # type: ignore[call-arg]
+                    data=grain.checkpoint.CheckpointSave(data),  # type: ignore[call-arg]
+                    identity=ocp.args.JsonSave(self._identity),  # type: ignore[call-arg]
+                ),
+                metrics=metrics,
+            )
 
     def restore(
         self, step: int, state: TrainState, data: grain.DatasetIterator | None = None
@@ -105,12 +112,15 @@ class Checkpoints:
             data: Iterator to move; None restores the state alone.
 
         Raises:
-            CheckpointError: If the checkpoint is of another model or another data pipeline.
+            CheckpointError: If the checkpoint is of another model or another data pipeline, or
+                damaged.
+            OSError: If it cannot be read.
         """
-        found = self._manager.restore(
-            step,
-            args=ocp.args.Composite(identity=ocp.args.JsonRestore()),  # type: ignore[call-arg]
-        )["identity"]
+        with self._explained(f"step {step} cannot be restored"):
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(identity=ocp.args.JsonRestore()),  # type: ignore[call-arg]
+            )["identity"]
         difference = first_difference(self._identity, found)
         if difference:
             where, expected, got = difference
@@ -122,17 +132,35 @@ class Checkpoints:
         items = {"state": ocp.args.StandardRestore(target)}  # type: ignore[call-arg]
         if data is not None:
             items["data"] = grain.checkpoint.CheckpointRestore(data)  # type: ignore[call-arg]
-        return self._manager.restore(step, args=ocp.args.Composite(**items))["state"]
+        with self._explained(f"step {step} cannot be restored"):
+            return self._manager.restore(step, args=ocp.args.Composite(**items))["state"]
 
     def wait(self) -> None:
-        """Wait until everything is saved; raise the error of a save that failed."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Wait until everything is saved.
+
+        Raises:
+            CheckpointError: If a save failed.
+            OSError: Likewise.
+        """
+        with self._explained("cannot be saved"):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
         """Wait as `wait` does, and end the background work."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Name the directory in the storage library's errors, which come as many types."""
+        try:
+            yield
+        except (KeyError, RuntimeError, ValueError) as error:
+            message = error.args[0] if isinstance(error, KeyError) else error
+            raise CheckpointError(f"{self.directory}: {what}: {message}") from error
 
 
 def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:

@@ -3,7 +3,6 @@
 import contextlib
 import pathlib
 from types import TracebackType
-from typing import Self
 
 import jax
 
@@ -17,7 +16,7 @@ from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.loop import NonFiniteLossError, Trainer
 from kunlun_jax.training.step import TrainState, create_train_state, make_eval_step, make_train_step
 from kunlun_jax.training.summary import model_summary, result_summary
-from kunlun_jax.training.workdir import MetricWriter, WorkdirError
+from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, WorkdirError
 
 USER_ERRORS = (
     CheckpointError,
@@ -28,6 +27,11 @@ USER_ERRORS = (
     SchemaError,
     WorkdirError,
 )
+# Initialisation runs once, and its many random draws take longer to optimise than to run.
+_FAST_COMPILATION = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 def open_dataset(config: DataConfig) -> Dataset:
@@ -48,7 +52,26 @@ def open_dataset(config: DataConfig) -> Dataset:
         options = SOURCES[config.source].options(**dict(config.options))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.data.options: {error}") from error
-    return open_or_build(config.source, options, config.directory)
+    try:
+        return open_or_build(config.source, options, config.directory)
+    except ValueError as error:  # files that are not what the source expects
+        raise DatasetError(str(error)) from error
+
+
+def _device() -> jax.sharding.SingleDeviceSharding:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def _label_rates(dataset: Dataset) -> list[float]:
+    """Return the mean training label of every task; NE is relative to their entropy."""
+    rates = dataset.manifest["label_rates"]["train"]
+    for task in dataset.schema.labels:
+        if not 0.0 < rates[task] < 1.0:
+            raise DatasetError(
+                f"{dataset.directory}: expected training labels {task!r} of both classes, got a "
+                f"mean of {rates[task]}"
+            )
+    return [rates[task] for task in dataset.schema.labels]
 
 
 class Run(contextlib.AbstractContextManager):
@@ -73,14 +96,15 @@ class Run(contextlib.AbstractContextManager):
         schema = self.dataset.schema
         self._model = create_model(config, schema)
         self._source = self._batches("train", data.batch_size, data.max_train_examples)
-        self.num_steps = max(1, round(data.num_epochs * self._source.num_examples / data.batch_size))
+        self.num_steps = max(
+            1, round(data.num_epochs * self._source.num_examples / data.batch_size)
+        )
         self._iterator = make_train_iterator(
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
-        rates = self.dataset.manifest["label_rates"]["train"]
         self._evaluator = Evaluator(
             make_eval_step(self._model),
-            label_rates=[rates[task] for task in schema.labels],
+            label_rates=_label_rates(self.dataset),
             tasks=schema.labels,
         )
         resolved = to_mapping(config)
@@ -105,33 +129,45 @@ class Run(contextlib.AbstractContextManager):
         self._checkpoints.close()
 
     def _batches(self, split: str, batch_size: int, max_examples: int) -> BatchSource:
-        return BatchSource(
-            self.dataset,
-            split=split,
-            batch_size=batch_size,
-            max_lens={s.name: s.max_len for s in self.config.model.streams},
-            shuffle=split == "train",
-            seed=self.config.data.seed,
-            max_examples=max_examples or None,
-        )
+        try:
+            return BatchSource(
+                self.dataset,
+                split=split,
+                batch_size=batch_size,
+                max_lens={s.name: s.max_len for s in self.config.model.streams},
+                shuffle=split == "train",
+                seed=self.config.data.seed,
+                max_examples=max_examples or None,
+            )
+        except ValueError as error:
+            raise ConfigError(f"config.data: {error}") from error
 
     def _initial_state(self) -> TrainState:
         return create_train_state(
             self._model, self.config, self._source[0], num_steps=self.num_steps
         )
 
+    def _target(self) -> TrainState:
+        """Return the shapes of the state, and where it goes."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_device()),
+            jax.eval_shape(self._initial_state),
+        )
+
     def summary(self) -> str:
         """Return the table of parameters and FLOPs by module and stream."""
-        state = jax.eval_shape(self._initial_state)
-        return model_summary(self.config.model, self.dataset.schema, state)
+        return model_summary(self.config.model, self.dataset.schema, self._target())
 
     def resume_or_initialize(self) -> TrainState:
         """Return the state of the newest checkpoint, or a fresh one; the iterator follows."""
         latest = self._checkpoints.latest_step
         if latest is None:
-            return self._initial_state()
-        template = jax.eval_shape(self._initial_state)
-        state = self._checkpoints.restore(latest, template, self._iterator)
+            # Committed to a device as a restored state is: one compilation of the step for both.
+            initialize = jax.jit(
+                self._initial_state, out_shardings=_device(), compiler_options=_FAST_COMPILATION
+            )
+            return initialize()
+        state = self._checkpoints.restore(latest, self._target(), self._iterator)
         print(f"resumed from step {latest} of {self.num_steps}", flush=True)
         return state
 
@@ -185,5 +221,5 @@ class Run(contextlib.AbstractContextManager):
         }
         writer = MetricWriter(self._workdir, from_step=self.num_steps)
         with contextlib.closing(writer):
-            writer.write(self.num_steps, {"best/step": best, **record})
+            writer.write(self.num_steps, {BEST_STEP: best, **record})
         return result_summary(best, results)

@@ -18,12 +18,6 @@ from kunlun_jax.training import metrics
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
 
-# Initialisation runs once, and its many random draws take longer to optimise than to run.
-_FAST_COMPILATION = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
 @no_type_check
@@ -72,8 +66,7 @@ def create_train_state(
         batch: Any batch, for its shapes.
         num_steps: Steps of the whole run.
     """
-    init = jax.jit(model.init, compiler_options=_FAST_COMPILATION)
-    variables = nn.meta.unbox(init(jax.random.key(config.seed), batch))
+    variables = nn.meta.unbox(jax.jit(model.init)(jax.random.key(config.seed), batch))
     params, tables = variables["params"], variables["tables"]["embedding"]
     start = config.optimizer.table_initial_accumulator
     return TrainState(
@@ -119,8 +112,9 @@ def make_train_step(
         gradient_fn = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
         (gradients, table_gradients), logits = gradient_fn(state.params, small)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
 
-        rate = config.optimizer.table_learning_rate * factor(state.step)
+        rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
         updated = {
             name: update_table(
                 table, state.accumulators[name], table_gradients[name], rows[name], rate
@@ -129,7 +123,7 @@ def make_train_step(
         }
         return TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             tables={name: table for name, (table, _) in updated.items()},
             opt_state=opt_state,
             accumulators={name: sums for name, (_, sums) in updated.items()},

@@ -47,20 +47,21 @@ def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
     ]
     tables.append(("all tables", "", "", f"{_count(state.tables):,}"))
     by_stream = flops_by_stream(model, schema)
+    settings = ("max_len", "model_dim", "num_heads", "n_kv", "window", "n_tokens", "num_layers")
     streams = [
-        (s.name, s.max_len, s.model_dim, s.num_heads, s.n_kv, s.window, s.n_tokens, s.num_layers)
-        + (f"{by_stream[s.name]:,}", f"{by_stream[s.name] / total:.1%}")
-        for s in model.streams
+        (
+            stream.name,
+            *(getattr(stream, name) for name in settings),
+            f"{by_stream[stream.name]:,}",
+            f"{by_stream[stream.name] / total:.1%}",
+        )
+        for stream in model.streams
     ]
     return "\n\n".join(
         (
             format_table(("module", "parameters", "FLOPs/example", "share"), rows),
             format_table(("embedding", "rows", "width", "parameters"), tables),
-            format_table(
-                ("stream", "events", "width", "heads", "n_kv", "window", "tokens", "layers")
-                + ("FLOPs/example", "share"),
-                streams,
-            ),
+            format_table(("stream", *settings, "FLOPs/example", "share"), streams),
         )
     )
 

@@ -76,7 +76,7 @@ def window_attention(
     ):
         _check_rotation(name, values, frequencies, (batch, time), dim)
     resolve_implementation(implementation)
-    angles = rotation_angles(positions, times, position_frequencies, time_frequencies)
+    angles = rotation_angles(positions, times, position_frequencies, time_frequencies, lengths)
     return window_attention_reference(query, key, value, lengths, int(window_size), angles)
 
 

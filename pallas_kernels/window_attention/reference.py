@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 
 from pallas_kernels.softmax_attention import MASKED, softmax_attention
 from pallas_kernels.tiles import (
-    length_mask,
     merge_heads,
     rotate,
     rotation_table,
@@ -36,15 +35,13 @@ def window_attention_reference(
     """Compute softmax(Q_t K_[t-w,t+w]^T / sqrt(H)) V_[t-w,t+w]; softmax and sums in f32.
 
     See `pallas_kernels.window_attention.window_attention` for the arguments; query and key are
-    rotated by `angles` first.
+    rotated by `angles` first, which are finite in the padding.
     """
     batch, time, heads, dim = query.shape
     dtype = query.dtype
     query, key = zero_padding(query, lengths), zero_padding(key, lengths)
     value = zero_padding(value, lengths)
     if angles is not None:
-        if lengths is not None:
-            angles = jnp.where(length_mask(lengths, time)[:, :, None], angles, 0.0)
         sin, cos = rotation_table(angles)
         query, key = rotate(query, sin, cos), rotate(key, sin, cos)
     if lengths is None:

@@ -17,9 +17,7 @@ TABLES = {
 
 def encoder(name, init="aligned"):
     stream = {"buy": factories.BUY, "view": factories.VIEW}[name]
-    return EventEncoder(
-        factories.SCHEMA.stream_by_name[name], stream, factories.config(init=init)
-    )
+    return EventEncoder(factories.SCHEMA.stream_by_name[name], stream, factories.config(init=init))
 
 
 # The width of "buy" is the global one, that of "view" is not.

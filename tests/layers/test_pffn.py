@@ -71,8 +71,8 @@ def test_one_head_with_given_weights_is_a_feed_forward_layer():
 @pytest.mark.parametrize(("gain_init", "expected"), [(0.0, 7 / 4**0.5), (1.0, 1.0)])
 def test_gain_starts_at_unit_variance_or_where_told(gain_init, expected):
     module = pffn(gain_init=gain_init)
-    variables = factories.jit(module.init)(jax.random.key(0), EVENTS, SUMMARY, LENGTHS)
-    np.testing.assert_allclose(variables["params"]["gain"].value, [expected] * 3, rtol=1e-6)
+    variables = factories.initialized(module, EVENTS, SUMMARY, LENGTHS)
+    np.testing.assert_allclose(variables["params"]["gain"], [expected] * 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", ["outside", "none"])
@@ -88,7 +88,7 @@ def test_aligned_keys_start_as_the_summary_and_random_ones_do_not():
     for init in ("aligned", "random"):
         module = PFFN(stream, factories.config(streams=(stream,), init=init))
         args = (EVENTS[:, :, :8], SUMMARY, LENGTHS)
-        p = factories.float64(factories.jit(module.init)(jax.random.key(0), *args))["params"]
+        p = factories.float64(factories.initialized(module, *args))["params"]
         keys = p["keys"]["slots"] @ np.asarray(SUMMARY) @ p["keys"]["projection"]["kernel"]
         repeated = np.tile(SUMMARY, (1, 2, 1))
         similarity[init] = np.corrcoef(keys.ravel(), repeated.ravel())[0, 1]

@@ -20,7 +20,7 @@ def pooling(kind="hsp"):
 
 class TestSumKron:
     # Wide in seeds, then wide in features: the two orders of contraction.
-    SHAPES = [(6, 2, 3, 5), (3, 2, 7, 4), (2, 5, 6, 3)]
+    SHAPES = ((6, 2, 3, 5), (3, 2, 7, 4), (2, 5, 6, 3))
 
     @pytest.mark.parametrize(("seeds", "tokens", "width", "dim"), SHAPES)
     def test_equals_the_dense_sum_of_kronecker_products(self, seeds, tokens, width, dim):
@@ -54,9 +54,9 @@ class TestSumKron:
             factories.config(dim=16, pooling={"rank": 8}),
         )
         events, lengths = factories.array(1, 4, 32), factories.ints(4)
-        p = factories.jit(module.init)(jax.random.key(0), events, lengths)["params"]
+        p = factories.initialized(module, events, lengths)["params"]
         x = factories.array(64, 16, 32)
-        out = sum_kron(x, p["token_maps"].value, p["width_maps"].value)
+        out = factories.jit(sum_kron)(x, p["token_maps"], p["width_maps"])
         assert np.std(out) == pytest.approx(1.0, rel=0.15)
 
 

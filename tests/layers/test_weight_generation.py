@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ def test_equals_the_formula():
 def test_aligned_start_hands_the_candidate_through():
     tokens = factories.array(64, 5, 8)
     module = WeightGeneration(factories.config(init="aligned"))
-    variables = factories.jit(module.init)(jax.random.key(0), tokens)
+    variables = factories.initialized(module, tokens)
     summary = np.asarray(factories.apply(module, variables, tokens))
     similarity = np.corrcoef(summary[:, 0].ravel(), tokens[:, 0].ravel())[0, 1]
     assert similarity > 0.8
@@ -29,5 +28,5 @@ def test_aligned_start_hands_the_candidate_through():
 def test_summary_starts_near_unit_variance(init):
     tokens = factories.array(256, 5, 8)
     module = WeightGeneration(factories.config(init=init))
-    variables = factories.jit(module.init)(jax.random.key(0), tokens)
+    variables = factories.initialized(module, tokens)
     assert 0.3 < np.std(factories.apply(module, variables, tokens)) < 3.0

@@ -54,8 +54,7 @@ def test_stacked_experts_equal_the_formula_one_by_one(changes, num_outputs):
     variables = factories.drawn_variables(module, TOKENS)
     p = factories.float64(variables["params"])
     expected = [
-        oracles.interaction(p, x, num_outputs, module.model)
-        for x in np.asarray(TOKENS, np.float64)
+        oracles.interaction(p, x, num_outputs, module.model) for x in np.asarray(TOKENS, np.float64)
     ]
     actual = factories.apply(module, variables, TOKENS)
     np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)

@@ -62,9 +62,8 @@ def test_every_parameter_and_every_used_row_gets_a_gradient(name):
 
     gradients = factories.jit(jax.grad(loss))(variables)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients["params"]):
-        # GELU and the softmaxes pass something on everywhere, so no entry is exactly 0.
-        assert np.all(np.isfinite(gradient)), path
-        assert np.count_nonzero(gradient) > 0.9 * gradient.size, jax.tree_util.keystr(path)
+        # GELU and softmax pass something on everywhere, so no entry is exactly 0.
+        assert np.all(np.isfinite(gradient) & (gradient != 0)), jax.tree_util.keystr(path)
     used = used_rows(BATCH, model)
     for vocabulary, gradient in gradients["tables"]["embedding"].items():
         touched = np.any(np.asarray(gradient) != 0, axis=1)

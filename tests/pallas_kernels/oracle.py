@@ -10,7 +10,7 @@ import numpy as np
 
 
 def _gelu(x):
-    return 0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
+    return 0.5 * x * (1.0 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2.0)))
 
 
 ACTIVATIONS = {
@@ -75,7 +75,10 @@ def window_attention(query, key, value, cotangent, *, lengths, window_size):
     query, key, value, cotangent = (
         np.asarray(x, np.float64) for x in (query, key, value, cotangent)
     )
-    out, grads = np.zeros(query.shape), {n: np.zeros(query.shape) for n in ("query", "key", "value")}
+    out, grads = (
+        np.zeros(query.shape),
+        {n: np.zeros(query.shape) for n in ("query", "key", "value")},
+    )
     for b, length in enumerate(lengths):
         for n in range(query.shape[2]):
             for t in range(length):
@@ -96,9 +99,7 @@ def _rotate(x, angles):
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def rotated_window_attention(
-    query, key, value, cotangent, *, lengths, window_size, rotation
-):
+def rotated_window_attention(query, key, value, cotangent, *, lengths, window_size, rotation):
     """Like `window_attention`, after ROTE; `rotation` holds positions, times and frequencies."""
     positions, times, position_frequencies, time_frequencies = (
         np.asarray(x, np.float64) for x in rotation
@@ -141,7 +142,10 @@ def seed_attention(seeds, key, value, cotangent, *, lengths):
         for p in range(by_example.shape[1]):
             for n in range(by_example.shape[2]):
                 out[b, p, n], d_seeds[b, p, n], d_key, d_value = _attend_row(
-                    by_example[b, p, n], key[b, :length, n], value[b, :length, n], cotangent[b, p, n]
+                    by_example[b, p, n],
+                    key[b, :length, n],
+                    value[b, :length, n],
+                    cotangent[b, p, n],
                 )
                 grads["key"][b, :length, n] += d_key
                 grads["value"][b, :length, n] += d_value

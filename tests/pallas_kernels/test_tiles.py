@@ -23,7 +23,9 @@ from tests.pallas_kernels.contract import random_arrays
 def _rotated(x, positions=None, times=None):
     frequencies = 10000.0 ** (-2.0 * np.arange(x.shape[-1] // 2) / x.shape[-1])
     frequencies = jnp.asarray(frequencies, jnp.float32)
-    return rotate(x, *rotation_table(rotation_angles(positions, times, frequencies, frequencies)))
+    return rotate(
+        x, *rotation_table(rotation_angles(positions, times, frequencies, frequencies, None))
+    )
 
 
 def test_length_mask():
@@ -73,9 +75,7 @@ def test_rotation_keeps_norms():
     x, times = random_arrays(2, (2, 9, 3, 8), (2, 9))
     positions = jnp.broadcast_to(jnp.arange(9), (2, 9))
     got = _rotated(x, positions, jnp.abs(times))
-    np.testing.assert_allclose(
-        np.linalg.norm(got, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-6
-    )
+    np.testing.assert_allclose(np.linalg.norm(got, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-6)
 
 
 def test_rotation_is_the_identity_at_position_and_gap_zero():
@@ -112,7 +112,7 @@ def test_rotation_of_bfloat16_happens_in_float32():
 
 
 def test_no_positions_and_no_times_give_no_angles():
-    assert rotation_angles(None, None, None, None) is None
+    assert rotation_angles(None, None, None, None, None) is None
 
 
 @pytest.mark.parametrize(("time", "halo"), [(13, 0), (13, 2), (16, 4), (13, 5), (21, 11), (9, 30)])

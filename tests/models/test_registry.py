@@ -1,0 +1,32 @@
+import dataclasses
+
+import pytest
+
+from kunlun_jax.config import ConfigError, ExperimentConfig
+from kunlun_jax.models import MODELS, Kunlun, create_model
+from tests import factories
+
+
+def experiment(*streams):
+    return ExperimentConfig(model=factories.config(streams=streams))
+
+
+def test_creates_the_model_that_the_configuration_names():
+    config = experiment(factories.BUY, factories.VIEW)
+    model = create_model(config, factories.SCHEMA)
+    assert isinstance(model, Kunlun)
+    assert model.model == config.model
+    assert model.table_init_std == config.optimizer.table_init_std
+    assert set(MODELS) == {"kunlun"}
+
+
+def test_a_stream_that_the_data_lack_is_refused():
+    stranger = dataclasses.replace(factories.BUY, name="coupon")
+    with pytest.raises(ConfigError, match=r"expected streams of data set 'tiny'.*got 'coupon'"):
+        create_model(experiment(stranger), factories.SCHEMA)
+
+
+def test_a_longer_history_than_the_data_offer_is_refused():
+    longer = dataclasses.replace(factories.BUY, max_len=13)
+    with pytest.raises(ConfigError, match=r"streams.buy.max_len: expected at most 12, got 13"):
+        create_model(experiment(longer), factories.SCHEMA)

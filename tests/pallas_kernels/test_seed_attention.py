@@ -1,0 +1,141 @@
+"""The contract of seed attention: every implementation, forward and backward, against float64."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pallas_kernels.seed_attention import seed_attention
+from tests.pallas_kernels import oracle
+from tests.pallas_kernels.contract import (
+    DTYPES,
+    IMPLEMENTATIONS,
+    TOLERANCE,
+    assert_close,
+    assert_same_bits,
+    padded_rows,
+    poison,
+    random_arrays,
+    to_float64,
+    value_and_gradients,
+)
+
+# batch 4, S = 37, P = 5 (no powers of two), lengths 0, 1, middle, full
+LENGTHS = jnp.asarray([0, 1, 20, 37], jnp.int32)
+SHARED, BY_EXAMPLE = (5, 2, 6), (4, 5, 2, 6)
+KEYS = (4, 37, 2, 6)
+
+
+def _arrays(dtype="float32", seeds=SHARED):
+    names = ("seeds", "key", "value", "cotangent")
+    shapes = (seeds, KEYS, KEYS, BY_EXAMPLE)
+    arrays = dict(zip(names, random_arrays(0, *shapes, dtype=dtype), strict=True))
+    return arrays, arrays.pop("cotangent")
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+class TestContract:
+    def _run(self, implementation, arrays, cotangent, lengths=LENGTHS):
+        function = partial(seed_attention, lengths=lengths, implementation=implementation)
+        return value_and_gradients(function, arrays, cotangent)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("seeds", [SHARED, BY_EXAMPLE], ids=["shared", "by_example"])
+    def test_matches_the_formula(self, implementation, dtype, seeds):
+        arrays, cotangent = _arrays(dtype, seeds)
+        got, grads = self._run(implementation, arrays, cotangent)
+        want, want_grads = oracle.seed_attention(
+            *(to_float64(x) for x in (*arrays.values(), cotangent)), lengths=LENGTHS
+        )
+        assert got.dtype == dtype
+        assert_close(got, want, TOLERANCE[dtype], "output")
+        for name, grad in grads.items():
+            assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+
+    def test_padding_is_never_read(self, implementation):
+        arrays, cotangent = _arrays()
+        want = self._run(implementation, arrays, cotangent)
+        poisoned = arrays | {name: poison(arrays[name], LENGTHS) for name in ("key", "value")}
+        got = self._run(implementation, poisoned, cotangent)
+        assert_same_bits(got, want)
+        for name in ("key", "value"):
+            assert (padded_rows(got[1][name], LENGTHS) == 0).all(), name
+
+    def test_an_empty_sequence_gives_zero(self, implementation):
+        arrays, cotangent = _arrays(seeds=BY_EXAMPLE)
+        poisoned = cotangent.at[0].set(jnp.nan)
+        out, grads = self._run(implementation, arrays, poisoned)
+        assert (out[0] == 0).all()
+        for name, grad in grads.items():
+            assert (grad[0] == 0).all(), name
+            assert np.isfinite(grad).all(), name
+
+    def test_no_lengths_means_full(self, implementation):
+        arrays, cotangent = _arrays()
+        want = self._run(implementation, arrays, cotangent, jnp.full(4, 37))
+        assert_same_bits(self._run(implementation, arrays, cotangent, None), want)
+
+    def test_repeats_bit_for_bit(self, implementation):
+        arrays, cotangent = _arrays("bfloat16")
+        first, second = (self._run(implementation, arrays, cotangent) for _ in range(2))
+        assert_same_bits(first, second)
+
+    def test_shared_seeds_equal_repeated_ones(self, implementation):
+        arrays, cotangent = _arrays()
+        repeated = arrays | {"seeds": jnp.broadcast_to(arrays["seeds"], BY_EXAMPLE)}
+        shared, shared_grads = self._run(implementation, arrays, cotangent)
+        other, other_grads = self._run(implementation, repeated, cotangent)
+        assert_close(other, to_float64(shared), 1e-6, "output")
+        total = to_float64(other_grads["seeds"]).sum(axis=0)
+        assert_close(shared_grads["seeds"], total, 1e-5, "seeds")
+
+    def test_vmap_equals_a_loop(self, implementation):
+        arrays, _ = _arrays()
+        stacked = {name: jnp.stack([x, 2 * x, -x]) for name, x in arrays.items()}
+        run = partial(seed_attention, lengths=LENGTHS, implementation=implementation)
+        loss = jax.jit(jax.grad(lambda arrays: (run(**arrays) ** 2).sum()))
+        got = jax.jit(jax.vmap(loss))(stacked)
+        for index in range(3):
+            want = loss({name: x[index] for name, x in stacked.items()})
+            for name, grad in want.items():
+                assert_close(got[name][index], to_float64(grad), 1e-5, name)
+
+    def test_rematerialised_gradients_are_the_same(self, implementation):
+        arrays, _ = _arrays()
+
+        def loss(arrays):
+            return (seed_attention(**arrays, implementation=implementation) ** 2).sum()
+
+        want = jax.jit(jax.grad(loss))(arrays)
+        got = jax.jit(jax.grad(jax.checkpoint(loss)))(arrays)
+        for name, grad in want.items():
+            assert_close(got[name], to_float64(grad), 1e-6, name)
+
+    def test_large_scores_stay_finite(self, implementation):
+        arrays, _ = _arrays()
+        arrays["seeds"] = 1e4 * arrays["seeds"]
+        out = seed_attention(**arrays, lengths=LENGTHS, implementation=implementation)
+        assert np.isfinite(out).all()
+
+
+BAD_ARGUMENTS = {
+    "key rank": ({"key": jnp.zeros((4, 37, 12))}, r"key: expected shape \[B, S, N, H\]"),
+    "value": ({"value": jnp.zeros((4, 36, 2, 6))}, r"value: expected.*got \(4, 36, 2, 6\)"),
+    "seed heads": ({"seeds": jnp.zeros((5, 3, 6))}, r"seeds: expected shape \[P, N, H\] = \(>= 1"),
+    "seed batch": ({"seeds": jnp.zeros((3, 5, 2, 6))}, r"or \[B, P, N, H\] = \(4, >= 1, 2, 6\)"),
+    "seed rank": ({"seeds": jnp.zeros((5, 12))}, r"or \[B, P, N, H\].*got \(5, 12\)"),
+    "integers": ({"seeds": jnp.zeros((5, 2, 6), int)}, "seeds: expected a floating dtype"),
+    "mixed": ({"key": jnp.zeros(KEYS, "bfloat16")}, "key: expected the dtype of seeds"),
+    "lengths": ({"lengths": jnp.zeros(5, int)}, r"lengths: expected shape \[B\] = \(4\)"),
+    "float lengths": ({"lengths": jnp.zeros(4)}, "lengths: expected an integer dtype"),
+    "implementation": ({"implementation": "mosaic"}, "one of xla.*never falls back.*'mosaic'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_bad_arguments_are_refused(name):
+    changed, message = BAD_ARGUMENTS[name]
+    with pytest.raises(ValueError, match=message):
+        seed_attention(**(_arrays()[0] | changed))

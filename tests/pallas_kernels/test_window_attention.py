@@ -1,0 +1,274 @@
+"""The contract of window attention: every implementation, forward and backward, against float64."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pallas_kernels.window_attention import window_attention
+from tests.pallas_kernels import oracle
+from tests.pallas_kernels.contract import (
+    DTYPES,
+    IMPLEMENTATIONS,
+    TOLERANCE,
+    assert_close,
+    assert_same_bits,
+    padded_rows,
+    poison,
+    random_arrays,
+    to_float64,
+    value_and_gradients,
+)
+
+HEADS, DIM = 2, 6
+# (T, w): one row; a full square; w = 0, 1 and more in bands; bands whose halo exceeds a block.
+SHAPES = [(1, 0), (1, 3), (17, 4), (17, 17), (17, 99), (70, 0), (70, 1), (75, 7), (171, 40)]
+BANDED, SQUARE = (75, 7), (17, 4)
+
+
+def _lengths(time):
+    return jnp.asarray([0, 1, time // 2, time], jnp.int32)
+
+
+def _arrays(time, dtype="float32"):
+    names = ("query", "key", "value", "cotangent")
+    shape = (4, time, HEADS, DIM)
+    arrays = dict(zip(names, random_arrays(0, *[shape] * 4, dtype=dtype), strict=True))
+    return arrays, arrays.pop("cotangent")
+
+
+def _rotation(time):
+    gaps, theta, phi = random_arrays(1, (4, time), (DIM // 2,), (DIM // 2,))
+    return {
+        "positions": jnp.broadcast_to(jnp.arange(time), (4, time)),
+        "times": jnp.log1p(jnp.abs(gaps) * 30),
+        "position_frequencies": theta,
+        "time_frequencies": phi,
+    }
+
+
+def _jitted(implementation, window):
+    return jax.jit(partial(window_attention, window_size=window, implementation=implementation))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+class TestContract:
+    def _run(self, implementation, arrays, cotangent, window, **options):
+        options = {"lengths": _lengths(cotangent.shape[1])} | options
+        function = partial(
+            window_attention, window_size=window, implementation=implementation, **options
+        )
+        return value_and_gradients(function, arrays, cotangent)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize(("time", "window"), SHAPES)
+    def test_matches_the_formula(self, implementation, dtype, time, window):
+        arrays, cotangent = _arrays(time, dtype)
+        got, grads = self._run(implementation, arrays, cotangent, window)
+        want, want_grads = oracle.window_attention(
+            *(to_float64(x) for x in (*arrays.values(), cotangent)),
+            lengths=_lengths(time),
+            window_size=window,
+        )
+        assert got.dtype == dtype
+        assert_close(got, want, TOLERANCE[dtype], "output")
+        for name, grad in grads.items():
+            if np.abs(want_grads[name]).max() < 1e-12:  # a softmax over one key has no slope
+                np.testing.assert_allclose(to_float64(grad), 0.0, atol=1e-6)
+            else:
+                assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
+    def test_rotates_first_with_gradients_of_the_frequencies(
+        self, implementation, dtype, time, window
+    ):
+        arrays, cotangent = _arrays(time, dtype)
+        rotation = _rotation(time)
+        learned = {name: rotation[name] for name in ("position_frequencies", "time_frequencies")}
+        fixed = {name: rotation[name] for name in ("positions", "times")}
+        got, grads = self._run(implementation, arrays | learned, cotangent, window, **fixed)
+        want, want_grads = oracle.rotated_window_attention(
+            *(to_float64(x) for x in (*arrays.values(), cotangent)),
+            lengths=_lengths(time),
+            window_size=window,
+            rotation=tuple(rotation.values()),
+        )
+        tolerance = max(TOLERANCE[dtype], TOLERANCE["rotated"])
+        assert_close(got, want, tolerance, "output")
+        for name, grad in grads.items():
+            if name in learned:
+                tolerance = max(tolerance, TOLERANCE.get(f"frequencies {dtype}", 0.0))
+            assert_close(grad, want_grads[name], tolerance, name)
+
+    @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
+    def test_padding_is_never_read(self, implementation, time, window):
+        arrays, cotangent = _arrays(time)
+        rotation, lengths = _rotation(time), _lengths(time)
+        want = self._run(implementation, arrays, cotangent, window, **rotation)
+        poisoned = {name: poison(x, lengths) for name, x in arrays.items()}
+        times = rotation["times"][:, :, None, None]
+        rotation = rotation | {"times": poison(times, lengths)[:, :, 0, 0]}
+        got = self._run(implementation, poisoned, poison(cotangent, lengths), window, **rotation)
+        assert_same_bits(got, want)
+        out, grads = got
+        assert (padded_rows(out, lengths) == 0).all()
+        for name, grad in grads.items():
+            assert (padded_rows(grad, lengths) == 0).all(), name
+
+    def test_nan_times_of_padding_stay_out_of_the_frequencies(self, implementation):
+        time, window = SQUARE
+        arrays, cotangent = _arrays(time)
+        rotation = _rotation(time)
+        times = poison(rotation.pop("times")[:, :, None, None], _lengths(time))[:, :, 0, 0]
+        learned = {"time_frequencies": rotation.pop("time_frequencies")}
+        _, grads = self._run(
+            implementation, arrays | learned, cotangent, window, times=times, **rotation
+        )
+        assert np.isfinite(grads["time_frequencies"]).all()
+
+    @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
+    def test_no_lengths_means_full(self, implementation, time, window):
+        arrays, cotangent = _arrays(time)
+        want = self._run(implementation, arrays, cotangent, window, lengths=jnp.full(4, time))
+        got = self._run(implementation, arrays, cotangent, window, lengths=None)
+        assert_same_bits(got, want)
+
+    def test_repeats_bit_for_bit(self, implementation):
+        arrays, cotangent = _arrays(BANDED[0], "bfloat16")
+        first, second = (self._run(implementation, arrays, cotangent, BANDED[1]) for _ in range(2))
+        assert_same_bits(first, second)
+
+    def test_vmap_equals_a_loop(self, implementation):
+        arrays, _ = _arrays(BANDED[0])
+        stacked = {name: jnp.stack([x, 2 * x]) for name, x in arrays.items()}
+        run = partial(window_attention, window_size=BANDED[1], implementation=implementation)
+        loss = jax.jit(jax.grad(lambda arrays: (run(**arrays) ** 2).sum()))
+        got = jax.jit(jax.vmap(loss))(stacked)
+        for index in range(2):
+            want = loss({name: x[index] for name, x in stacked.items()})
+            for name, grad in want.items():
+                assert_close(got[name][index], to_float64(grad), 1e-5, name)
+
+    def test_rematerialised_gradients_are_the_same(self, implementation):
+        arrays, _ = _arrays(BANDED[0])
+
+        def loss(arrays):
+            run = partial(window_attention, window_size=BANDED[1], implementation=implementation)
+            return (run(**arrays, **_rotation(BANDED[0])) ** 2).sum()
+
+        want = jax.jit(jax.grad(loss))(arrays)
+        got = jax.jit(jax.grad(jax.checkpoint(loss)))(arrays)
+        for name, grad in want.items():
+            assert_close(got[name], to_float64(grad), 1e-5, name)
+
+    @pytest.mark.parametrize("time", [17, 75])
+    def test_a_wide_window_is_full_attention(self, implementation, time):
+        # Property 5, against jax.nn.
+        arrays, _ = _arrays(time)
+        want = jax.nn.dot_product_attention(*arrays.values(), implementation="xla")
+        for window in (time - 1, time, 1000):
+            got = _jitted(implementation, window)(**arrays)
+            assert_close(got, to_float64(want), TOLERANCE["float32"], f"w = {window}")
+
+    @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED, (171, 40)])
+    @pytest.mark.parametrize("moved", [0, 10, -1])
+    def test_an_event_moves_no_output_beyond_the_window(self, implementation, time, window, moved):
+        # Property 5.
+        arrays, _ = _arrays(time)
+        run = _jitted(implementation, window)
+        before = run(**arrays)
+        after = run(**{name: x.at[:, moved].add(1.0) for name, x in arrays.items()})
+        near = np.abs(np.arange(time) - np.arange(time)[moved]) <= window
+        changed = (before != after).any(axis=(0, 2, 3))
+        np.testing.assert_array_equal(changed, near)
+
+    @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
+    def test_rotary_properties(self, implementation, time, window):
+        # Property 6, seen through the attention.
+        arrays, _ = _arrays(time)
+        rotation = _rotation(time)
+        run = partial(_jitted(implementation, window), **arrays)
+        zeros = {"positions": jnp.zeros((4, time)), "times": jnp.zeros((4, time))}
+        assert_same_bits(run(**(rotation | zeros)), run())
+        here = run(**rotation)
+        shifted = run(**(rotation | {"positions": rotation["positions"] + 5}))
+        assert_close(shifted, to_float64(here), 1e-4, "shift of positions")
+        later = run(**(rotation | {"times": 1.5 * rotation["times"]}))
+        assert np.abs(later - here).max() > 1e-2
+
+    @pytest.mark.parametrize("kind", ["position", "time"])
+    def test_positions_or_times_alone(self, implementation, kind):
+        time, window = SQUARE
+        arrays, _ = _arrays(time)
+        rotation = _rotation(time)
+        only = {name: x for name, x in rotation.items() if name.startswith(kind)}
+        other = "times" if kind == "position" else "positions"
+        run = partial(_jitted(implementation, window), **arrays)
+        want = run(**(rotation | {other: jnp.zeros((4, time))}))
+        assert_close(run(**only), to_float64(want), 1e-6, kind)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_reference_memory_grows_linearly(gradient):
+    attend = partial(window_attention, window_size=16, implementation="xla")
+
+    def both(cotangent, *arrays):
+        out, pull = jax.vjp(attend, *arrays)
+        return out, pull(cotangent)
+
+    def temporary_bytes(time):
+        shape = jax.ShapeDtypeStruct((2, time, 1, 8), jnp.float32)
+        lowered = (
+            jax.jit(both).lower(*[shape] * 4) if gradient else jax.jit(attend).lower(*[shape] * 3)
+        )
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    small, large = temporary_bytes(512), temporary_bytes(2048)
+    assert 3.5 < large / small < 4.5
+    # One [B, T, T] array of scores would be more.
+    assert large < 2 * 4 * 2048**2
+
+
+TIME = 17
+BAD_ARGUMENTS = {
+    "query rank": ({"query": jnp.zeros((4, 17, 12))}, r"query: expected shape \[B, T, N, H\]"),
+    "key": ({"key": jnp.zeros((4, 18, 2, 6))}, r"key: expected.*\(4, 17, 2, 6\), got \(4, 18"),
+    "value": ({"value": jnp.zeros((4, 17, 2, 8))}, r"value: expected.*got \(4, 17, 2, 8\)"),
+    "integers": ({"value": jnp.zeros((4, 17, 2, 6), int)}, "value: expected a floating dtype"),
+    "mixed": ({"key": jnp.zeros((4, 17, 2, 6), "bfloat16")}, "key: expected the dtype of query"),
+    "lengths": ({"lengths": jnp.zeros((4, 1), int)}, r"lengths: expected shape \[B\]"),
+    "float lengths": ({"lengths": jnp.zeros(4)}, "lengths: expected an integer dtype"),
+    "window": ({"window_size": -1}, "window_size: expected a Python integer >= 0, got -1"),
+    "positions": (_rotation(18), r"positions: expected shape \[B, T\] = \(4, 17\)"),
+    "times": (
+        _rotation(TIME) | {"times": jnp.zeros((4, 18))},
+        r"times: expected shape \[B, T\] = \(4, 17\), got \(4, 18\)",
+    ),
+    "frequencies": (
+        _rotation(TIME) | {"time_frequencies": jnp.ones(6)},
+        r"time_frequencies: expected shape \[H/2\] = \(3\), got \(6,\)",
+    ),
+    "no frequencies": (
+        {"positions": jnp.zeros((4, 17))},
+        "position_frequencies: expected together with positions, got None",
+    ),
+    "no times": (
+        {"time_frequencies": jnp.zeros(3)},
+        "times: expected together with time_frequencies, got None",
+    ),
+    "odd H": (
+        {name: jnp.zeros((4, 17, 2, 5)) for name in ("query", "key", "value")} | _rotation(TIME),
+        "query: expected an even H to rotate pairs, got H = 5",
+    ),
+    "implementation": ({"implementation": "triton_interpret"}, "one of xla.*never falls back"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_bad_arguments_are_refused(name):
+    changed, message = BAD_ARGUMENTS[name]
+    with pytest.raises(ValueError, match=message):
+        window_attention(**(_arrays(TIME)[0] | {"window_size": 3} | changed))

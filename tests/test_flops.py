@@ -1,0 +1,161 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kunlun_jax.flops import attended_pairs, flops_by_module, flops_by_stream
+from kunlun_jax.layers import PFFN, Head, SeedPooling, WeightGeneration, WindowAttention
+from kunlun_jax.layers.event_encoder import EventEncoder
+from kunlun_jax.layers.wukong import WukongExperts
+from tests import factories
+from tests.models.variants import VARIANTS
+
+SCHEMA = factories.SCHEMA
+FLOAT32 = jnp.dtype("float32")
+
+
+def products(jaxpr, scope=""):
+    """Yield (scope of the Linen module, operations) of every matrix product of a jaxpr."""
+    for equation in jaxpr.eqns:
+        inside = f"{scope}/{equation.source_info.name_stack}"
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            yield inside, 2 * math.prod(out) * math.prod(left[i] for i in contracted)
+        for parameter in equation.params.values():
+            for inner in parameter if isinstance(parameter, tuple | list) else [parameter]:
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from products(inner, inside)
+
+
+def traced(model, size):
+    """Return the operations that a batch of this size takes, by module path."""
+    max_lens = {"buy": factories.BUY.max_len, "view": factories.VIEW.max_len}
+    batch = factories.batch(size=size, max_lens=max_lens)
+    kunlun = factories.kunlun(model)
+    shapes = jax.eval_shape(kunlun.init, jax.random.key(0), batch)
+    jaxpr = jax.make_jaxpr(kunlun.apply)(shapes, batch).jaxpr
+    counts = {}
+    for scope, count in products(jaxpr):
+        path = [part for part in scope.split("/") if part][1:]
+        key = "/".join(path[:2] if path[0].startswith("layer_") else path[:1])
+        counts[key] = counts.get(key, 0) + count
+    return counts
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_module_counts_what_the_trace_multiplies(name):
+    model = VARIANTS[name]
+    one, two = traced(model, 1), traced(model, 2)
+    # What a second example adds: the seeds' query projection is shared by the batch.
+    per_example = {path: two[path] - one[path] for path in two}
+    analytic = flops_by_module(model, SCHEMA)
+    assert set(per_example) == set(analytic)
+    for path, count in analytic.items():
+        if path.endswith("attention"):
+            # Short streams are computed whole, and a band has corners that are masked.
+            assert count <= per_example[path] <= 3 * count
+        else:
+            assert count == per_example[path], path
+
+
+def large(**changes):
+    """Return a configuration in which products dominate; nothing of it is ever allocated."""
+    stream = dataclasses.replace(
+        factories.BUY, model_dim=256, num_heads=2, n_kv=256, n_tokens=32, n_seeds=64,
+        num_layers=1, window=200, max_len=200, mlp_dim=512,
+    )  # fmt: skip
+    parts = {
+        "wukong": {"num_experts": 4, "fm_rank": 64, "mlp_dim": 512, **changes.pop("wukong", {})},
+        "pooling": {"rank": 8, **changes.pop("pooling", {})},
+    }
+    return factories.config(
+        streams=(stream,), dim=384, num_layers=1, n_sum=32, comp_skip=False, head_dims=(512,),
+        **parts, **changes,
+    )  # fmt: skip
+
+
+def example(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct((64, *shape), dtype)
+
+
+EVENTS = example(200, 256)
+LENGTHS = example(dtype=jnp.int32)
+
+
+def module_under_test(path, model):
+    """Return a module of the large configuration, and shapes of what goes in."""
+    (stream,) = model.streams
+    described = SCHEMA.stream_by_name["buy"]
+    history = jax.eval_shape(lambda: factories.batch(size=64, max_lens={"buy": 200, "view": 1}))
+    tables = {v.name: jax.ShapeDtypeStruct((v.num_rows, 384), FLOAT32) for v in SCHEMA.vocabularies}
+    summary, tokens = example(32, 384), example(factories.NUM_CONTEXT_TOKENS, 384)
+    return {
+        "buy_encoder": lambda: (
+            EventEncoder(described, stream, model),
+            (tables, history.streams["buy"]),
+        ),
+        "layer_0/weight_generation": lambda: (WeightGeneration(model), (tokens,)),
+        "layer_0/buy_pffn": lambda: (PFFN(stream, model), (EVENTS, summary, LENGTHS)),
+        "layer_0/buy_attention": lambda: (
+            WindowAttention(stream, model),
+            (EVENTS, example(200, dtype=jnp.int32), LENGTHS),
+        ),
+        "layer_0/buy_pooling": lambda: (SeedPooling(stream, model), (EVENTS, LENGTHS)),
+        "layer_0/interaction": lambda: (WukongExperts(model, 64), (example(64, 384),)),
+        "head": lambda: (Head((512,), 2, FLOAT32), (example(96, 384),)),
+    }[path]()
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        ("buy_encoder", {}),
+        ("layer_0/weight_generation", {}),
+        ("layer_0/buy_pffn", {}),
+        ("layer_0/buy_pffn", {"gdpa": {"pffn": "mlp"}}),
+        ("layer_0/buy_pffn", {"gdpa": {"pffn": "linear"}}),
+        ("layer_0/buy_attention", {}),
+        ("layer_0/buy_pooling", {}),
+        ("layer_0/buy_pooling", {"pooling": {"pooling": "pma"}}),
+        ("layer_0/interaction", {}),
+        ("layer_0/interaction", {"wukong": {"partition": "full", "merge": "sum"}}),
+        ("head", {}),
+    ],
+)
+def test_every_module_agrees_with_the_cost_analysis_of_xla(path, changes):
+    model = large(**changes)
+    module, args = module_under_test(path, model)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
+    compiled = factories.jit(module.apply).lower(shapes, *args).compile()
+    measured = compiled.cost_analysis()["flops"] / 64
+    assert measured == pytest.approx(flops_by_module(model, SCHEMA)[path], rel=0.05)
+
+
+@pytest.mark.parametrize("num_events", [1, 2, 7])
+@pytest.mark.parametrize("window", [1, 3, 50])
+def test_attended_pairs(num_events, window):
+    pairs = [(t, s) for t in range(num_events) for s in range(num_events) if abs(t - s) <= window]
+    assert attended_pairs(num_events, window) == len(pairs)
+
+
+def test_streams_get_their_own_modules_even_if_a_name_begins_another():
+    streams = tuple(
+        dataclasses.replace(factories.VIEW, name=name, num_layers=1) for name in ("buy", "buy_more")
+    )
+    events = tuple(dataclasses.replace(SCHEMA.stream_by_name["view"], name=s.name) for s in streams)
+    model = factories.config(streams=streams, num_layers=1, wukong={"num_experts": 1})
+    schema = dataclasses.replace(SCHEMA, streams=events)
+    by_stream, by_module = flops_by_stream(model, schema), flops_by_module(model, schema)
+    assert by_stream["buy"] == by_stream["buy_more"]
+    shared = {"context", "layer_0/weight_generation", "layer_0/interaction", "head"}
+    assert sum(by_stream.values()) == sum(v for k, v in by_module.items() if k not in shared)
+
+
+def test_comp_skip_saves_operations():
+    every = dataclasses.replace(factories.config(), comp_skip=False)
+    saved = sum(flops_by_module(factories.config(), SCHEMA).values())
+    assert saved < 0.8 * sum(flops_by_module(every, SCHEMA).values())

@@ -1,0 +1,135 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kunlun_jax.config import OptimizerConfig
+from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
+from tests import factories
+
+EPSILON = 1e-10
+
+
+class TestSchedule:
+    CONFIG = OptimizerConfig(warmup_steps=10, final_fraction=0.1)
+
+    def test_equals_the_formula(self):
+        factor = schedule(self.CONFIG, 50)
+        for step in (0, 1, 5, 9, 10, 11, 30, 49, 50, 60):
+            if step < 10:
+                expected = step / 10
+            else:
+                progress = min((step - 10) / 40, 1.0)
+                expected = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+            assert float(factor(step)) == pytest.approx(expected, rel=1e-5), step
+
+    def test_without_warmup_it_starts_at_the_peak(self):
+        factor = schedule(OptimizerConfig(warmup_steps=0), 50)
+        assert float(factor(0)) == 1.0
+
+    @pytest.mark.parametrize("num_steps", [1, 2, 7])
+    def test_a_run_shorter_than_the_warmup_still_learns(self, num_steps):
+        factor = schedule(self.CONFIG, num_steps)
+        values = [float(factor(step)) for step in range(num_steps)]
+        assert max(values) == 1.0
+        assert np.all(np.isfinite(values))
+
+
+PARAMS = {
+    "dense": {"kernel": factories.array(3, 2), "bias": factories.array(2)},
+    "experts": {"fm_out": factories.array(2, 3, 2), "fm_out_bias": factories.array(2, 3)},
+    "gain": factories.array(2),
+}
+DECAYED = {
+    "dense": {"kernel": True, "bias": False},
+    "experts": {"fm_out": True, "fm_out_bias": False},
+    "gain": False,
+}
+
+
+def adamw(params, gradients, config, num_steps):
+    """AdamW with clipping by the global norm, in NumPy; one leaf after the other."""
+    decayed, factor = jax.tree.leaves(DECAYED), schedule(config, num_steps)
+    leaves = [np.asarray(p, np.float64) for p in jax.tree.leaves(params)]
+    first, second = ([np.zeros_like(p) for p in leaves] for _ in range(2))
+    for step, gradient in enumerate(gradients):
+        grads = [np.asarray(g, np.float64) for g in jax.tree.leaves(gradient)]
+        norm = math.sqrt(sum((g**2).sum() for g in grads))
+        clip = min(1.0, config.clip_norm / norm) if config.clip_norm else 1.0
+        rate = config.learning_rate * float(factor(step))
+        for i, g in enumerate(grads):
+            first[i] = config.b1 * first[i] + (1 - config.b1) * clip * g
+            second[i] = config.b2 * second[i] + (1 - config.b2) * (clip * g) ** 2
+            m = first[i] / (1 - config.b1 ** (step + 1))
+            v = second[i] / (1 - config.b2 ** (step + 1))
+            update = m / (np.sqrt(v) + config.eps)
+            leaves[i] = leaves[i] - rate * (update + config.weight_decay * leaves[i] * decayed[i])
+    return leaves
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_dense_optimizer_equals_adamw_where_only_kernels_decay(clip_norm):
+    config = OptimizerConfig(
+        learning_rate=0.1, warmup_steps=2, weight_decay=0.3, clip_norm=clip_norm
+    )
+    optimizer = dense_optimizer(config, 10)
+    gradients = [jax.tree.map(lambda p, k=k: jnp.sin(p + k), PARAMS) for k in range(4)]
+
+    @factories.jit
+    def step(params, state, gradient):
+        updates, state = optimizer.update(gradient, state, params)
+        return jax.tree.map(jnp.add, params, updates), state
+
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for gradient in gradients:
+        params, state = step(params, state, gradient)
+    expected = adamw(PARAMS, gradients, config, 10)
+    for actual, wanted in zip(jax.tree.leaves(params), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
+
+
+def adagrad(table, accumulator, gradient, rate):
+    """Row-wise Adagrad over a whole table, row by row."""
+    table, accumulator = np.array(table, np.float64), np.array(accumulator, np.float64)
+    for i, g in enumerate(np.asarray(gradient, np.float64)):
+        accumulator[i] += (g**2).mean()
+        table[i] -= rate * g / math.sqrt(accumulator[i] + EPSILON)
+    return table, accumulator
+
+
+class TestUpdateTable:
+    TABLE = factories.array(6, 4)
+    SUMS = jnp.abs(factories.array(6, seed=1))
+    RATE = jnp.float32(0.3)
+    # Padding among the rows is one past the last one, and may repeat.
+    ROWS = factories.ints(0, 2, 5, 6, 6)
+    update = staticmethod(factories.jit(update_table))
+
+    def test_all_rows(self):
+        gradient = factories.array(6, 4, seed=2)
+        actual = self.update(self.TABLE, self.SUMS, gradient, None, self.RATE)
+        expected = adagrad(self.TABLE, self.SUMS, gradient, 0.3)
+        for got, wanted in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+    def test_some_rows(self):
+        gradient = factories.array(5, 4, seed=2)
+        table, sums = self.update(self.TABLE, self.SUMS, gradient, self.ROWS, self.RATE)
+        whole = np.zeros((6, 4))
+        whole[[0, 2, 5]] = gradient[:3]
+        expected = adagrad(self.TABLE, self.SUMS, whole, 0.3)
+        np.testing.assert_allclose(table, expected[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(sums, expected[1], rtol=1e-5, atol=1e-6)
+        for untouched in (1, 3, 4):
+            np.testing.assert_array_equal(table[untouched], self.TABLE[untouched])
+            np.testing.assert_array_equal(sums[untouched], self.SUMS[untouched])
+
+    @pytest.mark.parametrize("rows", [None, factories.ints(0, 1, 2, 3, 4, 5)])
+    def test_a_row_without_a_gradient_stays_bitwise_even_from_zero_sums(self, rows):
+        gradient = factories.array(6, 4, seed=2).at[3].set(0.0)
+        table, sums = self.update(self.TABLE, jnp.zeros(6), gradient, rows, self.RATE)
+        np.testing.assert_array_equal(table[3], self.TABLE[3])
+        assert sums[3] == 0.0
+        assert np.all(np.isfinite(table))

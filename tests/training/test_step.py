@@ -1,0 +1,167 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kunlun_jax.config import ExperimentConfig, OptimizerConfig
+from kunlun_jax.training import metrics
+from kunlun_jax.training.optimizer import dense_optimizer, schedule
+from kunlun_jax.training.step import (
+    apply_model,
+    create_train_state,
+    make_eval_step,
+    make_train_step,
+    weighted_loss,
+)
+from tests import factories
+from tests.models.variants import one_layer
+
+NUM_STEPS = 20
+CONFIG = ExperimentConfig(
+    model=one_layer(init="random"),
+    optimizer=OptimizerConfig(warmup_steps=0, table_initial_accumulator=0.05),
+)
+KUNLUN = factories.kunlun(CONFIG.model)
+BATCH = factories.batch(lengths={"buy": [10, 4, 0, 2], "view": [7, 1, 2, 0]}).replace(
+    weights=jnp.asarray([1.0, 2.0, 0.5, 0.0])
+)
+train_step = factories.jit(make_train_step(KUNLUN, factories.SCHEMA, CONFIG, num_steps=NUM_STEPS))
+eval_step = factories.jit(make_eval_step(KUNLUN))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return create_train_state(KUNLUN, CONFIG, BATCH, num_steps=NUM_STEPS)
+
+
+@pytest.fixture(scope="module")
+def after(state):
+    return train_step(state, BATCH)
+
+
+@factories.jit
+def dense_gradients(params, tables, batch):
+    def loss(params, tables):
+        return weighted_loss(apply_model(KUNLUN, params, tables, batch), batch)
+
+    return jax.grad(loss, argnums=(0, 1))(params, tables)
+
+
+class TestWeightedLoss:
+    def test_equals_the_formula(self):
+        logits = factories.array(4, 2)
+        z, y = np.asarray(logits, np.float64), np.asarray(BATCH.labels, np.float64)
+        losses = np.mean(np.log1p(np.exp(-z)) + (1 - y) * z, axis=1)
+        weights = np.asarray(BATCH.weights, np.float64)
+        expected = (weights * losses).sum() / weights.sum()
+        np.testing.assert_allclose(weighted_loss(logits, BATCH), expected, rtol=1e-6)
+
+    def test_an_example_of_weight_zero_counts_for_nothing_even_with_nan(self):
+        logits = factories.array(4, 2)
+        poisoned = weighted_loss(logits.at[3].set(jnp.nan), BATCH)
+        np.testing.assert_array_equal(poisoned, weighted_loss(logits, BATCH))
+
+    def test_a_batch_of_padding_has_loss_and_gradient_zero(self):
+        empty = BATCH.replace(weights=jnp.zeros(4))
+        loss, gradient = jax.value_and_grad(weighted_loss)(factories.array(4, 2), empty)
+        assert loss == 0.0
+        np.testing.assert_array_equal(gradient, 0.0)
+
+
+class TestTrainState:
+    def test_starts_at_step_zero_with_float32_everywhere(self, state):
+        assert state.step == 0
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+        assert {name: t.shape for name, t in state.tables.items()} == {
+            "item": (301, 8),
+            "brand": (5, 8),
+            "tag": (7, 8),
+        }
+        for name, sums in state.accumulators.items():
+            np.testing.assert_array_equal(sums, np.full(len(state.tables[name]), np.float32(0.05)))
+
+    def test_depends_on_the_seed_and_on_nothing_else(self, state):
+        other_batch = factories.batch(size=4, seed=9)
+        again = create_train_state(KUNLUN, CONFIG, other_batch, num_steps=NUM_STEPS)
+        jax.tree.map(np.testing.assert_array_equal, again, state)
+        config = dataclasses.replace(CONFIG, seed=1)
+        other = create_train_state(KUNLUN, config, BATCH, num_steps=NUM_STEPS)
+        assert np.all(other.tables["item"] != state.tables["item"])
+
+
+class TestTrainStep:
+    def test_dense_parameters_follow_the_dense_gradient(self, state, after):
+        gradients, _ = dense_gradients(state.params, state.tables, BATCH)
+        optimizer = dense_optimizer(CONFIG.optimizer, NUM_STEPS)
+        updates, _ = factories.jit(optimizer.update)(gradients, state.opt_state, state.params)
+        expected = jax.tree.map(lambda p, u: np.asarray(p) + np.asarray(u), state.params, updates)
+        jax.tree.map(
+            lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-4, atol=2e-5),
+            after.params,
+            expected,
+        )
+        norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradients)))
+        np.testing.assert_allclose(after.gradient_norm, norm, rtol=1e-5)
+
+    def test_tables_follow_the_dense_gradient_row_by_row(self, state, after):
+        _, gradients = dense_gradients(state.params, state.tables, BATCH)
+        rate = CONFIG.optimizer.table_learning_rate * float(
+            schedule(CONFIG.optimizer, NUM_STEPS)(0)
+        )
+        for name, table in state.tables.items():
+            g = np.asarray(gradients[name], np.float64)
+            sums = 0.05 + np.mean(g**2, axis=1)
+            np.testing.assert_allclose(after.accumulators[name], sums, rtol=1e-5)
+            expected = np.asarray(table) - rate * g / np.sqrt(sums + 1e-10)[:, None]
+            np.testing.assert_allclose(after.tables[name], expected, rtol=1e-4, atol=1e-5)
+            unused = ~np.any(g != 0, axis=1)
+            np.testing.assert_array_equal(after.tables[name][unused], table[unused])
+
+    def test_rows_of_the_batch_move_and_no_others(self, state, after):
+        moved = np.any(np.asarray(after.tables["item"] != state.tables["item"]), axis=1)
+        weighted = np.asarray(BATCH.weights > 0)  # the last example has no weight
+        events = BATCH.streams["buy"]
+        real = (np.arange(10) < np.asarray(events.lengths)[:, None]) & weighted[:, None]
+        used = set(np.asarray(events.ids["item"])[real])
+        used |= set(np.asarray(BATCH.sparse["item"].ids)[weighted, 0])
+        assert set(np.flatnonzero(moved)) == used
+
+    def test_is_bitwise_repeatable(self, state, after):
+        jax.tree.map(np.testing.assert_array_equal, train_step(state, BATCH), after)
+
+    def test_counts_steps_examples_and_unknown_ids(self, state, after):
+        assert after.step == 1
+        expected = eval_step(state.params, state.tables, metrics.init(2), BATCH)[0]
+        jax.tree.map(
+            lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6),
+            after.metrics,
+            expected,
+        )
+        second = train_step(after, BATCH)
+        assert second.step == 2
+        np.testing.assert_array_equal(
+            second.out_of_vocabulary, 2 * np.asarray(after.out_of_vocabulary)
+        )
+        assert after.out_of_vocabulary[1] > 16 + 16 + 10
+
+    def test_learns_the_batch_by_heart(self, state):
+        losses = []
+        for _ in range(NUM_STEPS):
+            _, logits = eval_step(state.params, state.tables, metrics.init(2), BATCH)
+            losses.append(float(weighted_loss(logits, BATCH)))
+            state = train_step(state, BATCH)
+        assert losses[-1] < 0.5 * losses[0]
+
+
+def test_eval_step_returns_the_logits_of_the_model_and_updates_the_metrics(state):
+    start = metrics.init(2)
+    updated, logits = eval_step(state.params, state.tables, start, BATCH)
+    variables = {"params": state.params, "tables": {"embedding": state.tables}}
+    expected = factories.apply(KUNLUN, variables, BATCH)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    by_hand = metrics.update(start, logits=logits, labels=BATCH.labels, weights=BATCH.weights)
+    jax.tree.map(
+        lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6), updated, by_hand
+    )
