@@ -2,8 +2,8 @@
 
     python train.py --config=configs/synthetic.py --workdir=runs/synthetic
 
-`kunlun_jax.data.sources.synthetic.bayes_normalized_entropy(options, "test")` gives the NE of the true
-probabilities, 0.721 with these options: what a model that knows everything reaches.
+`kunlun_jax.data.sources.synthetic.bayes_normalized_entropy(options, "test")` gives the NE of the
+true probabilities, 0.721 with these options: what a model that knows everything reaches.
 """
 
 from ml_collections import ConfigDict

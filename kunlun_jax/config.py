@@ -5,12 +5,12 @@ and refuses whatever does not fit. Everything below this file takes the dataclas
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from kunlun_jax.config_parsing import ConfigError, parse
 
 ACTIVATIONS = (
     "identity",
@@ -35,10 +35,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "name": ("kunlun",),
 }
 SCHEDULE_WORDS = ("pffn", "attention", "pooling")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the field, expected and got."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,7 +301,7 @@ def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfi
         ConfigError: On an unknown or missing key, a wrong type or a value out of range.
     """
     values = config.to_dict() if isinstance(config, ConfigDict) else config
-    result = _parse(ExperimentConfig, values, "config")
+    result = parse(ExperimentConfig, values, "config")
     _validate_positive(result)
     validate_model(result.model)
     return result
@@ -440,48 +436,3 @@ def _check_choices(part: Any) -> None:
 def _require(condition: Any, where: str, expected: str, got: Any) -> None:
     if not condition:
         raise ConfigError(f"{where}: expected {expected}, got {got!r}")
-
-
-def _parse(target: Any, value: Any, where: str) -> Any:
-    """Build `target`, a dataclass or an annotation, from plain values."""
-    if dataclasses.is_dataclass(target):
-        return _parse_dataclass(typing.cast(type, target), value, where)
-    origin = typing.get_origin(target)
-    if origin is tuple:
-        return _parse_tuple(typing.get_args(target)[0], value, where)
-    if target is Any or isinstance(target, types.UnionType):
-        return value
-    if target is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, target) or (target is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}: expected {target.__name__}, got {value!r}")
-    return value
-
-
-def _parse_dataclass(target: type, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, got {value!r:.60}")
-    hints = typing.get_type_hints(target)
-    unknown = sorted(set(value) - set(hints))
-    missing = sorted(set(hints) - set(value))
-    if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {sorted(hints)}")
-    if missing:
-        raise ConfigError(f"{where}: missing key {missing[0]!r}")
-    return target(**{k: _parse(hints[k], value[k], f"{where}.{k}") for k in hints})
-
-
-def _parse_tuple(element: Any, value: Any, where: str) -> tuple[Any, ...]:
-    if isinstance(value, Mapping) and element is StreamConfig:
-        return tuple(_parse_stream(name, value[name], f"{where}.{name}") for name in value)
-    if isinstance(value, Mapping) and typing.get_origin(element) is tuple:
-        return tuple((name, value[name]) for name in value)
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"{where}: expected a list, got {value!r}")
-    return tuple(_parse(element, v, f"{where}[{i}]") for i, v in enumerate(value))
-
-
-def _parse_stream(name: str, value: Any, where: str) -> StreamConfig:
-    if not isinstance(value, Mapping) or "name" in value:
-        raise ConfigError(f"{where}: expected a mapping without 'name', got {value!r:.60}")
-    return _parse(StreamConfig, {"name": name, **value}, where)

@@ -5,6 +5,8 @@ history length. The keys are the paths of the Linen modules, so that a table can
 beside parameters. Work shared by the whole batch (the seeds' query projection) is left out.
 """
 
+import itertools
+
 from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.comp_skip import stream_schedule
@@ -69,7 +71,7 @@ def flops_by_stream(model: ModelConfig, schema: Schema) -> dict[str, int]:
 
 
 def _mlp(rows: int, *widths: int) -> int:
-    return sum(2 * rows * a * b for a, b in zip(widths, widths[1:], strict=False))
+    return sum(2 * rows * a * b for a, b in itertools.pairwise(widths))
 
 
 def _encoder(stream: StreamConfig, model: ModelConfig, schema: Schema) -> int:

@@ -62,10 +62,10 @@ def _forward(
 def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array | None, ...]:
     query, key, value, key_bias, pair_bias, row_valid, out = residuals
     weights, inverse = _weights(query, key, key_bias, pair_bias, row_valid)
-    # A select, because the cotangent of a padded row may be NaN.
-    cotangent = jnp.where(row_valid, cotangent * inverse, 0.0)
+    # A select, because the cotangent of a padded row may be NaN. Rounded before both uses, so that
+    # the gradients of a row's scores still sum to 0 in bf16.
+    cotangent = jnp.where(row_valid, cotangent * inverse, 0.0).astype(value.dtype)
     delta = jnp.sum(cotangent * out, axis=-1, keepdims=True)
-    cotangent = cotangent.astype(value.dtype)
     d_scores = weights * (rows_by_rows(cotangent, value) - delta)
     return (
         weights_by_rows(d_scores, key).astype(query.dtype),

@@ -35,6 +35,7 @@ def gelu_tanh(x):
 
 ACTIVATIONS = {
     "identity": lambda x: x,
+    "gelu": np.vectorize(lambda x: 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))),
     "gelu_tanh": gelu_tanh,
     "relu": lambda x: np.maximum(x, 0.0),
     "silu": lambda x: x * sigmoid(x),

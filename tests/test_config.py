@@ -5,8 +5,10 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+import pallas_kernels
 from configs import base
 from kunlun_jax.config import (
+    ACTIVATIONS,
     ConfigError,
     ExperimentConfig,
     StreamConfig,
@@ -221,3 +223,7 @@ def test_experts_divide_the_tokens_of_every_input():
 def test_derived_values():
     assert factories.config().num_pooled_tokens == 5
     assert factories.VIEW.head_dim == 4
+
+
+def test_activations_are_those_of_the_kernels():
+    assert set(ACTIVATIONS) == set(pallas_kernels.ACTIVATIONS)

@@ -18,6 +18,7 @@ FLOAT32 = jnp.dtype("float32")
 
 def products(jaxpr, scope=""):
     """Yield (scope of the Linen module, operations) of every matrix product of a jaxpr."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     for equation in jaxpr.eqns:
         inside = f"{scope}/{equation.source_info.name_stack}"
         if equation.primitive.name == "dot_general":
@@ -26,8 +27,7 @@ def products(jaxpr, scope=""):
             yield inside, 2 * math.prod(out) * math.prod(left[i] for i in contracted)
         for parameter in equation.params.values():
             for inner in parameter if isinstance(parameter, tuple | list) else [parameter]:
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
+                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
                     yield from products(inner, inside)
 
 
@@ -37,7 +37,7 @@ def traced(model, size):
     batch = factories.batch(size=size, max_lens=max_lens)
     kunlun = factories.kunlun(model)
     shapes = jax.eval_shape(kunlun.init, jax.random.key(0), batch)
-    jaxpr = jax.make_jaxpr(kunlun.apply)(shapes, batch).jaxpr
+    jaxpr = jax.make_jaxpr(kunlun.apply)(shapes, batch)
     counts = {}
     for scope, count in products(jaxpr):
         path = [part for part in scope.split("/") if part][1:]
@@ -65,7 +65,7 @@ def test_every_module_counts_what_the_trace_multiplies(name):
 def large(**changes):
     """Return a configuration in which products dominate; nothing of it is ever allocated."""
     stream = dataclasses.replace(
-        factories.BUY, model_dim=256, num_heads=2, n_kv=256, n_tokens=32, n_seeds=64,
+        factories.BUY, model_dim=512, num_heads=4, n_kv=256, n_tokens=32, n_seeds=64,
         num_layers=1, window=200, max_len=200, mlp_dim=512,
     )  # fmt: skip
     parts = {
@@ -82,7 +82,7 @@ def example(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct((64, *shape), dtype)
 
 
-EVENTS = example(200, 256)
+EVENTS = example(200, 512)
 LENGTHS = example(dtype=jnp.int32)
 
 
@@ -133,6 +133,29 @@ def test_every_module_agrees_with_the_cost_analysis_of_xla(path, changes):
     compiled = factories.jit(module.apply).lower(shapes, *args).compile()
     measured = compiled.cost_analysis()["flops"] / 64
     assert measured == pytest.approx(flops_by_module(model, SCHEMA)[path], rel=0.05)
+
+
+def test_a_narrow_window_costs_little_more_than_its_pairs():
+    """Cost grows with T w: the band of the reference has about twice the useful pairs."""
+    pairs, executed = [], []
+    for num_events in (320, 640):
+        stream = dataclasses.replace(factories.BUY, window=16, max_len=num_events)
+        model = factories.config(streams=(stream,))
+        module = WindowAttention(stream, model)
+        ages = jax.ShapeDtypeStruct((1, num_events), jnp.int32)
+        args = (
+            jax.ShapeDtypeStruct((1, num_events, 8), FLOAT32),
+            ages,
+            jax.ShapeDtypeStruct((1,), jnp.int32),
+        )
+        shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
+        total = sum(count for _, count in products(jax.make_jaxpr(module.apply)(shapes, *args)))
+        executed.append(total - 8 * num_events * 8**2)  # without the four projections
+        pairs.append(4 * 8 * attended_pairs(num_events, 16))
+        analytic = flops_by_module(model, SCHEMA)["layer_1/buy_attention"]
+        assert analytic == 8 * num_events * 8**2 + pairs[-1]
+    assert pairs[0] <= executed[0] <= 2.1 * pairs[0]
+    assert executed[1] == 2 * executed[0]
 
 
 @pytest.mark.parametrize("num_events", [1, 2, 7])

@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module imports its own package, and whatever stands in an earlier line.
 ORDER = (
     ("pallas_kernels",),
-    ("kunlun_jax.shapes", "kunlun_jax.config"),
+    ("kunlun_jax.shapes", "kunlun_jax.config_parsing"),
+    ("kunlun_jax.config",),
     ("kunlun_jax.data",),
     ("kunlun_jax.layers",),
     ("kunlun_jax.models", "kunlun_jax.flops", "kunlun_jax.sharding"),

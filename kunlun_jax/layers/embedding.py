@@ -8,6 +8,7 @@ and its gradient with respect to the small tables is the whole gradient.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -56,6 +57,9 @@ def combine(
 class EmbeddingTables(nn.Module):
     """One table of width D for every vocabulary of the schema.
 
+    OOV rows start at 0: where training meets no unknown id, all unknown ids would otherwise share
+    one random vector, and two different unknown items would look equal.
+
     Attributes:
         schema: The data set's schema.
         dim: Width D.
@@ -70,11 +74,13 @@ class EmbeddingTables(nn.Module):
     def __call__(self) -> dict[str, Float[Array, "_ D"]]:
         """Return the tables by vocabulary name."""
 
-        def create(num_rows: int) -> Callable[[], Array]:
-            init = nn.with_logical_partitioning(
-                nn.initializers.normal(self.init_std), ("vocab", "embed")
-            )
-            return lambda: init(self.make_rng("params"), (num_rows, self.dim), jnp.float32)
+        def create(num_rows: int) -> Callable[[], Any]:
+            def rows(key: Array) -> Array:
+                drawn = nn.initializers.normal(self.init_std)(key, (num_rows, self.dim))
+                return drawn.at[OOV_ID].set(0.0)
+
+            init = nn.with_logical_partitioning(rows, ("vocab", "embed"))
+            return lambda: init(self.make_rng("params"))
 
         return {
             v.name: self.variable("tables", v.name, create(v.num_rows)).value
@@ -146,8 +152,8 @@ def _distinct(ids: Int[Array, "M"], *, fill: int) -> tuple[Int[Array, "M"], Int[
     is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
     place = jnp.cumsum(is_new, dtype=jnp.int32)
     distinct = jnp.full_like(ids, fill).at[place].set(ordered, mode="promise_in_bounds")
-    inverse = jnp.zeros_like(ids).at[origin].set(
-        place, mode="promise_in_bounds", unique_indices=True
+    inverse = (
+        jnp.zeros_like(ids).at[origin].set(place, mode="promise_in_bounds", unique_indices=True)
     )
     return distinct, inverse
 

@@ -39,9 +39,7 @@ class EventEncoder(nn.Module):
     model: ModelConfig
 
     @nn.compact
-    def __call__(
-        self, tables: Mapping[str, Array], batch: EventBatch
-    ) -> Float[Array, "B T De"]:
+    def __call__(self, tables: Mapping[str, Array], batch: EventBatch) -> Float[Array, "B T De"]:
         """Return the event tokens; what stands at padding is finite and meaningless.
 
         Args:

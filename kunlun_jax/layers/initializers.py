@@ -7,7 +7,9 @@ the score between a summary slot and an event is the similarity of their embeddi
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, normal
+from jax.nn.initializers import normal
+
+from kunlun_jax.layers.parameters import Initializer
 
 # One key for every projection between the global width and a stream's width: the event side and
 # the key side then start as the same orthogonal map without sharing a parameter.

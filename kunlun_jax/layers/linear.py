@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, lecun_normal, zeros
+from jax.nn.initializers import lecun_normal, zeros
 
+from kunlun_jax.layers.parameters import Initializer
 from kunlun_jax.shapes import Array, Float
 
 
@@ -64,6 +65,10 @@ class MLP(nn.Module):
             x = nn.gelu(x, approximate=True)
         scaled = nn.initializers.variance_scaling(self.out_scale**2, "fan_in", "truncated_normal")
         return dense(
-            out, ("mlp", self.out_axis), name="out", use_bias=True, kernel_init=scaled,
+            out,
+            ("mlp", self.out_axis),
+            name="out",
+            use_bias=True,
+            kernel_init=scaled,
             dtype=self.dtype,
         )(x)

@@ -24,6 +24,7 @@ from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.layers.initializers import copy_slots, shared_projection
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm, rms_norm
+from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
 from pallas_kernels.gdpa import gdpa
 
@@ -51,12 +52,12 @@ class PersonalisedWeights(nn.Module):
     def __call__(self, summary: Float[Array, "B G D"]) -> Float[Array, "B K De"]:
         """Return K rows of the stream's width."""
         dtype = jnp.dtype(self.model.dtype)
-        slots = self.param(
+        start = lecun_normal(in_axis=-1, out_axis=-2)
+        slots = parameter(
+            self,
             "slots",
-            nn.with_logical_partitioning(
-                copy_slots(_SLOT_NOISE) if self.repeat_summary else lecun_normal(in_axis=-1, out_axis=-2),
-                ("kv", None),
-            ),
+            copy_slots(_SLOT_NOISE) if self.repeat_summary else start,
+            ("kv", None),
             (self.stream.n_kv, self.model.n_sum),
         )
         spread = jnp.einsum("kg,bgd->bkd", slots.astype(dtype), summary)
@@ -69,11 +70,8 @@ class PersonalisedWeights(nn.Module):
         )
         rows = project(spread)
         if self.markers:
-            rows += self.param(
-                "markers",
-                nn.with_logical_partitioning(normal(1.0), ("kv", "heads")),
-                (self.stream.n_kv, self.stream.model_dim),
-            ).astype(dtype)
+            shape = (self.stream.n_kv, self.stream.model_dim)
+            rows += parameter(self, "markers", normal(1.0), ("kv", "heads"), shape).astype(dtype)
         return rows
 
 
@@ -113,11 +111,7 @@ class PFFN(nn.Module):
         scale_in: Array | float = 1.0
         if config.temperature == "inside":
             gain_init = config.gain_init or stream.max_len / stream.head_dim**0.5
-            gain = self.param(
-                "gain",
-                nn.with_logical_partitioning(constant(gain_init), ("heads",)),
-                (stream.num_heads,),
-            )
+            gain = parameter(self, "gain", constant(gain_init), ("heads",), (stream.num_heads,))
             scale_in = gain / stream.max_len
         names = tuple(config.activation.split(","))
         out = gdpa(
@@ -142,11 +136,7 @@ class PFFN(nn.Module):
         """Apply InterFormer's per-example matrix, P^T X_sum^T W with P the map D -> D_e."""
         width, dtype = self.stream.model_dim, query.dtype
         projected = dense(width, ("embed", "heads"), name="projection", dtype=dtype)(summary)
-        mix = self.param(
-            "mix",
-            nn.with_logical_partitioning(lecun_normal(), (None, "heads")),
-            (self.model.n_sum, width),
-        )
+        mix = parameter(self, "mix", lecun_normal(), (None, "heads"), (self.model.n_sum, width))
         weight = jnp.einsum("bgd,ge->bde", projected, mix.astype(dtype)) / width**0.5
         return query @ weight
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kunlun_jax.config import ROTEConfig
+from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
 
 
@@ -57,5 +58,6 @@ class TimeFrequencies(nn.Module):
         start = frequencies(self.head_dim, self.config.time_base)
         if not self.config.learnable or self.config.gaps == "positions_only":
             return start
-        init = nn.with_logical_partitioning(lambda _: start, ("head_dim",))
-        return self.param("time_frequencies", init)
+        return parameter(
+            self, "time_frequencies", lambda key, shape: start, ("head_dim",), start.shape
+        )

@@ -2,6 +2,8 @@
 
     H_seed = MHA(LayerNorm(E_seed), LayerNorm(S), LayerNorm(S))       P seeds, P > Q
     H      = SumKron(H_seed),  SumKron(X) = sum_r Z_r^T X W_r
+
+Seeds are shared by all examples; what differs between examples is what the events say.
 """
 
 import flax.linen as nn
@@ -11,6 +13,7 @@ from jax.nn.initializers import normal
 from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
+from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
 from pallas_kernels.seed_attention import seed_attention
 
@@ -61,11 +64,7 @@ class SeedPooling(nn.Module):
         width, dtype = stream.model_dim, events.dtype
         hierarchical = config.pooling == "hsp"
         num_seeds = stream.n_seeds if hierarchical else stream.n_tokens
-        seeds = self.param(
-            "seeds",
-            nn.with_logical_partitioning(normal(1.0), (None, "stream")),
-            (num_seeds, width),
-        )
+        seeds = parameter(self, "seeds", normal(1.0), (None, "stream"), (num_seeds, width))
         heads = (stream.num_heads, stream.head_dim)
         query = dense(width, ("stream", "heads"), name="query", dtype=dtype)(
             layer_norm(seeds).astype(dtype)
@@ -85,16 +84,18 @@ class SeedPooling(nn.Module):
         if not hierarchical:
             return pooled
         # Each of the R terms has variance P * D_e / (P * D_e); their sum is brought back to 1.
-        token_maps = self.param(
+        token_maps = parameter(
+            self,
             "token_maps",
-            nn.with_logical_partitioning(normal(num_seeds**-0.5), (None, None, None)),
+            normal(num_seeds**-0.5),
+            (None, None, None),
             (config.rank, num_seeds, stream.n_tokens),
         )
-        width_maps = self.param(
+        width_maps = parameter(
+            self,
             "width_maps",
-            nn.with_logical_partitioning(
-                normal((config.rank * width) ** -0.5), (None, "stream", "embed")
-            ),
+            normal((config.rank * width) ** -0.5),
+            (None, "stream", "embed"),
             (config.rank, width, dim),
         )
         return sum_kron(pooled, token_maps.astype(dtype), width_maps.astype(dtype))

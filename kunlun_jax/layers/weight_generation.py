@@ -1,6 +1,9 @@
 """Weight generation (spec 3.1): context tokens become the summary that personalises every stream.
 
     Z = A X,   X_sum = Gate(Z + MLP(Z)),   Gate(x) = sigmoid(x W_g) * x
+
+The summary replaces all context tokens where histories are concerned: it makes the weights of GDPA
+and enters the interaction.
 """
 
 import flax.linen as nn
@@ -11,6 +14,7 @@ from jax.nn.initializers import constant, lecun_normal
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.layers.initializers import copy_slots
 from kunlun_jax.layers.linear import MLP, dense
+from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float
 
 _SLOT_NOISE = 0.1
@@ -22,8 +26,8 @@ class WeightGeneration(nn.Module):
     """Compress the context tokens X into G summary tokens X_sum.
 
     aligned: A starts as "copy the first G tokens" plus noise, the MLP branch small and the gate
-        open, so that the candidate, token 0, arrives in summary token 0 as it is. Every layer starts
-        so, not only the first: the interaction keeps the order of tokens.
+        open, so that the candidate, token 0, arrives in summary token 0 as it is. Every layer
+        starts so, not only the first: the interaction keeps the order of tokens.
 
     Attributes:
         model: The model.
@@ -40,12 +44,11 @@ class WeightGeneration(nn.Module):
         """
         model, dtype = self.model, jnp.dtype(self.model.dtype)
         aligned = model.init == "aligned"
-        compress = self.param(
+        compress = parameter(
+            self,
             "compress",
-            nn.with_logical_partitioning(
-                copy_slots(_SLOT_NOISE) if aligned else lecun_normal(in_axis=-1, out_axis=-2),
-                (None, None),
-            ),
+            copy_slots(_SLOT_NOISE) if aligned else lecun_normal(in_axis=-1, out_axis=-2),
+            (None, None),
             (model.n_sum, tokens.shape[1]),
         )
         z = jnp.einsum("gf,bfd->bgd", compress.astype(dtype), tokens)

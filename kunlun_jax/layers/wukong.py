@@ -13,10 +13,11 @@ that axis, not other code.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, lecun_normal, normal, variance_scaling, zeros
+from jax.nn.initializers import lecun_normal, normal, variance_scaling, zeros
 
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.layers.normalization import layer_norm
+from kunlun_jax.layers.parameters import Initializer, parameter
 from kunlun_jax.shapes import Array, Float
 
 _RESIDUAL_NOISE = 0.02
@@ -116,9 +117,7 @@ class WukongExperts(nn.Module):
         weight = self._stacked(name, init or lecun_normal(), (parts.shape[2], num_out))
         return jnp.einsum("bend,enm->bemd", parts, weight)
 
-    def _mlp(
-        self, name: str, x: Array, dims: tuple[int, int], *, out_scale: float = 1.0
-    ) -> Array:
+    def _mlp(self, name: str, x: Array, dims: tuple[int, int], *, out_scale: float = 1.0) -> Array:
         """Apply a two-layer MLP to the last axis, for every expert its own."""
         widths = (x.shape[-1], *dims)
         for i, (label, scale) in enumerate((("hidden", 1.0), ("out", out_scale))):
@@ -138,12 +137,9 @@ class WukongExperts(nn.Module):
             return jax.vmap(lambda k: init(k, shape[1:], dtype))(keys)
 
         axes = ("expert", *(None,) * len(shape))
-        parameter = self.param(
-            name,
-            nn.with_logical_partitioning(stacked_init, axes),
-            (self.model.wukong.num_experts, *shape),
-        )
-        return parameter.astype(jnp.dtype(self.model.dtype))
+        shape = (self.model.wukong.num_experts, *shape)
+        stacked = parameter(self, name, stacked_init, axes, shape)
+        return stacked.astype(jnp.dtype(self.model.dtype))
 
 
 def _identity_plus_noise(key, shape, dtype=jnp.float32):

@@ -61,6 +61,7 @@ class KunlunLayer(nn.Module):
                 pool = SeedPooling(stream, model, name=f"{name}_pooling")
                 pooled[name] = pool(sequence, history.lengths)
             if step.pffn:
+                assert summary is not None  # made above, wherever a stream has a PFFN
                 pffn = PFFN(stream, model, name=f"{name}_pffn")
                 sequence = pffn(sequence, summary, history.lengths)
             if step.attention:
@@ -68,7 +69,7 @@ class KunlunLayer(nn.Module):
                 sequence = attention(sequence, history.ages, history.lengths)
             updated[name] = sequence
 
-        context = tokens if full else summary
+        context = tokens if full or summary is None else summary
         interaction_input = jnp.concatenate([context, *_in_order(pooled, model)], axis=1)
         num_outputs = model.n_sum + model.num_pooled_tokens
         interact = WukongExperts(model, num_outputs, name="interaction")

@@ -160,7 +160,7 @@ class Checkpoints:
             yield
         except (KeyError, RuntimeError, ValueError) as error:
             message = error.args[0] if isinstance(error, KeyError) else error
-            raise CheckpointError(f"{self.directory}: {what}: {message}") from error
+            raise CheckpointError(f"{self.directory}: {what}: {message!s:.300}") from error
 
 
 def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:

@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import grain
 import jax
@@ -37,12 +37,10 @@ class StopSignal(contextlib.AbstractContextManager):
 
     def __init__(self) -> None:
         self.received = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._remember)
-        return self
+        self._previous = {
+            number: signal.signal(number, self._remember)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
 
     def __exit__(self, *details: object) -> None:
         for number, handler in self._previous.items():

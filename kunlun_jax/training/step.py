@@ -132,7 +132,7 @@ def make_train_step(
             ),
             out_of_vocabulary=state.out_of_vocabulary
             + jnp.stack(count_out_of_vocabulary(batch, schema)),
-            gradient_norm=optax.global_norm(gradients),
+            gradient_norm=optax.tree.norm(gradients),
         )
 
     return train_step

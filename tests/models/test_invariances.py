@@ -106,6 +106,8 @@ class TestLayer:
 
     def run(self, index, *, tokens=TOKENS, events=EVENTS, pooled=POOLED):
         layer = KunlunLayer(MODEL, index)
+        if index == 0:  # before it there are the context's tokens
+            tokens = tokens[:, : factories.NUM_CONTEXT_TOKENS]
         variables = {"params": VARIABLES["params"][f"layer_{index}"]}
         return factories.apply(layer, variables, tokens, events, pooled, BATCH)
 

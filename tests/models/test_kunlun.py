@@ -130,7 +130,7 @@ def test_parameter_tree_and_count_of_one_config():
     }  # fmt: skip
     expected = {f"{m}/{k}": shape for m, leaves in modules.items() for k, shape in leaves.items()}
     assert shapes == expected
-    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 4_441
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 5_036
     tables = nn.meta.unbox(variables["tables"]["embedding"])
     assert {k: v.shape for k, v in tables.items()} == {
         "item": (301, 8),

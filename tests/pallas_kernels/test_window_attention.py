@@ -76,7 +76,7 @@ class TestContract:
         assert_close(got, want, TOLERANCE[dtype], "output")
         for name, grad in grads.items():
             if np.abs(want_grads[name]).max() < 1e-12:  # a softmax over one key has no slope
-                np.testing.assert_allclose(to_float64(grad), 0.0, atol=1e-6)
+                np.testing.assert_allclose(to_float64(grad), 0.0, atol=TOLERANCE[dtype])
             else:
                 assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
 
@@ -226,10 +226,10 @@ def test_reference_memory_grows_linearly(gradient):
         )
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    small, large = temporary_bytes(512), temporary_bytes(2048)
+    small, large = temporary_bytes(2048), temporary_bytes(8192)
     assert 3.5 < large / small < 4.5
     # One [B, T, T] array of scores would be more.
-    assert large < 2 * 4 * 2048**2
+    assert large < 2 * 4 * 8192**2
 
 
 TIME = 17

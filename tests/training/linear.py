@@ -1,7 +1,7 @@
 """A linear model in place of Kunlun: the same state and steps, compiled in a moment.
 
-    state = linear.initial_state(num_tasks=2)
-    state = jax.jit(linear.train_step, donate_argnums=0)(state, batch)
+state = linear.initial_state(num_tasks=2)
+state = jax.jit(linear.train_step, donate_argnums=0)(state, batch)
 """
 
 from typing import Any

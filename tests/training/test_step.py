@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,13 +80,10 @@ class TestTrainState:
         for name, sums in state.accumulators.items():
             np.testing.assert_array_equal(sums, np.full(len(state.tables[name]), np.float32(0.05)))
 
-    def test_depends_on_the_seed_and_on_nothing_else(self, state):
+    def test_depends_on_the_shapes_of_the_batch_only(self, state):
         other_batch = factories.batch(size=4, seed=9)
         again = create_train_state(KUNLUN, CONFIG, other_batch, num_steps=NUM_STEPS)
         jax.tree.map(np.testing.assert_array_equal, again, state)
-        config = dataclasses.replace(CONFIG, seed=1)
-        other = create_train_state(KUNLUN, config, BATCH, num_steps=NUM_STEPS)
-        assert np.all(other.tables["item"] != state.tables["item"])
 
 
 class TestTrainStep:
