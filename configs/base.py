@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.data.directory = "datasets/complete_journey"  # built there if missing
     config.data.batch_size = 256  # examples
     config.data.eval_batch_size = 1024  # examples
-    config.data.num_epochs = 0.5  # passes over the training examples
+    config.data.num_epochs = 0.3  # passes over the training examples
     config.data.max_train_examples = 0  # 0: all
     config.data.max_eval_examples = 20_480  # of validation, during training; 0: all
     config.data.seed = 0  # of the order
@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
 
     config.training = ConfigDict()
     config.training.log_every = 50  # steps
-    config.training.eval_every = 500  # steps
+    config.training.eval_every = 300  # steps
     config.training.checkpoint_every = 500  # steps
     config.training.keep_checkpoints = 2  # of the latest, and of the best
     return config
