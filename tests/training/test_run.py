@@ -1,0 +1,241 @@
+import collections
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+import signal
+
+import jax
+import pytest
+
+from configs import smoke
+from kunlun_jax.config import ConfigError, DataConfig, experiment_config
+from kunlun_jax.data import DatasetError
+from kunlun_jax.training.checkpoint import CheckpointError
+from kunlun_jax.training.run import Run, open_dataset
+from kunlun_jax.training.workdir import MetricWriter
+from tests.training import tiny
+from tests.training.runs import assert_equal_states, records
+
+
+@pytest.fixture(scope="module")
+def data_directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("data") / "tiny"
+
+
+@pytest.fixture(scope="module")
+def config(data_directory):
+    return tiny.experiment(data_directory)
+
+
+class CompilationCounter(logging.Handler):
+    """Counts what jax compiles while it says so (jax.log_compiles)."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
+
+    def emit(self, record):
+        if match := re.match(r"Finished XLA compilation of jit\((\w+)\)", record.getMessage()):
+            self.counts[match[1]] += 1
+
+
+@contextlib.contextmanager
+def counted_compilations():
+    handler, logger = CompilationCounter(), logging.getLogger("jax")
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            yield handler.counts
+    finally:
+        logger.removeHandler(handler)
+
+
+def run_to_the_end(config, workdir):
+    """Do what train.py does; return the final state and the report, None if stopped."""
+    workdir.mkdir(exist_ok=True)
+    with Run(config, workdir) as run:
+        state, complete = run.train(run.resume_or_initialize())
+        return state, run.report_best(state) if complete else None
+
+
+@dataclasses.dataclass
+class Finished:
+    workdir: object
+    state: object
+    report: str
+    compilations: dict
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """One run from beginning to end."""
+    workdir = tmp_path_factory.mktemp("finished")
+    with counted_compilations() as compilations:
+        state, report = run_to_the_end(config, workdir)
+    return Finished(workdir, state, report, compilations)
+
+
+class TestRun:
+    def test_takes_every_step(self, finished):
+        assert int(finished.state.step) == tiny.NUM_STEPS
+
+    def test_records_every_metric(self, finished):
+        lines = records(finished.workdir)
+        assert lines[0].keys() >= {"step", "train/loss", "train/normalized_entropy"}
+        validation = [line for line in lines if "val/normalized_entropy" in line]
+        assert [line["step"] for line in validation] == [10, 20, 20]
+        last = lines[-1]
+        assert last.keys() >= {"test/normalized_entropy", "test/auc_roc", "test/gauc", "best/step"}
+        assert last["val/count"] == 200
+        assert last["test/count"] == 150
+
+    def test_reports_the_best_checkpoint(self, finished):
+        *lines, last = records(finished.workdir)
+        entropies = {x["step"]: x.get("val/normalized_entropy", 9.0) for x in lines}
+        assert last["best/step"] == min(entropies, key=entropies.get)
+        assert last["val/normalized_entropy"] == pytest.approx(min(entropies.values()), rel=1e-6)
+        assert f"best checkpoint: step {last['best/step']:.0f}" in finished.report
+        assert f"{last['test/auc_roc']:.5f}" in finished.report
+
+    def test_compiles_each_step_once(self, finished):
+        assert finished.compilations["train_step"] == 1
+        assert finished.compilations["eval_step"] == 1
+
+    def test_a_complete_run_reports_again_and_changes_nothing(self, config, finished):
+        before = records(finished.workdir)
+        state, report = run_to_the_end(config, finished.workdir)
+        assert report == finished.report
+        assert records(finished.workdir) == before
+        assert_equal_states(state, finished.state)
+
+    def test_summary_names_every_stream(self, config, tmp_path):
+        with Run(config, tmp_path) as run:
+            text = run.summary()
+        assert "purchase_pooling" in text
+        assert "table item" in text
+        assert "FLOPs/example" in text
+
+
+class TestResume:
+    @pytest.mark.parametrize("step", [7])
+    def test_after_sigterm_is_bitwise_equal(self, config, tmp_path, finished, monkeypatch, step):
+        write = MetricWriter.write
+
+        def write_and_terminate(self, at, metrics):
+            write(self, at, metrics)
+            if at == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MetricWriter, "write", write_and_terminate)
+            state, report = run_to_the_end(config, tmp_path)
+        assert report is None
+        assert int(state.step) == step
+        with counted_compilations() as compilations:
+            state, report = run_to_the_end(config, tmp_path)
+        assert_equal_states(state, finished.state)
+        assert records(tmp_path) == records(finished.workdir)
+        assert report == finished.report
+        assert compilations["train_step"] == compilations["eval_step"] == 1
+
+    def test_refuses_the_checkpoint_of_another_model(self, data_directory, finished):
+        other = tiny.experiment(data_directory, **{"model.n_sum": 6})
+        message = r"config\.model\.n_sum: expected 6, got 4"
+        with (
+            pytest.raises(CheckpointError, match=message),
+            Run(other, finished.workdir) as run,
+        ):
+            run.resume_or_initialize()
+
+    def test_refuses_a_checkpoint_of_other_data(self, tmp_path, finished):
+        other = tiny.experiment(tmp_path / "data", **{"data.options.seed": 1})
+        with (
+            pytest.raises(CheckpointError, match="pipeline: expected"),
+            Run(other, finished.workdir) as run,
+        ):
+            run.resume_or_initialize()
+
+
+class TestEvaluation:
+    def test_does_not_depend_on_the_batch_size(self, data_directory, finished):
+        other = tiny.experiment(data_directory, **{"data.eval_batch_size": 37})
+        with Run(other, finished.workdir) as run:
+            run.report_best(run.resume_or_initialize())
+        # The line above replaced the finished run's; both are of the same checkpoint.
+        *_, last = records(finished.workdir)
+        evaluated = next(
+            x
+            for x in records(finished.workdir)
+            if x["step"] == last["best/step"] and "val/ece" in x
+        )
+        for key in ("normalized_entropy", "auc_roc", "gauc", "log_loss", "calibration"):
+            assert last[f"val/{key}"] == pytest.approx(evaluated[f"val/{key}"], rel=1e-5), key
+
+
+class TestOpenDataset:
+    def data(self, directory, source="synthetic", **options):
+        return DataConfig(source=source, options=tuple(options.items()), directory=str(directory))
+
+    def test_refuses_an_unknown_source(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"config\.data\.source: expected one of .*'nowhere'"):
+            open_dataset(self.data(tmp_path / "d", source="nowhere"))
+
+    @pytest.mark.parametrize("options", [{"speed": 1}, {"num_users": 0}])
+    def test_refuses_wrong_options(self, tmp_path, options):
+        with pytest.raises(ConfigError, match=rf"config\.data\.options: .*{next(iter(options))}"):
+            open_dataset(self.data(tmp_path / "d", **options))
+
+    def test_refuses_a_data_set_of_other_options(self, config, data_directory):
+        open_dataset(config.data)
+        changed = dict(config.data.options) | {"num_users": 41}
+        with pytest.raises(DatasetError, match=f"{data_directory}: expected source .*41"):
+            open_dataset(self.data(data_directory, **changed))
+
+    def test_refuses_a_directory_of_something_else(self, tmp_path):
+        with pytest.raises(DatasetError, match="no data set here"):
+            open_dataset(self.data(tmp_path))
+
+    def test_names_missing_files(self, tmp_path):
+        data = self.data(tmp_path / "d", source="movielens_1m", path=str(tmp_path / "absent"))
+        with pytest.raises(FileNotFoundError, match=r"ratings\.dat.*absent"):
+            open_dataset(data)
+
+    def test_names_files_that_are_not_what_they_should_be(self, tmp_path):
+        for name in ("ratings.dat", "users.dat", "movies.dat"):
+            (tmp_path / name).write_text("nothing\n")
+        data = self.data(tmp_path / "d", source="movielens_1m", path=str(tmp_path))
+        with pytest.raises(DatasetError, match=r"\.dat: expected fields"):
+            open_dataset(data)
+
+
+class TestBadData:
+    def test_one_class_only(self, config, data_directory, tmp_path):
+        open_dataset(config.data)
+        manifest = data_directory / "dataset.json"
+        before = manifest.read_text()
+        content = json.loads(before)
+        content["label_rates"]["train"]["click"] = 0.0
+        manifest.write_text(json.dumps(content))
+        try:
+            with pytest.raises(DatasetError, match=r"'click' of both classes, got a mean of 0\.0"):
+                Run(config, tmp_path)
+        finally:
+            manifest.write_text(before)
+
+    def test_max_examples_below_zero(self, data_directory, tmp_path):
+        config = tiny.experiment(data_directory, **{"data.max_train_examples": -1})
+        with pytest.raises(ConfigError, match=r"config\.data: max_examples: .*got -1"):
+            Run(config, tmp_path)
+
+
+def test_the_smoke_config_lowers_normalized_entropy(tmp_path):
+    config = smoke.get_config()
+    config.data.directory = str(tmp_path / "data")
+    config.data.num_epochs = 0.5
+    run_to_the_end(experiment_config(config), tmp_path / "run")
+    *_, last = records(tmp_path / "run")
+    assert last["test/normalized_entropy"] < 0.9
+    assert last["test/auc_roc"] > 0.65
