@@ -2,9 +2,10 @@
 
     python train.py --config=configs/movielens_1m.py --workdir=runs/movielens_1m
 
-Put the files into `datasets/ml-1m` first, or name their place with `--config.data.options.path=...`:
-GroupLens's `ratings.dat`, `users.dat`, `movies.dat`, or RecBole's `ml-1m.inter`, `ml-1m.user`,
-`ml-1m.item`. GroupLens's licence allows research and forbids redistribution.
+Put the files into `datasets/ml-1m` first, or name their place with
+`--config.data.options.path=...`: GroupLens's `ratings.dat`, `users.dat`, `movies.dat`, or RecBole's
+`ml-1m.inter`, `ml-1m.user`, `ml-1m.item`. GroupLens's licence allows research and forbids
+redistribution.
 """
 
 from ml_collections import ConfigDict
