@@ -2,7 +2,8 @@
 
     python train.py --config=configs/complete_journey.py --workdir=runs/complete_journey
 
-68 minutes on two CPU cores (shared with other work), 1.96 million examples; test NE 0.765, AUC 0.807.
+68 minutes on two CPU cores (shared with other work), 1.96 million examples; test NE 0.765, AUC
+0.807.
 Trees on context and hand-made history counts reach 0.773, with popularity too 0.742.
 """
 
