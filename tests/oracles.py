@@ -33,9 +33,10 @@ def gelu_tanh(x):
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
+_erf = np.vectorize(math.erf, otypes=[np.float64])
 ACTIVATIONS = {
     "identity": lambda x: x,
-    "gelu": np.vectorize(lambda x: 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))),
+    "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))),
     "gelu_tanh": gelu_tanh,
     "relu": lambda x: np.maximum(x, 0.0),
     "silu": lambda x: x * sigmoid(x),

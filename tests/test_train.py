@@ -54,6 +54,7 @@ def complaint(train_module, monkeypatch):
         flags.FLAGS.unparse_flags()
         for name in [name for name in flags.FLAGS if name.startswith("config.")]:
             delattr(flags.FLAGS, name)  # the overrides of an earlier call
+        sys.modules.pop("config_config", None)  # its config file, as ml_collections names it
         with pytest.raises(SystemExit) as leaving:
             train_module.main(train_module._parse_flags(sys.argv))
         # Python prints a string on stderr and exits with code 1.

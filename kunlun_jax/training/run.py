@@ -221,5 +221,5 @@ class Run(contextlib.AbstractContextManager):
         }
         writer = MetricWriter(self._workdir, from_step=self.num_steps)
         with contextlib.closing(writer):
-            writer.write(self.num_steps, {BEST_STEP: best, **record})
+            writer.write(self.num_steps, {BEST_STEP: float(best), **record})
         return result_summary(best, results)

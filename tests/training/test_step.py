@@ -29,9 +29,14 @@ train_step = factories.jit(make_train_step(KUNLUN, factories.SCHEMA, CONFIG, num
 eval_step = factories.jit(make_eval_step(KUNLUN))
 
 
+@factories.jit
+def create(batch):
+    return create_train_state(KUNLUN, CONFIG, batch, num_steps=NUM_STEPS)
+
+
 @pytest.fixture(scope="module")
 def state():
-    return create_train_state(KUNLUN, CONFIG, BATCH, num_steps=NUM_STEPS)
+    return create(BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,8 @@ class TestWeightedLoss:
 
     def test_a_batch_of_padding_has_loss_and_gradient_zero(self):
         empty = BATCH.replace(weights=jnp.zeros(4))
-        loss, gradient = jax.value_and_grad(weighted_loss)(factories.array(4, 2), empty)
+        value_and_gradient = factories.jit(jax.value_and_grad(weighted_loss))
+        loss, gradient = value_and_gradient(factories.array(4, 2), empty)
         assert loss == 0.0
         np.testing.assert_array_equal(gradient, 0.0)
 
@@ -81,8 +87,7 @@ class TestTrainState:
             np.testing.assert_array_equal(sums, np.full(len(state.tables[name]), np.float32(0.05)))
 
     def test_depends_on_the_shapes_of_the_batch_only(self, state):
-        other_batch = factories.batch(size=4, seed=9)
-        again = create_train_state(KUNLUN, CONFIG, other_batch, num_steps=NUM_STEPS)
+        again = create(factories.batch(size=4, seed=9))
         jax.tree.map(np.testing.assert_array_equal, again, state)
 
 
