@@ -33,6 +33,7 @@ from kunlun_jax.data.schema import (
     Vocabulary,
 )
 from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.training.step import weighted_loss
 
 DAY = 86_400
 SCHEMA = Schema(
@@ -205,6 +206,16 @@ def _jitted(module: nn.Module) -> Callable[..., Any]:
 def apply(module: nn.Module, variables: Any, *args: Any) -> Any:
     """Return module.apply(variables, *args), jitted; equal modules share the compilation."""
     return _jitted(module)(variables, *args)
+
+
+@functools.cache
+def loss_gradient(model: Kunlun) -> Callable[[Any, Batch], Any]:
+    """Return the jitted gradient of the training loss, a function of variables and batch."""
+
+    def loss(variables: Any, batch: Batch) -> Any:
+        return weighted_loss(model.apply(variables, batch), batch)
+
+    return jit(jax.grad(loss))
 
 
 def initialized(module: nn.Module, *args: Any, seed: int = 0) -> Any:

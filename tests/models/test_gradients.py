@@ -21,7 +21,6 @@ from kunlun_jax.data.schema import (
 )
 from kunlun_jax.layers.embedding import known_ids
 from kunlun_jax.models.kunlun import Kunlun
-from kunlun_jax.training.step import weighted_loss
 from tests import factories
 from tests.models.variants import VARIANTS
 
@@ -56,11 +55,7 @@ def test_every_parameter_and_every_used_row_gets_a_gradient(name):
     configuration.validate_model(model)
     kunlun = factories.kunlun(model)
     variables = factories.drawn_variables(kunlun, BATCH)
-
-    def loss(variables):
-        return weighted_loss(kunlun.apply(variables, BATCH), BATCH)
-
-    gradients = factories.jit(jax.grad(loss))(variables)
+    gradients = factories.loss_gradient(kunlun)(variables, BATCH)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients["params"]):
         # GELU and softmax pass something on everywhere, so no entry is exactly 0.
         assert np.all(np.isfinite(gradient) & (gradient != 0)), jax.tree_util.keystr(path)

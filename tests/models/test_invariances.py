@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kunlun_jax.models.kunlun import KunlunLayer
-from kunlun_jax.training.step import weighted_loss
 from tests import factories
 from tests.models.variants import VARIANTS
 
@@ -63,11 +62,7 @@ def test_more_padding_changes_no_logit():
 def test_what_stands_in_the_padding_changes_no_gradient():
     kunlun = factories.kunlun(VARIANTS["default"])
     variables = factories.drawn_variables(kunlun, BATCH)
-
-    def loss(variables, batch):
-        return weighted_loss(kunlun.apply(variables, batch), batch)
-
-    gradient = factories.jit(jax.grad(loss))
+    gradient = factories.loss_gradient(kunlun)
     clean, other = gradient(variables, BATCH), gradient(variables, poisoned(BATCH))
     jax.tree.map(np.testing.assert_array_equal, other, clean)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(clean))

@@ -20,8 +20,8 @@ def one_layer(*, stream: dict[str, Any] | None = None, **changes: Any) -> ModelC
 
 VARIANTS = {
     "default": factories.config(
-        streams=(dataclasses.replace(BUY, num_layers=3), dataclasses.replace(VIEW, num_layers=1)),
-        num_layers=3,
+        streams=(dataclasses.replace(BUY, num_layers=2), dataclasses.replace(VIEW, num_layers=1)),
+        num_layers=2,
     ),
     "mlp_and_pma": one_layer(
         gdpa={"pffn": "mlp"},
