@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pallas_kernels.tiles import rows_by_rows, transposed_weights_by_rows, weights_by_rows
+from pallas_kernels.batched import rows_by_rows, transposed_weights_by_rows, weights_by_rows
 
 # Added to the score of a masked pair. Finite, so that a row of masked pairs alone stays finite
 # (`row_valid` zeroes it), and beyond any score, so that exp() of it is exactly 0.

@@ -85,7 +85,7 @@ def test_imports_point_downward():
         ("kunlun_jax.layers.pffn", "from kunlun_jax import training"),
         ("kunlun_jax.models.kunlun", "def f():\n    import kunlun_jax.training.step"),
         ("kunlun_jax.data.build", "from kunlun_jax.layers.embedding import lookup"),
-        ("pallas_kernels.tiles", "from kunlun_jax.shapes import Array"),
+        ("pallas_kernels.batched", "from kunlun_jax.shapes import Array"),
     ],
 )
 def test_an_import_that_points_upward_is_found(module, source):

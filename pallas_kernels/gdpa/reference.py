@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pallas_kernels.activations import activate, activation_derivative
-from pallas_kernels.tiles import (
+from pallas_kernels.activations import activate, activate_with_derivative
+from pallas_kernels.batched import (
     merge_heads,
     rows_by_rows,
     split_heads,
@@ -37,13 +37,13 @@ def _backward(activation: str, residuals: tuple[Array, ...], cotangent: Array) -
     # Recomputing the scores costs one thin product; saving them would keep two [G, T, S] arrays.
     # In one jitted step XLA sees that they are those of the forward pass and computes them once.
     query, key, value, scale_in = residuals
-    scores = rows_by_rows(query, key) * scale_in
+    weights, slopes = activate_with_derivative(rows_by_rows(query, key) * scale_in, activation)
     cotangent = cotangent.astype(value.dtype)
-    d_scores = rows_by_rows(cotangent, value) * activation_derivative(scores, activation)
+    d_scores = rows_by_rows(cotangent, value) * slopes
     # The scale goes to the thin results, so that its own gradient needs no [G, T, S] pass.
     d_query = weights_by_rows(d_scores, key)
     d_key = transposed_weights_by_rows(d_scores, query) * scale_in
-    d_value = transposed_weights_by_rows(activate(scores, activation), cotangent)
+    d_value = transposed_weights_by_rows(weights, cotangent)
     d_scale = jnp.sum(d_query * query, axis=(1, 2), keepdims=True)
     return (
         (d_query * scale_in).astype(query.dtype),

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels.softmax_attention import MASKED, softmax_attention
-from pallas_kernels.tiles import length_mask, merge_heads, split_heads, zero_padding
+from pallas_kernels.batched import length_mask, merge_heads, split_heads, zero_padding
 
 
 def seed_attention_reference(

@@ -4,7 +4,7 @@ from numbers import Integral
 
 from jaxtyping import Array
 
-from pallas_kernels.tiles import rotation_angles
+from pallas_kernels.rotation import rotation_angles
 from pallas_kernels.validation import (
     check_floating,
     check_lengths,
@@ -35,7 +35,7 @@ def window_attention(
 
     With `positions` or `times`, query and key are rotated first: the pair (x[i], x[i + H/2]) of
     every head by the angle positions * position_frequencies[i] + times * time_frequencies[i].
-    Deviation: the pairs are half-split, not interleaved; see `pallas_kernels.tiles.rotate`.
+    Deviation: the pairs are half-split, not interleaved; see `pallas_kernels.rotation.rotate`.
 
     Angles, rotation, scores, softmax and sums are f32 whatever the dtype of the inputs; the
     weights are rounded to the inputs' dtype before the product with `value`. Time and memory grow

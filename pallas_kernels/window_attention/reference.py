@@ -9,14 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pallas_kernels.batched import merge_heads, split_heads, zero_padding
+from pallas_kernels.rotation import rotate, rotation_table
 from pallas_kernels.softmax_attention import MASKED, softmax_attention
-from pallas_kernels.tiles import (
-    merge_heads,
-    rotate,
-    rotation_table,
-    split_heads,
-    zero_padding,
-)
 from pallas_kernels.window_attention.blocks import gather_windows
 
 _BLOCK = 32
