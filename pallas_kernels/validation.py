@@ -5,24 +5,6 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array
 
-IMPLEMENTATIONS = ("xla",)
-
-
-def resolve_implementation(implementation: str | None) -> str:
-    """Return the implementation that runs: the one named, or the best that applies for None.
-
-    Raises:
-        ValueError: the named implementation is not in this version. A named one never falls back.
-    """
-    if implementation is None:
-        return "xla"
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"implementation: expected None or one of {', '.join(IMPLEMENTATIONS)} (those of this "
-            f"version; one asked for by name never falls back), got {implementation!r}"
-        )
-    return implementation
-
 
 def check_shape(name: str, array: Array, expected: Sequence[int | None], legend: str) -> None:
     """Check the shape of `array`; None in `expected` matches any size from 1 on.

@@ -1,15 +1,23 @@
 """The public function of GDPA."""
 
+from functools import partial
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from pallas_kernels import tiles
 from pallas_kernels.activations import ACTIVATIONS
+from pallas_kernels.gdpa.backward import backward
+from pallas_kernels.gdpa.forward import forward
 from pallas_kernels.gdpa.reference import gdpa_reference
+from pallas_kernels.implementation import resolve_implementation
+from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
     check_floating,
     check_lengths,
     check_shape,
-    resolve_implementation,
 )
 
 
@@ -55,8 +63,9 @@ def gdpa(
         activation: one of `pallas_kernels.ACTIVATIONS`, or a tuple of them, one per head.
         scale_in: factor of the scores, a number or an [N] array; differentiable.
         scale_out: factor of the output, a number.
-        implementation: None picks the best that applies; "xla" the XLA reference. One asked for
-            by name never falls back.
+        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
+            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
+            never falls back.
 
     Returns:
         [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.
@@ -76,7 +85,68 @@ def gdpa(
     if scales.ndim:
         check_shape("scale_in", scales, (num_heads,), "[N]")
     scales = jnp.broadcast_to(scales, (num_heads,))
-    resolve_implementation(implementation)
-    return gdpa_reference(
-        query, key, value, query_lengths, key_lengths, activations, scales, scale_out
+    runs = resolve_implementation(implementation, dtype=query.dtype, head_dim=head_dim)
+    if runs == "xla":
+        return gdpa_reference(
+            query, key, value, query_lengths, key_lengths, activations, scales, scale_out
+        )
+    out = _kernels(
+        *(tiles.pad_head_dim(x) for x in (query, key, value)),
+        tiles.full_or(query_lengths, query),
+        tiles.full_or(key_lengths, key),
+        jnp.broadcast_to(scales, (batch, num_heads)),
+        _Options(activations, float(scale_out), runs == "triton_interpret"),
     )
+    return out[..., :head_dim]
+
+
+class _Options(NamedTuple):
+    activations: tuple[str, ...]
+    scale_out: float
+    interpret: bool
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _kernels(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_lengths: Array,
+    key_lengths: Array,
+    scale_in: Array,
+    options: _Options,
+) -> Array:
+    tile = choose("gdpa_forward", query, rows=query.shape[1], keys=key.shape[1])
+    arrays = (query, key, value, query_lengths, key_lengths, scale_in)
+    return forward(*arrays, tile=tile, **options._asdict())
+
+
+def _save_inputs(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_lengths: Array,
+    key_lengths: Array,
+    scale_in: Array,
+    options: _Options,
+) -> tuple[Array, tuple[Array, ...]]:
+    arrays = (query, key, value, query_lengths, key_lengths, scale_in)
+    return _kernels(*arrays, options), arrays
+
+
+def _gradients(
+    options: _Options, saved: tuple[Array, ...], cotangent: Array
+) -> tuple[Array | None, ...]:
+    query, key, *_ = saved
+    sizes = {"rows": query.shape[1], "keys": key.shape[1]}
+    gradients = backward(
+        *saved,
+        cotangent.astype(query.dtype),
+        key_tile=choose("gdpa_backward", query, **sizes),
+        query_tile=choose("gdpa_backward_queries", query, **sizes),
+        **options._asdict(),
+    )
+    return gradients.query, gradients.key, gradients.value, None, None, gradients.scale_in
+
+
+_kernels.defvjp(_save_inputs, _gradients)

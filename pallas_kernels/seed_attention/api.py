@@ -1,13 +1,20 @@
 """The public function of seed attention."""
 
+from functools import partial
+
+import jax
 from jaxtyping import Array
 
+from pallas_kernels import tiles
+from pallas_kernels.implementation import resolve_implementation
+from pallas_kernels.seed_attention.backward import backward
+from pallas_kernels.seed_attention.forward import forward
 from pallas_kernels.seed_attention.reference import seed_attention_reference
+from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
     check_floating,
     check_lengths,
     check_shape,
-    resolve_implementation,
 )
 
 
@@ -32,8 +39,9 @@ def seed_attention(
         value: [B, S, N, H].
         lengths: [B] integers in 0..S, None for full. Rows beyond are padding: never read; their
             gradients are exactly 0.
-        implementation: None picks the best that applies; "xla" the XLA reference. One asked for
-            by name never falls back.
+        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
+            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
+            never falls back.
 
     Returns:
         [B, P, N, H] in the dtype of `seeds`. An empty sequence gives 0.
@@ -50,5 +58,50 @@ def seed_attention(
         check_shape("seeds", seeds, (batch, None, heads, dim), "[P, N, H] or [B, P, N, H]")
     check_floating({"seeds": seeds, "key": key, "value": value})
     check_lengths("lengths", lengths, batch)
-    resolve_implementation(implementation)
-    return seed_attention_reference(seeds, key, value, lengths)
+    runs = resolve_implementation(implementation, dtype=key.dtype, head_dim=dim)
+    if runs == "xla":
+        return seed_attention_reference(seeds, key, value, lengths)
+    out = _kernels(
+        tiles.pad_head_dim(seeds if seeds.ndim == 4 else seeds[None]),
+        tiles.pad_head_dim(key),
+        tiles.pad_head_dim(value),
+        tiles.full_or(lengths, key),
+        tiles.LOG2_E * dim**-0.5,
+        runs == "triton_interpret",
+    )
+    return out[..., :dim]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _kernels(
+    seeds: Array, key: Array, value: Array, lengths: Array, scale: float, interpret: bool
+) -> Array:
+    return _forward(seeds, key, value, lengths, scale, interpret)[0]
+
+
+def _forward(
+    seeds: Array, key: Array, value: Array, lengths: Array, scale: float, interpret: bool
+) -> tuple[Array, tuple[Array, ...]]:
+    tile = choose("seed_attention_forward", key, rows=seeds.shape[1], keys=key.shape[1])
+    arrays = (seeds, key, value, lengths)
+    out, lse = forward(*arrays, scale=scale, tile=tile, interpret=interpret)
+    return out, (*arrays, out, lse)
+
+
+def _gradients(
+    scale: float, interpret: bool, saved: tuple[Array, ...], cotangent: Array
+) -> tuple[Array | None, ...]:
+    seeds, key, *_ = saved
+    sizes = {"rows": seeds.shape[1], "keys": key.shape[1]}
+    gradients = backward(
+        *saved,
+        cotangent.astype(key.dtype),
+        scale=scale,
+        seed_tile=choose("seed_attention_backward", key, **sizes),
+        key_tile=choose("seed_attention_backward_keys", key, **sizes),
+        interpret=interpret,
+    )
+    return *gradients, None
+
+
+_kernels.defvjp(_forward, _gradients)

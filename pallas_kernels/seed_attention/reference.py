@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pallas_kernels.softmax_attention import MASKED, softmax_attention
 from pallas_kernels.batched import length_mask, merge_heads, split_heads, zero_padding
+from pallas_kernels.softmax_attention import MASKED, softmax_attention
 
 
 def seed_attention_reference(

@@ -1,16 +1,24 @@
 """The public function of window attention."""
 
+from functools import partial
 from numbers import Integral
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
-from pallas_kernels.rotation import rotation_angles
+from pallas_kernels import tiles
+from pallas_kernels.implementation import resolve_implementation
+from pallas_kernels.rotation import rotation_angles, sin_cos
+from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
     check_floating,
     check_lengths,
     check_shape,
-    resolve_implementation,
 )
+from pallas_kernels.window_attention.backward import Rotation, backward
+from pallas_kernels.window_attention.forward import forward
 from pallas_kernels.window_attention.reference import window_attention_reference
 
 
@@ -48,12 +56,13 @@ def window_attention(
         lengths: [B] integers in 0..T, None for full. Rows beyond are padding: never read; their
             outputs and gradients are exactly 0.
         window_size: w >= 0, a Python integer; w >= T is full attention.
-        positions: [B, T], in events; or None.
-        times: [B, T], tau = log(1 + dt / t_scale), without unit; or None.
+        positions: [B, T], in events; or None. Not differentiated.
+        times: [B, T], tau = log(1 + dt / t_scale), without unit; or None. Not differentiated.
         position_frequencies: [H/2], radian per event; with `positions` only. Differentiable.
         time_frequencies: [H/2], radian per unit of tau; with `times` only. Differentiable.
-        implementation: None picks the best that applies; "xla" the XLA reference. One asked for
-            by name never falls back.
+        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
+            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
+            never falls back.
 
     Returns:
         [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.
@@ -75,9 +84,109 @@ def window_attention(
         ("time", times, time_frequencies),
     ):
         _check_rotation(name, values, frequencies, (batch, time), dim)
-    resolve_implementation(implementation)
-    angles = rotation_angles(positions, times, position_frequencies, time_frequencies, lengths)
-    return window_attention_reference(query, key, value, lengths, int(window_size), angles)
+    runs = resolve_implementation(implementation, dtype=query.dtype, head_dim=dim)
+    positions, times = jax.lax.stop_gradient((positions, times))
+    if runs == "xla":
+        angles = rotation_angles(positions, times, position_frequencies, time_frequencies, lengths)
+        return window_attention_reference(query, key, value, lengths, int(window_size), angles)
+    rotated = positions is not None or times is not None
+    rotation = _Rotation(
+        _or_zeros(positions, (batch, time)),
+        _or_zeros(times, (batch, time)),
+        tiles.pad_last(_or_zeros(position_frequencies, (dim // 2,)), tiles.padded_size(dim // 2)),
+        tiles.pad_last(_or_zeros(time_frequencies, (dim // 2,)), tiles.padded_size(dim // 2)),
+    )
+    out = _kernels(
+        tiles.pad_head_dim(query, halves=rotated),
+        tiles.pad_head_dim(key, halves=rotated),
+        tiles.pad_head_dim(value, halves=rotated),
+        tiles.full_or(lengths, query),
+        rotation if rotated else None,
+        _Options(min(int(window_size), time), tiles.LOG2_E * dim**-0.5, runs == "triton_interpret"),
+    )
+    return tiles.unpad_head_dim(out, dim, halves=rotated)
+
+
+class _Rotation(NamedTuple):
+    positions: Array
+    times: Array
+    theta: Array
+    phi: Array
+
+    def table(self, lengths: Array) -> Rotation:
+        """Return what the kernels read; padded rows are not turned."""
+        angles = rotation_angles(self.positions, self.times, self.theta, self.phi, lengths)
+        assert angles is not None
+        positions, times = (x.astype(jnp.float32) for x in (self.positions, self.times))
+        return Rotation(*sin_cos(angles), positions, times)
+
+
+class _Options(NamedTuple):
+    window: int
+    scale: float
+    interpret: bool
+
+
+def _or_zeros(x: Array | None, shape: tuple[int, ...]) -> Array:
+    return jnp.zeros(shape, jnp.float32) if x is None else x.astype(jnp.float32)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _kernels(
+    query: Array,
+    key: Array,
+    value: Array,
+    lengths: Array,
+    rotation: _Rotation | None,
+    options: _Options,
+) -> Array:
+    return _forward(query, key, value, lengths, rotation, options)[0]
+
+
+def _forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    lengths: Array,
+    rotation: _Rotation | None,
+    options: _Options,
+) -> tuple[Array, tuple]:
+    table = rotation.table(lengths) if rotation else None
+    tile = choose("window_attention_forward", query, **_sizes(query, options))
+    arrays = (query, key, value, lengths)
+    sines = (table.sin, table.cos) if table else None
+    out, lse = forward(*arrays, sines, tile=tile, **options._asdict())
+    return out, (*arrays, rotation, out, lse)
+
+
+def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
+    query, key, value, lengths, rotation, out, lse = saved
+    gradients = backward(
+        query,
+        key,
+        value,
+        lengths,
+        rotation.table(lengths) if rotation else None,
+        out,
+        lse,
+        cotangent.astype(query.dtype),
+        query_tile=choose("window_attention_backward_queries", query, **_sizes(query, options)),
+        key_tile=choose("window_attention_backward_keys", query, **_sizes(query, options)),
+        **options._asdict(),
+    )
+    of_rotation = None
+    if rotation:
+        none = jnp.zeros_like(rotation.positions)
+        of_rotation = _Rotation(none, none, gradients.theta, gradients.phi)
+    return gradients.query, gradients.key, gradients.value, None, of_rotation
+
+
+def _sizes(query: Array, options: _Options) -> dict[str, int]:
+    rows = query.shape[1]
+    return {"rows": rows, "keys": min(rows, 2 * options.window + 1)}
+
+
+_kernels.defvjp(_forward, _gradients)
 
 
 def _check_rotation(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-IMPLEMENTATIONS = ["xla"]
+IMPLEMENTATIONS = ["xla", "triton_interpret"]
 DTYPES = ["float32", "bfloat16"]
 
 # Largest error over largest true value, against float64 on the same (rounded) inputs.

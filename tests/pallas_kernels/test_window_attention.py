@@ -192,7 +192,8 @@ class TestContract:
         rotation = _rotation(time)
         run = partial(_jitted(implementation, window), **arrays)
         zeros = {"positions": jnp.zeros((4, time)), "times": jnp.zeros((4, time))}
-        assert_same_bits(run(**(rotation | zeros)), run())
+        # Not bit for bit: a kernel sums the products of the two halves of a row apart.
+        assert_close(run(**(rotation | zeros)), to_float64(run()), 1e-6, "no rotation")
         here = run(**rotation)
         shifted = run(**(rotation | {"positions": rotation["positions"] + 5}))
         assert_close(shifted, to_float64(here), 1e-4, "shift of positions")
