@@ -23,15 +23,15 @@ from tests.pallas_kernels.contract import (
     value_and_gradients,
 )
 
-# batch 5, T = 37 and S = 11 (no powers of two), lengths 0, 1, middle, full
-QUERY_LENGTHS = jnp.asarray([0, 1, 20, 37, 37], jnp.int32)
-KEY_LENGTHS = jnp.asarray([11, 4, 1, 0, 11], jnp.int32)
+# T = 37 and S = 19 (no powers of two); lengths 0, 1, one less and one more than a tile of 16, full
+QUERY_LENGTHS = jnp.asarray([0, 1, 15, 37, 16, 17, 37], jnp.int32)
+KEY_LENGTHS = jnp.asarray([19, 4, 1, 0, 17, 16, 19], jnp.int32)
 HEADS = 3
 SCALES = np.asarray([0.5, 1.25, -0.4], np.float32)
 
 
-def _arrays(dtype="float32", heads=HEADS, head_dim=8):
-    rows, keys = (5, 37, heads, head_dim), (5, 11, heads, head_dim)
+def _arrays(dtype="float32", heads=HEADS, head_dim=8, num_keys=19):
+    rows, keys = (7, 37, heads, head_dim), (7, num_keys, heads, head_dim)
     names = ("query", "key", "value", "cotangent")
     arrays = dict(zip(names, random_arrays(0, rows, keys, keys, rows, dtype=dtype), strict=True))
     return arrays, arrays.pop("cotangent")
@@ -51,18 +51,21 @@ class TestContract:
         ids=lambda names: "-".join(dict.fromkeys(names)),
     )
     def test_matches_the_formula(self, implementation, dtype, activations):
-        arrays, cotangent = _arrays(dtype)
+        self._check(implementation, dtype, activations, KEY_LENGTHS, *_arrays(dtype))
+
+    def _check(self, implementation, dtype, activations, key_lengths, arrays, cotangent):
         got, grads = self._run(
             implementation,
             arrays | {"scale_in": jnp.asarray(SCALES)},
             cotangent,
+            key_lengths=key_lengths,
             activation=activations,
             scale_out=0.7,
         )
         want, want_grads = oracle.gdpa(
             *(to_float64(x) for x in (*arrays.values(), cotangent)),
             query_lengths=QUERY_LENGTHS,
-            key_lengths=KEY_LENGTHS,
+            key_lengths=key_lengths,
             activations=activations,
             scale_in=SCALES.astype(np.float64),
             scale_out=0.7,
@@ -71,6 +74,18 @@ class TestContract:
         assert_close(got, want, TOLERANCE[dtype], "output")
         for name, grad in grads.items():
             assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_keys_that_fit_one_tile(self, implementation, dtype):
+        # The backward pass of the kernels is another one then.
+        lengths = jnp.minimum(KEY_LENGTHS, 11)
+        names = ("silu", "gelu_tanh", "silu")
+        self._check(implementation, dtype, names, lengths, *_arrays(dtype, num_keys=11))
+
+    def test_keys_too_many_to_keep(self, implementation, monkeypatch):
+        # The forward kernel loads keys anew for every tile of queries then.
+        monkeypatch.setattr("pallas_kernels.gdpa.forward.RESIDENT_BYTES", 0)
+        self._check(implementation, "float32", ("gelu",) * 3, KEY_LENGTHS, *_arrays())
 
     def test_padding_is_never_read(self, implementation):
         arrays, cotangent = _arrays()
@@ -92,7 +107,7 @@ class TestContract:
 
     def test_no_lengths_means_full(self, implementation):
         arrays, cotangent = _arrays()
-        full = {"query_lengths": jnp.full(5, 37), "key_lengths": jnp.full(5, 11)}
+        full = {"query_lengths": jnp.full(7, 37), "key_lengths": jnp.full(7, 19)}
         want = self._run(implementation, arrays, cotangent, **full)
         none = {"query_lengths": None, "key_lengths": None}
         assert_same_bits(self._run(implementation, arrays, cotangent, **none), want)
@@ -173,18 +188,18 @@ class TestContract:
 
 
 BAD_ARGUMENTS = {
-    "query rank": ({"query": jnp.zeros((5, 37, 24))}, r"query: expected shape \[B, T, N, H\]"),
-    "empty axis": ({"query": jnp.zeros((5, 0, 3, 8))}, "query: expected shape.*>= 1"),
-    "key heads": ({"key": jnp.zeros((5, 11, 2, 8))}, r"key: expected.*= \(5, >= 1, 3, 8\), got"),
-    "value length": ({"value": jnp.zeros((5, 12, 3, 8))}, r"value: expected.*got \(5, 12, 3, 8\)"),
-    "integers": ({"query": jnp.zeros((5, 37, 3, 8), int)}, "query: expected a floating dtype"),
-    "mixed": ({"key": jnp.zeros((5, 11, 3, 8), "bfloat16")}, "key: expected the dtype of query"),
+    "query rank": ({"query": jnp.zeros((7, 37, 24))}, r"query: expected shape \[B, T, N, H\]"),
+    "empty axis": ({"query": jnp.zeros((7, 0, 3, 8))}, "query: expected shape.*>= 1"),
+    "key heads": ({"key": jnp.zeros((7, 19, 2, 8))}, r"key: expected.*= \(7, >= 1, 3, 8\), got"),
+    "value length": ({"value": jnp.zeros((7, 12, 3, 8))}, r"value: expected.*got \(7, 12, 3, 8\)"),
+    "integers": ({"query": jnp.zeros((7, 37, 3, 8), int)}, "query: expected a floating dtype"),
+    "mixed": ({"key": jnp.zeros((7, 19, 3, 8), "bfloat16")}, "key: expected the dtype of query"),
     "lengths": ({"query_lengths": jnp.zeros(4, int)}, r"query_lengths: expected shape \[B\]"),
-    "float lengths": ({"key_lengths": jnp.zeros(5)}, "key_lengths: expected an integer dtype"),
+    "float lengths": ({"key_lengths": jnp.zeros(7)}, "key_lengths: expected an integer dtype"),
     "activation": ({"activation": "swish"}, "activation: expected one of.*got 'swish'"),
     "activations": ({"activation": ("silu",) * 2}, r"one per head \(3\), got 2"),
     "scales": ({"scale_in": jnp.ones(2)}, r"scale_in: expected shape \[N\] = \(3\), got \(2,\)"),
-    "implementation": ({"implementation": "triton"}, "one of xla.*never falls back.*'triton'"),
+    "implementation": ({"implementation": "cuda"}, "one of triton, .*never falls back.*'cuda'"),
 }
 
 
@@ -193,3 +208,24 @@ def test_bad_arguments_are_refused(name):
     changed, message = BAD_ARGUMENTS[name]
     with pytest.raises(ValueError, match=message):
         gdpa(**(_arrays()[0] | changed))
+
+
+def test_a_kernel_asked_for_by_name_never_falls_back():
+    wide, _ = _arrays(head_dim=272)
+    assert gdpa(**wide).shape == (7, 37, HEADS, 272)
+    with pytest.raises(ValueError, match=r"'triton_interpret': expected.*H <= 256, got.*H = 272"):
+        gdpa(**wide, implementation="triton_interpret")
+
+
+@pytest.mark.parametrize("head_dim", [64, 100])
+def test_default_tiles(head_dim):
+    names = ("query", "key", "value", "cotangent")
+    rows, keys = (2, 130, 2, head_dim), (2, 140, 2, head_dim)
+    arrays = dict(zip(names, random_arrays(3, rows, keys, keys, rows), strict=True))
+    cotangent = arrays.pop("cotangent")
+    lengths = {"query_lengths": jnp.asarray([130, 65]), "key_lengths": jnp.asarray([129, 63])}
+    got, want = (
+        value_and_gradients(partial(gdpa, implementation=name, **lengths), arrays, cotangent)
+        for name in ("triton_interpret", "xla")
+    )
+    jax.tree.map(lambda a, b: assert_close(a, to_float64(b), 1e-5, "default tiles"), got, want)

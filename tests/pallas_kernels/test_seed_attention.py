@@ -22,15 +22,17 @@ from tests.pallas_kernels.contract import (
     value_and_gradients,
 )
 
-# batch 4, S = 37, P = 5 (no powers of two), lengths 0, 1, middle, full
-LENGTHS = jnp.asarray([0, 1, 20, 37], jnp.int32)
-SHARED, BY_EXAMPLE = (5, 2, 6), (4, 5, 2, 6)
-KEYS = (4, 37, 2, 6)
+# S = 37 (no power of two), lengths 0, 1, one less and one more than a tile of 16, full; P = 5, and
+# 19 seeds, more than one tile holds, for which the backward pass of the kernels is another one
+LENGTHS = jnp.asarray([0, 1, 15, 17, 20, 37], jnp.int32)
+SHARED, BY_EXAMPLE = (5, 2, 6), (6, 5, 2, 6)
+MANY, MANY_BY_EXAMPLE = (19, 2, 6), (6, 19, 2, 6)
+KEYS = (6, 37, 2, 6)
 
 
 def _arrays(dtype="float32", seeds=SHARED):
     names = ("seeds", "key", "value", "cotangent")
-    shapes = (seeds, KEYS, KEYS, BY_EXAMPLE)
+    shapes = (seeds, KEYS, KEYS, (6, *seeds[-3:]))
     arrays = dict(zip(names, random_arrays(0, *shapes, dtype=dtype), strict=True))
     return arrays, arrays.pop("cotangent")
 
@@ -42,7 +44,7 @@ class TestContract:
         return value_and_gradients(function, arrays, cotangent)
 
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("seeds", [SHARED, BY_EXAMPLE], ids=["shared", "by_example"])
+    @pytest.mark.parametrize("seeds", [SHARED, BY_EXAMPLE, MANY, MANY_BY_EXAMPLE], ids=str)
     def test_matches_the_formula(self, implementation, dtype, seeds):
         arrays, cotangent = _arrays(dtype, seeds)
         got, grads = self._run(implementation, arrays, cotangent)
@@ -74,7 +76,7 @@ class TestContract:
 
     def test_no_lengths_means_full(self, implementation):
         arrays, cotangent = _arrays()
-        want = self._run(implementation, arrays, cotangent, jnp.full(4, 37))
+        want = self._run(implementation, arrays, cotangent, jnp.full(6, 37))
         assert_same_bits(self._run(implementation, arrays, cotangent, None), want)
 
     def test_repeats_bit_for_bit(self, implementation):
@@ -121,16 +123,16 @@ class TestContract:
 
 
 BAD_ARGUMENTS = {
-    "key rank": ({"key": jnp.zeros((4, 37, 12))}, r"key: expected shape \[B, S, N, H\]"),
-    "value": ({"value": jnp.zeros((4, 36, 2, 6))}, r"value: expected.*got \(4, 36, 2, 6\)"),
+    "key rank": ({"key": jnp.zeros((6, 37, 12))}, r"key: expected shape \[B, S, N, H\]"),
+    "value": ({"value": jnp.zeros((6, 36, 2, 6))}, r"value: expected.*got \(6, 36, 2, 6\)"),
     "seed heads": ({"seeds": jnp.zeros((5, 3, 6))}, r"seeds: expected shape \[P, N, H\] = \(>= 1"),
-    "seed batch": ({"seeds": jnp.zeros((3, 5, 2, 6))}, r"or \[B, P, N, H\] = \(4, >= 1, 2, 6\)"),
+    "seed batch": ({"seeds": jnp.zeros((3, 5, 2, 6))}, r"or \[B, P, N, H\] = \(6, >= 1, 2, 6\)"),
     "seed rank": ({"seeds": jnp.zeros((5, 12))}, r"or \[B, P, N, H\].*got \(5, 12\)"),
     "integers": ({"seeds": jnp.zeros((5, 2, 6), int)}, "seeds: expected a floating dtype"),
     "mixed": ({"key": jnp.zeros(KEYS, "bfloat16")}, "key: expected the dtype of seeds"),
-    "lengths": ({"lengths": jnp.zeros(5, int)}, r"lengths: expected shape \[B\] = \(4\)"),
-    "float lengths": ({"lengths": jnp.zeros(4)}, "lengths: expected an integer dtype"),
-    "implementation": ({"implementation": "mosaic"}, "one of xla.*never falls back.*'mosaic'"),
+    "lengths": ({"lengths": jnp.zeros(5, int)}, r"lengths: expected shape \[B\] = \(6\)"),
+    "float lengths": ({"lengths": jnp.zeros(6)}, "lengths: expected an integer dtype"),
+    "implementation": ({"implementation": "mosaic"}, "one of triton, .*never falls back.*'mosaic'"),
 }
 
 

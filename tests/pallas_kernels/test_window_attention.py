@@ -29,20 +29,21 @@ BANDED, SQUARE = (75, 7), (17, 4)
 
 
 def _lengths(time):
-    return jnp.asarray([0, 1, time // 2, time], jnp.int32)
+    # 0, 1, one less and one more than a tile of 16, full
+    return jnp.minimum(jnp.asarray([0, 1, 15, 17, time // 2, time], jnp.int32), time)
 
 
 def _arrays(time, dtype="float32"):
     names = ("query", "key", "value", "cotangent")
-    shape = (4, time, HEADS, DIM)
+    shape = (6, time, HEADS, DIM)
     arrays = dict(zip(names, random_arrays(0, *[shape] * 4, dtype=dtype), strict=True))
     return arrays, arrays.pop("cotangent")
 
 
 def _rotation(time):
-    gaps, theta, phi = random_arrays(1, (4, time), (DIM // 2,), (DIM // 2,))
+    gaps, theta, phi = random_arrays(1, (6, time), (DIM // 2,), (DIM // 2,))
     return {
-        "positions": jnp.broadcast_to(jnp.arange(time), (4, time)),
+        "positions": jnp.broadcast_to(jnp.arange(time), (6, time)),
         "times": jnp.log1p(jnp.abs(gaps) * 30),
         "position_frequencies": theta,
         "time_frequencies": phi,
@@ -132,7 +133,7 @@ class TestContract:
     @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
     def test_no_lengths_means_full(self, implementation, time, window):
         arrays, cotangent = _arrays(time)
-        want = self._run(implementation, arrays, cotangent, window, lengths=jnp.full(4, time))
+        want = self._run(implementation, arrays, cotangent, window, lengths=jnp.full(6, time))
         got = self._run(implementation, arrays, cotangent, window, lengths=None)
         assert_same_bits(got, want)
 
@@ -191,7 +192,7 @@ class TestContract:
         arrays, _ = _arrays(time)
         rotation = _rotation(time)
         run = partial(_jitted(implementation, window), **arrays)
-        zeros = {"positions": jnp.zeros((4, time)), "times": jnp.zeros((4, time))}
+        zeros = {"positions": jnp.zeros((6, time)), "times": jnp.zeros((6, time))}
         # Not bit for bit: a kernel sums the products of the two halves of a row apart.
         assert_close(run(**(rotation | zeros)), to_float64(run()), 1e-6, "no rotation")
         here = run(**rotation)
@@ -208,7 +209,7 @@ class TestContract:
         only = {name: x for name, x in rotation.items() if name.startswith(kind)}
         other = "times" if kind == "position" else "positions"
         run = partial(_jitted(implementation, window), **arrays)
-        want = run(**(rotation | {other: jnp.zeros((4, time))}))
+        want = run(**(rotation | {other: jnp.zeros((6, time))}))
         assert_close(run(**only), to_float64(want), 1e-6, kind)
 
 
@@ -235,25 +236,25 @@ def test_reference_memory_grows_linearly(gradient):
 
 TIME = 17
 BAD_ARGUMENTS = {
-    "query rank": ({"query": jnp.zeros((4, 17, 12))}, r"query: expected shape \[B, T, N, H\]"),
-    "key": ({"key": jnp.zeros((4, 18, 2, 6))}, r"key: expected.*\(4, 17, 2, 6\), got \(4, 18"),
-    "value": ({"value": jnp.zeros((4, 17, 2, 8))}, r"value: expected.*got \(4, 17, 2, 8\)"),
-    "integers": ({"value": jnp.zeros((4, 17, 2, 6), int)}, "value: expected a floating dtype"),
-    "mixed": ({"key": jnp.zeros((4, 17, 2, 6), "bfloat16")}, "key: expected the dtype of query"),
-    "lengths": ({"lengths": jnp.zeros((4, 1), int)}, r"lengths: expected shape \[B\]"),
-    "float lengths": ({"lengths": jnp.zeros(4)}, "lengths: expected an integer dtype"),
+    "query rank": ({"query": jnp.zeros((6, 17, 12))}, r"query: expected shape \[B, T, N, H\]"),
+    "key": ({"key": jnp.zeros((6, 18, 2, 6))}, r"key: expected.*\(6, 17, 2, 6\), got \(6, 18"),
+    "value": ({"value": jnp.zeros((6, 17, 2, 8))}, r"value: expected.*got \(6, 17, 2, 8\)"),
+    "integers": ({"value": jnp.zeros((6, 17, 2, 6), int)}, "value: expected a floating dtype"),
+    "mixed": ({"key": jnp.zeros((6, 17, 2, 6), "bfloat16")}, "key: expected the dtype of query"),
+    "lengths": ({"lengths": jnp.zeros((6, 1), int)}, r"lengths: expected shape \[B\]"),
+    "float lengths": ({"lengths": jnp.zeros(6)}, "lengths: expected an integer dtype"),
     "window": ({"window_size": -1}, "window_size: expected a Python integer >= 0, got -1"),
-    "positions": (_rotation(18), r"positions: expected shape \[B, T\] = \(4, 17\)"),
+    "positions": (_rotation(18), r"positions: expected shape \[B, T\] = \(6, 17\)"),
     "times": (
-        _rotation(TIME) | {"times": jnp.zeros((4, 18))},
-        r"times: expected shape \[B, T\] = \(4, 17\), got \(4, 18\)",
+        _rotation(TIME) | {"times": jnp.zeros((6, 18))},
+        r"times: expected shape \[B, T\] = \(6, 17\), got \(6, 18\)",
     ),
     "frequencies": (
         _rotation(TIME) | {"time_frequencies": jnp.ones(6)},
         r"time_frequencies: expected shape \[H/2\] = \(3\), got \(6,\)",
     ),
     "no frequencies": (
-        {"positions": jnp.zeros((4, 17))},
+        {"positions": jnp.zeros((6, 17))},
         "position_frequencies: expected together with positions, got None",
     ),
     "no times": (
@@ -261,10 +262,10 @@ BAD_ARGUMENTS = {
         "times: expected together with time_frequencies, got None",
     ),
     "odd H": (
-        {name: jnp.zeros((4, 17, 2, 5)) for name in ("query", "key", "value")} | _rotation(TIME),
+        {name: jnp.zeros((6, 17, 2, 5)) for name in ("query", "key", "value")} | _rotation(TIME),
         "query: expected an even H to rotate pairs, got H = 5",
     ),
-    "implementation": ({"implementation": "triton_interpret"}, "one of xla.*never falls back"),
+    "implementation": ({"implementation": "cuda"}, "one of triton, .*never falls back"),
 }
 
 
@@ -273,3 +274,41 @@ def test_bad_arguments_are_refused(name):
     changed, message = BAD_ARGUMENTS[name]
     with pytest.raises(ValueError, match=message):
         window_attention(**(_arrays(TIME)[0] | {"window_size": 3} | changed))
+
+
+@pytest.mark.parametrize("head_dim", [64, 100])
+def test_default_tiles(head_dim):
+    time, names = 200, ("query", "key", "value", "cotangent")
+    arrays = dict(zip(names, random_arrays(3, *[(6, time, 1, head_dim)] * 4), strict=True))
+    cotangent = arrays.pop("cotangent")
+    learned = dict(
+        zip(
+            ("position_frequencies", "time_frequencies"),
+            random_arrays(4, *[(head_dim // 2,)] * 2),
+            strict=True,
+        )
+    )
+    rotation = _rotation(time)
+    options = {name: rotation[name] for name in ("positions", "times")} | {"window_size": 50}
+    got, want = (
+        value_and_gradients(
+            partial(window_attention, implementation=name, lengths=_lengths(time), **options),
+            arrays | learned,
+            cotangent,
+        )
+        for name in ("triton_interpret", "xla")
+    )
+    tolerance = TOLERANCE["rotated"]
+    jax.tree.map(lambda a, b: assert_close(a, to_float64(b), tolerance, "default"), got, want)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_positions_and_times_are_not_differentiated(implementation):
+    arrays, _ = _arrays(17)
+
+    def loss(times):
+        rotation = _rotation(17) | {"times": times}
+        run = partial(window_attention, window_size=4, implementation=implementation)
+        return run(**arrays, **rotation).sum()
+
+    assert (jax.jit(jax.grad(loss))(_rotation(17)["times"]) == 0).all()
