@@ -157,7 +157,9 @@ def _key_tile_kernel(
         return dk + tiles.product(slopes, seeds.q), dv + tiles.product(weights, seeds.do)
 
     # A tile of padding only visits no seed, and stores zeros.
-    num_tiles = jnp.where(key_start < num_keys, tiles.num_tiles(num_seeds, tile.block_q), 0)
+    # int32 as the loop's bounds are: Triton takes a choice between two Python numbers for int64.
+    num_tiles = jnp.int32(tiles.num_tiles(num_seeds, tile.block_q))
+    num_tiles = jnp.where(key_start < num_keys, num_tiles, 0)
     none = tiles.zeros(*k.shape)
     dk, dv = jax.lax.fori_loop(0, num_tiles, one_tile, (none, none))
     tiles.store_rows(dk_ref, key_start, dk * (scale / tiles.LOG2_E), keys)
