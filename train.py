@@ -19,6 +19,7 @@ import jax  # noqa: E402
 
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
+from kunlun_jax.training.summary import kernels_line  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, such as configs/base.py.")
@@ -46,6 +47,7 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         workdir: Where checkpoints and metrics go, and are found again.
     """
     print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
+    print(kernels_line(config.model), flush=True)
     with Run(config, workdir) as run:  # data, model, step functions, checkpoints
         print(run.summary(), flush=True)
         state = run.resume_or_initialize()

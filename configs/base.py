@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     config.model.init = "aligned"  # or "random"
     config.model.head_dims = (128, 64)
     config.model.dtype = "float32"  # or "bfloat16"
+    config.model.kernels = "auto"  # or "triton", "xla"; "triton_interpret" for tests
 
     config.model.gdpa = ConfigDict()
     config.model.gdpa.pffn = "gdpa"  # or "mlp", "linear"

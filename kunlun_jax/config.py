@@ -32,6 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gaps": ("adjacent", "to_request", "positions_only"),
     "init": ("aligned", "random"),
     "dtype": ("float32", "bfloat16"),
+    "kernels": ("auto", "triton", "triton_interpret", "xla"),
     "name": ("kunlun",),
 }
 SCHEDULE_WORDS = ("pffn", "attention", "pooling")
@@ -168,6 +169,9 @@ class ModelConfig:
         init: "aligned" (candidate and history meet from the first step) or "random".
         head_dims: Hidden widths of the head's MLP.
         dtype: Compute type; parameters are always float32.
+        kernels: Implementation of the three attention operations: "auto", the Triton kernels on a
+            GPU that they support and XLA elsewhere; "triton", "triton_interpret" (slow, for tests)
+            or "xla", which never fall back.
     """
 
     name: str = "kunlun"
@@ -184,6 +188,12 @@ class ModelConfig:
     init: str = "aligned"
     head_dims: tuple[int, ...] = (128, 64)
     dtype: str = "float32"
+    kernels: str = "auto"
+
+    @property
+    def implementation(self) -> str | None:
+        """What the attention operations take as their `implementation`."""
+        return None if self.kernels == "auto" else self.kernels
 
     @property
     def num_pooled_tokens(self) -> int:

@@ -122,6 +122,7 @@ class PFFN(nn.Module):
             activation=names[0] if len(names) == 1 else names,
             scale_in=scale_in,
             scale_out=1.0 / stream.max_len if config.temperature == "outside" else 1.0,
+            implementation=self.model.implementation,
         )
         return out.reshape(query.shape)
 

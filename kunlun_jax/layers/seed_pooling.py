@@ -78,6 +78,7 @@ class SeedPooling(nn.Module):
             key.reshape(*key.shape[:2], *heads),
             value.reshape(*value.shape[:2], *heads),
             lengths=lengths,
+            implementation=self.model.implementation,
         ).reshape(-1, num_seeds, width)
         out_width, out_axis = (width, "stream") if hierarchical else (dim, "embed")
         pooled = dense(out_width, ("heads", out_axis), name="out", dtype=dtype)(pooled)

@@ -55,6 +55,7 @@ class WindowAttention(nn.Module):
             times=log_gaps(ages, rote),
             position_frequencies=frequencies(stream.head_dim, rote.base),
             time_frequencies=TimeFrequencies(stream.head_dim, rote, name="rote")(),
+            implementation=self.model.implementation,
         )
         out = dense(width, ("heads", "stream"), name="out", dtype=dtype)
         return events + out(attended.reshape(events.shape))

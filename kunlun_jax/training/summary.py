@@ -9,6 +9,7 @@ from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.flops import flops_by_module, flops_by_stream
 from kunlun_jax.training.step import TrainState
+from pallas_kernels.implementation import best_implementation
 
 REPORTED = ("normalized_entropy", "auc_roc", "gauc", "log_loss", "calibration", "ece")
 
@@ -23,6 +24,18 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         return "  ".join([row[0].ljust(widths[0]), *rest])
 
     return "\n".join([line(cells[0]), "  ".join("-" * w for w in widths), *map(line, cells[1:])])
+
+
+def kernels_line(model: ModelConfig) -> str:
+    """Say which implementation of the attention operations runs, and why.
+
+    Args:
+        model: The model.
+    """
+    if model.kernels != "auto":
+        return f"attention kernels: {model.kernels} (config.model.kernels)"
+    name, reason = best_implementation()
+    return f"attention kernels: {name} ({reason})"
 
 
 def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:

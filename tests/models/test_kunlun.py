@@ -8,6 +8,7 @@ import pytest
 
 from tests import factories, oracles
 from tests.models.variants import VARIANTS
+from tests.pallas_kernels.lowering import lower_for_cuda, triton_kernels
 
 SCHEMA = factories.SCHEMA
 LENGTHS = {"buy": [10, 4, 0, 0], "view": [7, 1, 2, 0]}
@@ -176,3 +177,30 @@ def test_bfloat16_stays_close_to_float32(name):
     assert not np.array_equal(logits, expected)
     # bfloat16 keeps 8 bits; the error of a dozen roundings on logits of the order of 1.
     np.testing.assert_allclose(logits, expected, atol=0.15)
+
+
+def test_the_kernels_compute_what_the_reference_computes():
+    # One stream, one layer that runs all three operations, learned frequencies.
+    reference = dataclasses.replace(VARIANTS["interaction_of_all_context"], kernels="xla")
+    kernels = dataclasses.replace(reference, kernels="triton_interpret")
+    variables = factories.drawn_variables(factories.kunlun(reference), BATCH)
+    logits, gradients = (
+        (
+            factories.apply(factories.kunlun(model), variables, BATCH),
+            factories.loss_gradient(factories.kunlun(model))(variables, BATCH),
+        )
+        for model in (kernels, reference)
+    )
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5),
+        *(logits, gradients),
+    )
+
+
+def test_the_kernels_of_the_config_are_those_that_a_gpu_runs():
+    model = VARIANTS["interaction_of_all_context"]
+    kunlun = factories.kunlun(dataclasses.replace(model, kernels="triton"))
+    variables = factories.drawn_variables(factories.kunlun(model), BATCH)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (variables, BATCH))
+    names = {kernel.name for kernel in triton_kernels(lower_for_cuda(kunlun.apply, *shapes))}
+    assert names == {"gdpa_forward", "window_attention_forward", "seed_attention_forward"}

@@ -6,7 +6,13 @@ import pytest
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.training.step import create_train_state
-from kunlun_jax.training.summary import format_table, model_summary, result_summary
+from kunlun_jax.training.summary import (
+    format_table,
+    kernels_line,
+    model_summary,
+    result_summary,
+)
+from pallas_kernels.implementation import best_implementation
 from tests import factories
 
 
@@ -26,6 +32,16 @@ def tables(state):
         [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
         for table in text.split("\n\n")
     ]
+
+
+class TestKernelsLine:
+    def test_says_what_was_asked_for(self):
+        model = factories.config(kernels="xla")
+        assert kernels_line(model) == "attention kernels: xla (config.model.kernels)"
+
+    def test_says_what_the_machine_gets_and_why(self):
+        name, reason = best_implementation()
+        assert kernels_line(factories.config()) == f"attention kernels: {name} ({reason})"
 
 
 class TestFormatTable:
