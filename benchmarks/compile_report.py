@@ -1,0 +1,204 @@
+"""What the compiler makes of every kernel at every tile choice, for GPUs that are not attached.
+
+    pip install -e ".[aot]"
+    python -m benchmarks.compile_report                       # H200 and B200
+    python -m benchmarks.compile_report --gpu=a6000 --cut_down
+    python -m benchmarks.compile_report --sweep --kernel=gdpa_forward --head_dim=128 --keys=256
+
+Compiles each kernel with the tiles of the table's section "default" and with those of the GPU's own
+section, and prints registers, spills, shared memory and matrix instructions. Ends with exit code 1
+where a choice does not compile, spills (f32 at precision "highest" may), or misses the GPU's matrix
+instruction in bf16 at head dim 64 or 128. `--sweep` tries the candidates for one entry of the table
+instead. A kernel takes 2 to 5 seconds of one core; --cut_down adds the tiles of all sequences that
+are shorter than a block, which takes four times as long.
+"""
+
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from absl import app, flags
+
+from benchmarks import absent_gpu, kernel_cases, machine_code
+from benchmarks.kernel_cases import Case
+from benchmarks.report import RESULTS, environment
+from pallas_kernels.tile_choices import Tile
+
+_GPU = flags.DEFINE_list("gpu", ["h200", "b200"], f"Of {', '.join(absent_gpu.GPUS)}.")
+_KERNEL = flags.DEFINE_list("kernel", [], "Names of kernels, or their beginnings; none: all.")
+_FORMAT = flags.DEFINE_list("format", list(kernel_cases.FORMATS), "Inputs and precision.")
+_HEAD_DIM = flags.DEFINE_list("head_dim", list(map(str, kernel_cases.HEAD_DIMS)), "Head dims.")
+_CUT_DOWN = flags.DEFINE_bool("cut_down", False, "Short sequences too.")
+_SWEEP = flags.DEFINE_bool("sweep", False, "Try tiles for one kernel instead.")
+_KEYS = flags.DEFINE_integer("keys", 1024, "Keys, or those in a window's reach, of the sweep.")
+_ROWS = flags.DEFINE_integer("rows", 1024, "Queries or seeds of the sweep.")
+_THREADS = flags.DEFINE_integer("threads", 2, "Kernels to compile at the same time.")
+_OUT = flags.DEFINE_string("out", str(RESULTS / "compile_report.json"), "Where the JSON goes.")
+
+_SWEEP_BLOCKS = (16, 32, 64, 128)
+_LIBRARIES = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cuda-nvcc")
+
+
+class Result(NamedTuple):
+    """One compiled kernel.
+
+    Attributes:
+        gpu: a key of `GPUS`.
+        sections: of the table that give this tile.
+        case: what was compiled.
+        code: what came out, or None.
+        error: why nothing came out.
+    """
+
+    gpu: str
+    sections: tuple[str, ...]
+    case: Case
+    code: machine_code.MachineCode | None
+    error: str
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with the tile."""
+        if self.code is None:
+            return [self.error]
+        faults = []
+        gpu, case, code = absent_gpu.GPUS[self.gpu], self.case, self.code
+        if code.spill_bytes and case.format != "f32_highest":
+            faults.append(f"spills {code.spill_bytes} bytes")
+        if code.shared_bytes > gpu.shared_memory:
+            faults.append(
+                f"needs {code.shared_bytes} of {gpu.shared_memory} bytes of shared memory"
+            )
+        long = min(case.rows, case.keys) >= 64
+        if case.format == "bf16" and case.head_dim in (64, 128) and long:
+            for where, names in (("PTX", code.tensor_ptx), ("SASS", code.tensor_sass)):
+                wanted = gpu.tensor_ptx if where == "PTX" else gpu.tensor_sass
+                if wanted not in names:
+                    faults.append(f"no {wanted} in {where}, but {names or 'nothing'}")
+        return faults
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON of the result."""
+        code = {"error": self.error} if self.code is None else self.code._asdict()
+        sections = {"sections": self.sections} if self.sections else {}
+        return {"gpu": self.gpu, **sections, **self.case._asdict(), **code}
+
+
+def cases_of_table(gpu: str) -> Iterator[tuple[tuple[str, ...], Case]]:
+    """List what the table gives a GPU, each with the sections that give it."""
+    found: dict[tuple, tuple[list[str], Case]] = {}
+    for section in ("default", absent_gpu.GPUS[gpu].capability):
+        for format, head_dim in itertools.product(_FORMAT.value, map(int, _HEAD_DIM.value)):
+            for case in kernel_cases.launches(section, format, head_dim, _CUT_DOWN.value):
+                found.setdefault(case.code, ([], case))[0].append(section)
+    for sections, case in found.values():
+        if case.kernel.startswith(tuple(_KERNEL.value) or ""):
+            yield tuple(sections), case
+
+
+def cases_of_sweep() -> Iterator[tuple[tuple[str, ...], Case]]:
+    """List candidates for the table."""
+    sides = [
+        [block for block in _SWEEP_BLOCKS if block < 2 * size]
+        for size in (_ROWS.value, _KEYS.value)
+    ]
+    for kernel, format, head_dim in itertools.product(
+        _KERNEL.value, _FORMAT.value, map(int, _HEAD_DIM.value)
+    ):
+        for rotated in (False, True)[: 1 + kernel.startswith("window")]:
+            for tile in itertools.starmap(Tile, itertools.product(*sides, (4, 8), (1, 2, 3))):
+                sizes = (_ROWS.value, _KEYS.value)
+                case = Case(kernel, format, head_dim, *sizes, rotated, tile)
+                if kernel_cases.can_launch(case):
+                    yield (), case
+
+
+def compile_case(gpu: str, sections: tuple[str, ...], case: Case) -> Result:
+    """Compile one kernel; what the compiler complains of becomes part of the result."""
+    function, arguments = kernel_cases.program(case)
+    try:
+        arguments = absent_gpu.on_one_device(gpu, arguments)
+        compiled = absent_gpu.compile_for(gpu, function, *arguments)
+        return Result(gpu, sections, case, machine_code.read(compiled, case.kernel), "")
+    except (RuntimeError, ValueError) as error:
+        return Result(gpu, sections, case, None, str(error).strip().splitlines()[0][:200])
+
+
+def compile_all(cases: Iterable[tuple[str, tuple[str, ...], Case]]) -> Iterator[Result]:
+    """Compile all, some at a time, in order."""
+    with ThreadPoolExecutor(_THREADS.value) as pool:
+        yield from pool.map(lambda arguments: compile_case(*arguments), cases)
+
+
+def print_row(result: Result) -> None:
+    """Print one line of the table."""
+    case, code = result.case, result.code
+    kernel = case.kernel + (" rotated" if case.rotated else "")
+    line = (
+        f"{result.gpu:5} {kernel:42} {case.format:11} {case.head_dim:4} {case.rows:5} "
+        f"{case.keys:5} {','.join(map(str, case.tile)):>12}"
+    )
+    if code is None:
+        print(f"{line}  {result.error}", flush=True)
+        return
+    tensor = " ".join(f"{name}:{count}" for name, count in code.tensor_ptx.items()) or "none"
+    print(
+        f"{line} {code.registers:4} {code.spill_bytes:6} {code.shared_bytes:7} "
+        f"{code.tensor_columns:4} {code.load_bytes[1]:4}  {tensor}",
+        flush=True,
+    )
+
+
+def write(path: pathlib.Path, results: list[Result]) -> None:
+    """Write the JSON, one kernel a line."""
+    fields = {
+        "benchmark": "compile_report",
+        "environment": environment(_LIBRARIES),
+        "num_faults": sum(len(result.faults()) for result in results),
+    }
+    lines = [f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in fields.items()]
+    rows = ",\n".join(json.dumps(result.record()) for result in results)
+    path.write_text("{\n" + "".join(lines) + f'"kernels": [\n{rows}\n]\n}}\n')
+
+
+def main(argv: list[str]) -> None:
+    """Compile, print, write."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        absent_gpu.require_packages()
+    except absent_gpu.MissingPackagesError as error:
+        sys.exit(f'{error} is not installed: pip install -e ".[aot]"')
+    if _SWEEP.value and not _KERNEL.value:
+        raise app.UsageError("--sweep: expected --kernel too, got none")
+    cases = (
+        (gpu, sections, case)
+        for gpu in _GPU.value
+        for sections, case in (cases_of_sweep() if _SWEEP.value else cases_of_table(gpu))
+    )
+    print(
+        f"{'gpu':5} {'kernel':42} {'format':11} {'H':>4} {'rows':>5} {'keys':>5} {'tile':>12} "
+        f"{'regs':>4} {'spill':>6} {'shared':>7} {'tmem':>4} {'load':>4}  matrix products"
+    )
+    results = []
+    for result in compile_all(cases):
+        print_row(result)
+        results.append(result)
+    if _SWEEP.value:
+        return
+    write(pathlib.Path(_OUT.value), results)
+    faulty = [(result, fault) for result in results for fault in result.faults()]
+    for result, fault in faulty:
+        case = result.case
+        print(
+            f"FAULT {result.gpu} {case.kernel} {case.format} H={case.head_dim} {case.tile}: {fault}"
+        )
+    print(f"{len(results)} kernels, {len(faulty)} faults")
+    sys.exit(bool(faulty))
+
+
+if __name__ == "__main__":
+    app.run(main)
