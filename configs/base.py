@@ -97,6 +97,12 @@ def get_config() -> ConfigDict:
     config.training.eval_every = 300  # steps
     config.training.checkpoint_every = 500  # steps
     config.training.keep_checkpoints = 2  # of the latest, and of the best
+
+    config.mesh = ConfigDict()  # devices an axis; one may be -1: the rest
+    config.mesh.data = -1  # splits the batch
+    config.mesh.fsdp = 1  # splits the batch, dense parameters and their optimizer state
+    config.mesh.tensor = 1  # splits heads and MLP widths
+    config.mesh.expert = 1  # splits the Wukong experts
     return config
 
 

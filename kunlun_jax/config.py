@@ -282,6 +282,23 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many devices each axis of the mesh has; one of them may be -1, the rest.
+
+    Attributes:
+        data: Copies of the dense parameters; the batch is split over data * fsdp.
+        fsdp: Devices that share one copy of dense parameters and their optimizer state.
+        tensor: Devices that share heads and the widths of MLPs.
+        expert: Devices that share the Wukong experts.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    expert: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
     """Everything one run needs.
 
@@ -291,6 +308,7 @@ class ExperimentConfig:
         model: Model.
         optimizer: Optimizer.
         training: Cadences.
+        mesh: Devices.
     """
 
     seed: int = 0
@@ -298,6 +316,7 @@ class ExperimentConfig:
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
+    mesh: MeshConfig = MeshConfig()
 
 
 def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:

@@ -5,9 +5,13 @@ classes, because JAX also builds them from NumPy arrays, shapes, shardings and N
 """
 
 import typing
+from collections.abc import Mapping
 
 import flax.struct
+import jax
+import jax.numpy as jnp
 
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.shapes import Array, Float, Int
 
 
@@ -64,3 +68,36 @@ class Batch:
     labels: Float[Array, "B L"]
     weights: Float[Array, "B"]
     user_ids: Int[Array, "B"]
+
+
+def batch_shapes(schema: Schema, max_lens: Mapping[str, int], batch_size: int) -> Batch:
+    """Return the shapes of a batch, as `jax.ShapeDtypeStruct`, without any data.
+
+    Args:
+        schema: The data set's schema.
+        max_lens: By stream that the model reads, the events that it takes.
+        batch_size: Examples.
+    """
+
+    def shape(dtype: typing.Any, *rest: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch_size, *rest), dtype)
+
+    return Batch(
+        dense=shape(jnp.float32, len(schema.dense)),
+        sparse={
+            f.name: SparseBatch(ids=shape(jnp.int32, f.max_values), lengths=shape(jnp.int32))
+            for f in schema.sparse
+        },
+        streams={
+            name: EventBatch(
+                ids={f.name: shape(jnp.int32, length) for f in schema.stream_by_name[name].ids},
+                dense=shape(jnp.float32, length, len(schema.stream_by_name[name].dense)),
+                ages=shape(jnp.int32, length),
+                lengths=shape(jnp.int32),
+            )
+            for name, length in max_lens.items()
+        },
+        labels=shape(jnp.float32, len(schema.labels)),
+        weights=shape(jnp.float32),
+        user_ids=shape(jnp.int32),
+    )

@@ -15,6 +15,8 @@ for it. Without M the direction of a match differs from example to example, and 
 to discover a constant one: on Complete Journey it had not after 300,000 examples.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm, rms_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.sharding import EXAMPLES, HEADS, REPLICATED, ROWS, WHOLE_ROWS, on_each_shard
 from pallas_kernels.gdpa import gdpa
 
 _SLOT_NOISE = 0.1
@@ -108,21 +111,29 @@ class PFFN(nn.Module):
         stream, config = self.stream, self.model.gdpa
         keys, values = self._keys_and_values(summary)
         keys = rms_norm(_split_heads(keys, stream.num_heads))
-        scale_in: Array | float = 1.0
+        scale_in = jnp.ones(stream.num_heads)
         if config.temperature == "inside":
             gain_init = config.gain_init or stream.max_len / stream.head_dim**0.5
             gain = parameter(self, "gain", constant(gain_init), ("heads",), (stream.num_heads,))
             scale_in = gain / stream.max_len
         names = tuple(config.activation.split(","))
-        out = gdpa(
-            _split_heads(query, stream.num_heads),
-            keys,
-            _split_heads(values, stream.num_heads),
-            query_lengths=lengths,
-            activation=names[0] if len(names) == 1 else names,
-            scale_in=scale_in,
-            scale_out=1.0 / stream.max_len if config.temperature == "outside" else 1.0,
-            implementation=self.model.implementation,
+        # Heads with activations of their own stay together: a shard would not know which are its.
+        rows, heads = (ROWS, HEADS) if len(names) == 1 else (WHOLE_ROWS, REPLICATED)
+        out = on_each_shard(
+            partial(
+                gdpa,
+                activation=names[0] if len(names) == 1 else names,
+                scale_out=1.0 / stream.max_len if config.temperature == "outside" else 1.0,
+                implementation=self.model.implementation,
+            ),
+            {
+                "query": (_split_heads(query, stream.num_heads), rows),
+                "key": (keys, rows),
+                "value": (_split_heads(values, stream.num_heads), rows),
+                "query_lengths": (lengths, EXAMPLES),
+                "scale_in": (scale_in, heads),
+            },
+            rows,
         )
         return out.reshape(query.shape)
 

@@ -6,6 +6,8 @@
 Seeds are shared by all examples; what differs between examples is what the events say.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn.initializers import normal
@@ -15,6 +17,7 @@ from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.sharding import EXAMPLES, ROWS, SEEDS, on_each_shard
 from pallas_kernels.seed_attention import seed_attention
 
 
@@ -73,12 +76,15 @@ class SeedPooling(nn.Module):
             layer_norm(events)
         )
         key, value = jnp.split(key_value, 2, axis=-1)
-        pooled = seed_attention(
-            query.reshape(num_seeds, *heads),
-            key.reshape(*key.shape[:2], *heads),
-            value.reshape(*value.shape[:2], *heads),
-            lengths=lengths,
-            implementation=self.model.implementation,
+        pooled = on_each_shard(
+            partial(seed_attention, implementation=self.model.implementation),
+            {
+                "seeds": (query.reshape(num_seeds, *heads), SEEDS),
+                "key": (key.reshape(*key.shape[:2], *heads), ROWS),
+                "value": (value.reshape(*value.shape[:2], *heads), ROWS),
+                "lengths": (lengths, EXAMPLES),
+            },
+            ROWS,
         ).reshape(-1, num_seeds, width)
         out_width, out_axis = (width, "stream") if hierarchical else (dim, "embed")
         pooled = dense(out_width, ("heads", out_axis), name="out", dtype=dtype)(pooled)

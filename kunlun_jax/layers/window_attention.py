@@ -1,5 +1,7 @@
 """Sliding-window self-attention with rotary temporal embedding (spec 3.3)."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -8,6 +10,7 @@ from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.rote import TimeFrequencies, frequencies, log_gaps
 from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.sharding import EXAMPLES, NUMBERS, REPLICATED, ROWS, on_each_shard
 from pallas_kernels.window_attention import window_attention
 
 
@@ -45,17 +48,26 @@ class WindowAttention(nn.Module):
         )
         num_events = events.shape[1]
         positions = jnp.broadcast_to(jnp.arange(num_events, dtype=jnp.float32), ages.shape)
-        attended = window_attention(
-            query,
-            key,
-            value,
-            lengths=lengths,
-            window_size=stream.window,
-            positions=positions,
-            times=log_gaps(ages, rote),
-            position_frequencies=frequencies(stream.head_dim, rote.base),
-            time_frequencies=TimeFrequencies(stream.head_dim, rote, name="rote")(),
-            implementation=self.model.implementation,
+        attended = on_each_shard(
+            partial(
+                window_attention,
+                window_size=stream.window,
+                implementation=self.model.implementation,
+            ),
+            {
+                "query": (query, ROWS),
+                "key": (key, ROWS),
+                "value": (value, ROWS),
+                "lengths": (lengths, EXAMPLES),
+                "positions": (positions, NUMBERS),
+                "times": (log_gaps(ages, rote), NUMBERS),
+                "position_frequencies": (frequencies(stream.head_dim, rote.base), REPLICATED),
+                "time_frequencies": (
+                    TimeFrequencies(stream.head_dim, rote, name="rote")(),
+                    REPLICATED,
+                ),
+            },
+            ROWS,
         )
         out = dense(width, ("heads", "stream"), name="out", dtype=dtype)
         return events + out(attended.reshape(events.shape))

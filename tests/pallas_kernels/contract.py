@@ -1,7 +1,7 @@
 """What every implementation of an operation is held to, and how closely.
 
-The test classes run once for each of `IMPLEMENTATIONS`: the reference, the kernels in interpret mode
-on tiles of 16 rows (`conftest.py`), and the kernels on the GPU where there is one.
+The test classes run once for each of `IMPLEMENTATIONS`: the reference, the kernels in interpret
+mode on tiles of 16 rows (`conftest.py`), and the kernels on the GPU where there is one.
 """
 
 import jax

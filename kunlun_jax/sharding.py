@@ -1,0 +1,145 @@
+"""Mesh and sharding rules: the only place that knows the names of mesh axes.
+
+Parameters carry logical axis names (`layers/parameters.py`); `RULES` map them to axes of the mesh:
+
+    data, fsdp   both split the batch; fsdp splits dense parameters and their optimizer state too
+    tensor       heads and the widths of MLPs
+    expert       Wukong experts
+    all four     the rows of embedding tables
+
+A dimension that a mesh axis does not divide stays whole on every device of that axis.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from kunlun_jax.config import ConfigError, MeshConfig
+from kunlun_jax.shapes import Array
+
+AXES = ("data", "fsdp", "tensor", "expert")
+# Of two dimensions that want one mesh axis, the one whose rule comes first gets it.
+RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
+    ("batch", ("data", "fsdp")),
+    ("vocab", AXES),
+    ("expert", "expert"),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("embed", "fsdp"),
+    ("stream", "fsdp"),
+)
+
+LogicalAxes = tuple[str | None, ...]
+# Axes of what the attention operations take.
+ROWS: LogicalAxes = ("batch", None, "heads", None)
+WHOLE_ROWS: LogicalAxes = ("batch", None, None, None)
+EXAMPLES: LogicalAxes = ("batch",)
+NUMBERS: LogicalAxes = ("batch", None)
+HEADS: LogicalAxes = ("heads",)
+SEEDS: LogicalAxes = (None, "heads", None)
+REPLICATED: LogicalAxes = (None,)
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Return the mesh that a configuration describes.
+
+    Args:
+        config: Sizes of the axes; one of them may be -1, which takes what is left.
+        devices: The devices; all of this process group's by default.
+
+    Raises:
+        ConfigError: If the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(config, name) for name in AXES]
+    given = int(np.prod([size for size in sizes if size > 0]))
+    if sizes.count(-1) == 1 and len(devices) % given == 0:
+        sizes[sizes.index(-1)] = len(devices) // given
+    if -1 in sizes or int(np.prod(sizes)) != len(devices):
+        wanted = " * ".join(f"{name} {getattr(config, name)}" for name in AXES)
+        raise ConfigError(
+            f"config.mesh: expected sizes that multiply to the {len(devices)} devices (one of them "
+            f"may be -1), got {wanted}"
+        )
+    grid = np.asarray(devices).reshape(sizes)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def spec_of(axes: LogicalAxes, shape: Sequence[int], sizes: Mapping[str, int]) -> PartitionSpec:
+    """Return how an array is split.
+
+    Args:
+        axes: Logical name of every dimension.
+        shape: Its shape.
+        sizes: Size of every mesh axis.
+    """
+    wanted = nn.logical_to_mesh_axes(axes, RULES) or PartitionSpec()
+    split: list[str | tuple[str, ...] | None] = []
+    for size, names in zip(shape, wanted, strict=True):
+        group = (names,) if isinstance(names, str) else tuple(names or ())
+        count = int(np.prod([sizes[name] for name in group]))
+        split.append(names if size % count == 0 else None)
+    return PartitionSpec(*split)
+
+
+def shardings_of(boxed: Any, mesh: Mesh) -> Any:
+    """Return the shardings of variables whose leaves carry logical axis names.
+
+    Args:
+        boxed: What `jax.eval_shape` of a module's `init` returns.
+        mesh: The mesh.
+    """
+
+    def sharding(leaf: Any) -> NamedSharding:
+        if not isinstance(leaf, nn.LogicallyPartitioned):
+            return NamedSharding(mesh, PartitionSpec())
+        return NamedSharding(mesh, spec_of(leaf.names, leaf.value.shape, mesh.shape))
+
+    return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of every array of a batch: examples over data and fsdp."""
+    return NamedSharding(mesh, nn.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
+
+
+def on_each_shard(
+    function: Callable[..., Array],
+    arrays: Mapping[str, tuple[Array, LogicalAxes]],
+    out_axes: LogicalAxes,
+) -> Array:
+    """Run a function of examples and heads on every device's own share of them.
+
+    A kernel is opaque to the partitioner, which would gather its inputs on every device; no
+    example and no head needs another, so each device can work on its own. Without a mesh, or on a
+    mesh of one device, this is a plain call.
+
+    Args:
+        function: Takes the arrays by name.
+        arrays: By name, each with its logical axes.
+        out_axes: Logical axes of the result.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    values = {name: array for name, (array, _) in arrays.items()}
+    if mesh.empty or mesh.size == 1:
+        return function(**values)
+    specs = {name: spec_of(axes, array.shape, mesh.shape) for name, (array, axes) in arrays.items()}
+    dims = {
+        name: size
+        for array, axes in arrays.values()
+        for name, size in zip(axes, array.shape, strict=True)
+    }
+    out_spec = spec_of(out_axes, [dims[name] if name else 1 for name in out_axes], mesh.shape)
+    # The kernels do not say how their results vary over the mesh, so this cannot be checked.
+    mapped = jax.shard_map(
+        lambda values: function(**values),
+        mesh=mesh,
+        in_specs=(specs,),
+        out_specs=out_spec,
+        check_vma=False,
+    )
+    return mapped(values)
