@@ -1,5 +1,6 @@
 """The training step and the evaluation step: pure functions of state and batch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -8,12 +9,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
 from kunlun_jax.shapes import Array
+from kunlun_jax.sharding import shardings_of
 from kunlun_jax.training import metrics
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
@@ -78,6 +81,49 @@ def create_train_state(
         metrics=metrics.init(batch.labels.shape[1]),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),
+    )
+
+
+def state_shapes(
+    model: nn.Module, config: ExperimentConfig, batch: Batch, mesh: Mesh, *, num_steps: int
+) -> TrainState:
+    """Return the shapes of a training state and how it is split over a mesh.
+
+    Optimizer state lies where its parameter does, a table's accumulator where the table's rows do,
+    and everything else on every device.
+
+    Args:
+        model: The model.
+        config: Seed and optimizer.
+        batch: Shapes of a batch.
+        mesh: The devices.
+        num_steps: Steps of the whole run.
+    """
+    variables = shardings_of(jax.eval_shape(model.init, jax.random.key(config.seed), batch), mesh)
+    params, tables = variables["params"], variables["tables"]["embedding"]
+    state = jax.eval_shape(
+        functools.partial(create_train_state, model, config, num_steps=num_steps), batch
+    )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    shardings = jax.tree.map(lambda _: everywhere, state).replace(
+        params=params,
+        tables=tables,
+        accumulators={
+            name: NamedSharding(mesh, PartitionSpec(*sharding.spec[:1]))
+            for name, sharding in tables.items()
+        },
+        opt_state=optax.tree.map_params(
+            dense_optimizer(config.optimizer, num_steps),
+            lambda _, sharding: sharding,
+            state.opt_state,
+            params,
+            transform_non_params=lambda _: everywhere,
+        ),
+    )
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        state,
+        shardings,
     )
 
 
