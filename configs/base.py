@@ -96,6 +96,7 @@ def get_config() -> ConfigDict:
     config.training.eval_every = 300  # steps
     config.training.checkpoint_every = 500  # steps
     config.training.keep_checkpoints = 2  # of the latest, and of the best
+    config.training.stop_after_skips = 10  # updates in a row skipped for a NaN or an infinity
     return config
 
 
