@@ -92,7 +92,7 @@ def save_diagnosis(directory: pathlib.Path, batch: Batch, diagnosis: Diagnosis) 
         OSError: If they cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    leaves = flatten_dict(_to_mapping(batch), sep="/")
+    leaves: dict[str, Any] = dict(flatten_dict(_to_mapping(batch), sep="/"))
     np.savez_compressed(directory / BATCH_FILE, **leaves)
     report = json.dumps(dataclasses.asdict(diagnosis), indent=1)
     (directory / REPORT_FILE).write_text(report + "\n")

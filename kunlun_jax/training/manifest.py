@@ -115,7 +115,7 @@ def _type(leaf: Any) -> str:
 def _leaf_sha256(leaf: Any) -> str:
     # As bytes: bfloat16 is no type of NumPy's own, and its arrays export no buffer.
     content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(content.data).hexdigest()
 
 
 def _json_sha256(content: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
 from kunlun_jax.config import ExperimentConfig, to_mapping
@@ -159,7 +159,7 @@ class MetricWriter:
             self._file = self.path.open("a")
             self._board = EventsWriter(str(board / "events"))
             # TensorBoard forgets what an earlier start wrote of the steps that follow.
-            start = SessionLog(status=SessionLog.START)
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # type: ignore[attr-defined]
             self._write_event(from_step + 1, session_log=start)
 
     def _lines(self) -> list[str]:
@@ -199,7 +199,8 @@ class MetricWriter:
                 self._board.close()
 
     def _write_event(self, step: int, **content: Any) -> None:
-        self._board.write_event(Event(wall_time=time.time(), step=step, **content))
+        event = event_pb2.Event(wall_time=time.time(), step=step, **content)  # type: ignore[attr-defined]
+        self._board.write_event(event)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -231,7 +231,9 @@ class TestNumericalGuard:
         assert records(tmp_path) == []
 
     def test_a_resumed_run_counts_on(self, train, tmp_path):
-        def stop(state, batch, step=poisoned(3, 4)):
+        step = poisoned(3, 4)
+
+        def stop(state, batch):
             state = step(state, batch)
             if int(state.step) == 4:
                 terminate()

@@ -56,7 +56,7 @@ class TestVerifyManifest:
         for key in parents:
             place = place[key]
         place[last] = value
-        with pytest.raises(ManifestError, match="manifest is damaged: expected SHA-256 .*, got"):
+        with pytest.raises(ManifestError, match=r"manifest is damaged: expected SHA-256 .*, got"):
             verify_manifest(changed)
 
     @pytest.mark.parametrize("other", [None, [], {}, {"leaves": {}}])

@@ -161,7 +161,7 @@ class TestTrainStep:
 
 
 class TestNumericalGuard:
-    """What is not finite changes nothing but the counters; the test model's tables are of both kinds.
+    """What is not finite changes nothing but the counters.
 
     `item` has more rows than the batch has ids and is cut down, `brand` and `tag` are passed whole.
     """
