@@ -33,8 +33,8 @@ def main(argv: list[str]) -> None:
     del argv
     try:
         config = experiment_config(CONFIG.value)
-        workdir = open_workdir(WORKDIR.value or _default_workdir(), config)
-        train(config, workdir)
+        with open_workdir(WORKDIR.value or _default_workdir(), config) as workdir:
+            train(config, workdir)
     except USER_ERRORS as error:
         sys.exit(_one_line(error))
 

@@ -97,6 +97,7 @@ def get_config() -> ConfigDict:
     config.training.eval_every = 300  # steps
     config.training.checkpoint_every = 500  # steps
     config.training.keep_checkpoints = 2  # of the latest, and of the best
+    config.training.stop_after_skips = 10  # updates in a row skipped for a NaN or an infinity
 
     config.mesh = ConfigDict()  # devices an axis; one may be -1: the rest
     config.mesh.data = -1  # splits the batch

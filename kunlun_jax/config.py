@@ -266,19 +266,22 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Cadences of the loop, in steps.
+    """Cadences of the loop, in steps, and when it gives up.
 
     Attributes:
         log_every: Steps between two lines of training metrics.
         eval_every: Steps between two evaluations on the validation split.
         checkpoint_every: Steps between two checkpoints (an evaluation also writes one).
         keep_checkpoints: Best and latest checkpoints kept, of each this many.
+        stop_after_skips: Updates in a row that are skipped for a NaN or an infinity before the run
+            stops.
     """
 
     log_every: int = 50
     eval_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    stop_after_skips: int = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -449,6 +452,7 @@ def _validate_positive(config: ExperimentConfig) -> None:
         "training.eval_every": config.training.eval_every,
         "training.checkpoint_every": config.training.checkpoint_every,
         "training.keep_checkpoints": config.training.keep_checkpoints,
+        "training.stop_after_skips": config.training.stop_after_skips,
     }
     for name, value in positive.items():
         _require(value > 0, f"config.{name}", "> 0", value)

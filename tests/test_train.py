@@ -137,8 +137,8 @@ class TestBadPlaces:
         assert "thesis.txt" in self.refuse(complaint, data, tmp_path)
 
     def test_workdir_of_another_config(self, complaint, data, tmp_path, train_module):
-        train_module.open_workdir(tmp_path, tiny.experiment(data))
-        (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+        with train_module.open_workdir(tmp_path, tiny.experiment(data)):
+            (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
         message = self.refuse(complaint, data, tmp_path, "--config.seed=5")
         assert "config.seed = 0, got 5" in message
 

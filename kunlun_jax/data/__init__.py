@@ -4,6 +4,7 @@ from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
+from kunlun_jax.data.requests import Events, Request, RequestError, batch_requests
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,
@@ -25,12 +26,16 @@ __all__ = [
     "EventId",
     "EventLog",
     "EventStream",
+    "Events",
     "Examples",
+    "Request",
+    "RequestError",
     "Schema",
     "SchemaError",
     "SourceTables",
     "SparseBatch",
     "SparseFeature",
     "Vocabulary",
+    "batch_requests",
     "make_train_iterator",
 ]

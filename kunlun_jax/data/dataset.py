@@ -17,8 +17,8 @@ from kunlun_jax.data.format import (
     read_shard,
     sparse_values,
 )
+from kunlun_jax.data.gather import padded_log
 from kunlun_jax.data.schema import EventStream, Schema, SchemaError
-from kunlun_jax.data.standardize import standardize
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples
 
 MANIFEST = "dataset.json"
@@ -86,21 +86,8 @@ class Dataset:
 
     @cached_property
     def padded_logs(self) -> dict[str, EventLog]:
-        """The logs as the pipeline gathers them.
-
-        Attributes standardised, and one event of zeros appended, to which all padding points.
-        """
-        result = {}
-        for stream in self.schema.streams:
-            log = self.logs[stream.name]
-            dense = standardize(log.dense, stream.dense)
-            result[stream.name] = EventLog(
-                offsets=log.offsets,
-                times=np.append(log.times, 0),
-                ids={name: np.append(ids, np.int32(0)) for name, ids in log.ids.items()},
-                dense=np.concatenate([dense, np.zeros((1, dense.shape[1]), np.float32)]),
-            )
-        return result
+        """The logs as the pipeline gathers from them (`gather.padded_log`)."""
+        return {s.name: padded_log(self.logs[s.name], s) for s in self.schema.streams}
 
     def verify(self) -> None:
         """Compare every shard with its checksum.

@@ -8,13 +8,13 @@ number. That number means something only for the same data and options: `fingerp
 import hashlib
 import json
 import threading
-from typing import Any
 
 import grain
 import numpy as np
 
-from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
+from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.dataset import Dataset
+from kunlun_jax.data.gather import Columns
 from kunlun_jax.data.standardize import standardize
 
 # Training has no end of its own; the caller decides about the number of steps.
@@ -62,16 +62,14 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 examples that should be shuffled.
         """
         _check(dataset, split, {"batch_size": batch_size, "max_examples": max_examples}, max_lens)
-        self._schema = dataset.schema
-        self._logs = dataset.padded_logs
-        self._examples = dataset.splits[split]
-        self._dense = standardize(self._examples.dense, dataset.schema.dense)
+        examples, schema = dataset.splits[split], dataset.schema
+        self._columns = Columns(
+            schema, examples, standardize(examples.dense, schema.dense), dataset.padded_logs
+        )
         self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
-        self._max_lens = {
-            s.name: max_lens[s.name] for s in dataset.schema.streams if s.name in max_lens
-        }
-        self._subset = _subset(len(self._examples), max_examples, seed)
-        self.num_examples = len(self._examples) if self._subset is None else len(self._subset)
+        self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
+        self._subset = _subset(len(examples), max_examples, seed)
+        self.num_examples = len(examples) if self._subset is None else len(self._subset)
         if shuffle and not self.num_examples:
             raise ValueError(f"split {split!r}: expected examples to shuffle, got none")
         content = {
@@ -98,12 +96,15 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         size = self._batch_size
         position = np.arange(record_key * size, (record_key + 1) * size)
         if self._shuffle:
-            return self._gather(self._shuffled_rows(position), np.ones(size, dtype=bool))
+            return self._columns.batch(
+                self._shuffled_rows(position), np.ones(size, dtype=bool), self._max_lens
+            )
         if not 0 <= record_key < len(self):
             raise IndexError(f"batch: expected an index below {len(self)}, got {record_key}")
         real = position < self.num_examples
         position = np.minimum(position, self.num_examples - 1)
-        return self._gather(position if self._subset is None else self._subset[position], real)
+        rows = position if self._subset is None else self._subset[position]
+        return self._columns.batch(rows, real, self._max_lens)
 
     def __repr__(self) -> str:
         return self._description
@@ -123,50 +124,6 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                     del self._orders[max(self._orders, key=lambda cached: abs(cached - epoch))]
                 self._orders[epoch] = _permutation(self._seed, epoch, self.num_examples, purpose=0)
             return self._orders[epoch]
-
-    def _gather(self, rows: np.ndarray, real: np.ndarray) -> Batch:
-        examples = self._examples
-        users, times = examples.users[rows], examples.request_times[rows]
-        sparse = {}
-        for feature in self._schema.sparse:
-            ids = examples.sparse[feature.name].take(rows, axis=0)
-            lengths = examples.sparse_lengths[feature.name].take(rows)
-            sparse[feature.name] = SparseBatch(ids=_leaf(ids), lengths=_leaf(lengths))
-        streams = {
-            name: self._gather_stream(name, users, times, examples.ends[name][rows])
-            for name in self._max_lens
-        }
-        return Batch(
-            dense=_leaf(self._dense[rows]),
-            sparse=sparse,
-            streams=streams,
-            labels=_leaf(examples.labels[rows]),
-            weights=_leaf(examples.weights[rows] * real),
-            user_ids=_leaf(users),
-        )
-
-    def _gather_stream(
-        self, name: str, users: np.ndarray, times: np.ndarray, ends: np.ndarray
-    ) -> EventBatch:
-        log, max_len = self._logs[name], self._max_lens[name]
-        lengths = np.minimum(ends, max_len)
-        start = log.offsets[users] + ends - lengths
-        column = np.arange(max_len)
-        # Everything behind the true length points at the appended event of zeros.
-        padding = len(log.times) - 1
-        index = np.where(column < lengths[:, None], start[:, None] + column, padding)
-        ages = np.where(index != padding, times[:, None] - log.times.take(index), 0)
-        return EventBatch(
-            ids={feature: _leaf(ids.take(index)) for feature, ids in log.ids.items()},
-            dense=_leaf(log.dense.take(index, axis=0)),
-            ages=_leaf(np.minimum(ages, np.iinfo(np.int32).max).astype(np.int32)),
-            lengths=_leaf(lengths.astype(np.int32)),
-        )
-
-
-def _leaf(array: np.ndarray) -> Any:
-    """Pass NumPy off as a JAX array: the leaves become one when a step takes the batch."""
-    return array
 
 
 def make_train_iterator(

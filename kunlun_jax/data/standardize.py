@@ -15,7 +15,9 @@ def transform(values: np.ndarray, feature: DenseFeature) -> np.ndarray:
 
 
 def standardize(values: np.ndarray, features: tuple[DenseFeature, ...]) -> np.ndarray:
-    """Standardise columns: (transform(x) - mean) / std, with the mean, 0, in place of NaN.
+    """Standardise columns: (transform(x) - mean) / std.
+
+    What is no finite float32, before or after, is unknown: it gets the mean, 0.
 
     Args:
         values: [n, features] raw.
@@ -25,9 +27,10 @@ def standardize(values: np.ndarray, features: tuple[DenseFeature, ...]) -> np.nd
         float32 [n, features].
     """
     result = np.empty(values.shape, dtype=np.float32)
-    for i, feature in enumerate(features):
-        result[:, i] = (transform(values[:, i], feature) - feature.mean) / feature.std
-    return np.nan_to_num(result, copy=False, nan=0.0)
+    with np.errstate(over="ignore"):
+        for i, feature in enumerate(features):
+            result[:, i] = (transform(values[:, i], feature) - feature.mean) / feature.std
+    return np.nan_to_num(result, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def fit_schema(tables: SourceTables) -> Schema:

@@ -1,9 +1,16 @@
-"""Checkpoints: the train state, the position in the data, and which run they belong to."""
+"""Checkpoints: the train state, the position in the data, and which run they belong to.
+
+Every checkpoint carries a manifest with the checksum of every leaf, taken from memory before the
+save, and is compared with it when it is restored.
+"""
 
 import contextlib
+import dataclasses
 import json
+import math
 import pathlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -11,19 +18,57 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from kunlun_jax.training import manifest as manifests
+from kunlun_jax.training.manifest import ManifestError, first_difference
 from kunlun_jax.training.step import TrainState
 
 BEST_METRIC = "normalized_entropy"
+DAMAGED = "damaged_checkpoints"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that does not fit the run that wants it, or cannot be read or written."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is not what was saved: incomplete, unreadable, or of other bits."""
+
+
+@dataclasses.dataclass
+class KeepBest(checkpoint_managers.PreservationPolicy):
+    """Preserves the checkpoints of the lowest validation NE.
+
+    Attributes:
+        entropies: Validation NE by step, of the steps that were evaluated.
+        count: How many are preserved.
+    """
+
+    entropies: dict[int, float]
+    count: int
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[Any],  # PolicyCheckpointInfo, a protocol that cannot be checked
+        *,
+        context: checkpoint_managers.PreservationContext,
+    ) -> Sequence[bool]:
+        """Return, for every checkpoint, whether it is among the best."""
+        del context
+        best = self.ranking([info.step for info in checkpoints])[: self.count]
+        return [info.step in best for info in checkpoints]
+
+    def ranking(self, steps: Sequence[int]) -> list[int]:
+        """Return those of the steps that were evaluated, the best one first."""
+        return sorted(
+            (step for step in steps if step in self.entropies),
+            key=lambda step: (self.entropies[step], step),
+        )
+
+
 class Checkpoints:
     """The checkpoints of one run: the latest ones, to resume, and the best ones by validation NE.
 
-    Saving is asynchronous; `close` waits for it and raises what went wrong.
+    Saving is asynchronous; `wait` and `close` wait for it and raise what went wrong.
 
     Attributes:
         directory: Where they lie.
@@ -33,31 +78,31 @@ class Checkpoints:
         """Open the checkpoints of a run, or begin with none.
 
         Args:
-            directory: Where they lie; made if missing.
+            directory: Where they lie; made if missing. What a killed save left there is removed.
             keep: How many of the latest and how many of the best are kept.
             identity: What has to agree between two runs that share checkpoints, JSON-serialisable:
                 model, schema, and the fingerprint of the data pipeline.
+
+        Raises:
+            OSError: If the directory cannot be made or read.
         """
         self.directory = directory.absolute()
+        self._keep = keep
         self._identity = json.loads(json.dumps(identity))
-        policies = [
-            checkpoint_managers.LatestN(keep),
-            checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: metrics[BEST_METRIC],
-                reverse=True,
-                n=keep,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
+        # Steps are ranked by what the manifests say, which a flipped bit cannot change unnoticed.
+        self._best = KeepBest({}, keep)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-                best_fn=lambda metrics: metrics[BEST_METRIC],
-                best_mode="min",
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [checkpoint_managers.LatestN(keep), self._best]
+                ),
                 cleanup_tmp_directories=True,
             ),
         )
+        for step in self._manager.all_steps():
+            with contextlib.suppress(DamagedCheckpointError):
+                self._rank(step, self._manifest(step)["metrics"])
 
     @property
     def latest_step(self) -> int | None:
@@ -67,7 +112,25 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """Step of the checkpoint with the lowest validation NE, None if none has one."""
-        return self._manager.best_step()
+        return next(iter(self._best.ranking(self._manager.all_steps())), None)
+
+    def require_room(self, state: TrainState) -> None:
+        """Refuse a disk that the checkpoints of a run would fill.
+
+        Args:
+            state: The state, or its shapes.
+
+        Raises:
+            CheckpointError: If there is no room for as many as are kept, and the one being written.
+        """
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        count = max(2 * self._keep + 1 - len(self._manager.all_steps()), 1)
+        free = shutil.disk_usage(self.directory).free
+        if free < count * size:
+            raise CheckpointError(
+                f"{self.directory}: expected room for {count} checkpoints of {size / 1e6:.1f} MB, "
+                f"got {free / 1e6:.1f} MB free; make room or lower config.training.keep_checkpoints"
+            )
 
     def save(
         self,
@@ -85,20 +148,25 @@ class Checkpoints:
 
         Raises:
             CheckpointError: If this save cannot begin, or the one before failed.
-            OSError: Likewise.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        manifest = manifests.make_manifest(
+            state, identity=self._identity, position=data.get_state(), metrics=metrics
+        )
+        self._rank(step, metrics)
         with self._explained("cannot be saved"):
-            self._manager.save(
+            accepted = self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),  # type: ignore[call-arg]
-                    data=grain.checkpoint.CheckpointSave(data),  # type: ignore[call-arg]
-                    identity=ocp.args.JsonSave(self._identity),  # type: ignore[call-arg]
+                    manifest=ocp.args.JsonSave(manifest),  # type: ignore[call-arg]
                 ),
-                metrics=metrics,
+            )
+        if not accepted:
+            raise CheckpointError(
+                f"{self.directory}: expected to save a step after {self.latest_step}, got {step}"
             )
 
     def restore(
@@ -112,35 +180,77 @@ class Checkpoints:
             data: Iterator to move; None restores the state alone.
 
         Raises:
-            CheckpointError: If the checkpoint is of another model or another data pipeline, or
-                damaged.
+            CheckpointError: If the checkpoint is of another model or another data pipeline.
+            DamagedCheckpointError: If it is not what was saved.
             OSError: If it cannot be read.
         """
-        with self._explained(f"step {step} cannot be restored"):
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(identity=ocp.args.JsonRestore()),  # type: ignore[call-arg]
-            )["identity"]
-        difference = first_difference(self._identity, found)
-        if difference:
-            where, expected, got = difference
-            raise CheckpointError(
-                f"{self.directory / str(step)}: a checkpoint of another run: {where}: "
-                f"expected {expected!r}, got {got!r}"
-            )
+        manifest = self._manifest(step)
+        self._require_equal(step, "another run", self._identity, manifest["identity"])
+        saved = manifests.saved_layout(manifest)
+        self._require_equal(step, "another state", manifests.layout(state), saved)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        items = {"state": ocp.args.StandardRestore(target)}  # type: ignore[call-arg]
+        with self._damage(step):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(target),  # type: ignore[call-arg]
+                ),
+            )["state"]
+            manifests.verify_leaves(restored, manifest)
         if data is not None:
-            items["data"] = grain.checkpoint.CheckpointRestore(data)  # type: ignore[call-arg]
-        with self._explained(f"step {step} cannot be restored"):
-            return self._manager.restore(step, args=ocp.args.Composite(**items))["state"]
+            data.set_state(manifest["position"])
+        return restored
+
+    def restore_newest(
+        self, state: TrainState, data: grain.DatasetIterator
+    ) -> tuple[TrainState | None, list[str]]:
+        """Return the state of the newest checkpoint that is good, and what is wrong with others.
+
+        Damaged checkpoints that are newer than the good one are set aside, so that their steps can
+        be saved again; while none is good, nothing is touched.
+
+        Args:
+            state: As for `restore`.
+            data: Iterator, moved likewise.
+
+        Returns:
+            The state, None if there are no checkpoints; one line for every one set aside.
+
+        Raises:
+            CheckpointError: If one is of another model or another data pipeline.
+            DamagedCheckpointError: If there are checkpoints, but none is good.
+            OSError: If one cannot be read.
+        """
+        damaged: dict[int, DamagedCheckpointError] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self.restore(step, state, data)
+            except DamagedCheckpointError as error:
+                damaged[step] = error
+                continue
+            return restored, [f"{error}; {self.set_aside(n)}" for n, error in damaged.items()]
+        if damaged:
+            raise DamagedCheckpointError(
+                f"{self.directory}: expected a good checkpoint, got {len(damaged)} damaged; the "
+                f"newest: {next(iter(damaged.values()))}"
+            )
+        return None, []
+
+    def set_aside(self, step: int) -> str:
+        """Move a damaged checkpoint out of the way, and say where to."""
+        place = self.directory.with_name(DAMAGED) / str(step)
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(exist_ok=True)
+        (self.directory / str(step)).rename(place)
+        self._best.entropies.pop(step, None)
+        self._manager.reload()
+        return f"set aside as {place}"
 
     def wait(self) -> None:
         """Wait until everything is saved.
 
         Raises:
             CheckpointError: If a save failed.
-            OSError: Likewise.
         """
         with self._explained("cannot be saved"):
             self._manager.wait_until_finished()
@@ -153,25 +263,55 @@ class Checkpoints:
         finally:
             self._manager.close()
 
+    def _manifest(self, step: int) -> dict[str, Any]:
+        with self._damage(step):
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(manifest=ocp.args.JsonRestore()),  # type: ignore[call-arg]
+            )["manifest"]
+            return manifests.verify_manifest(found)
+
+    def _require_equal(self, step: int, whose: str, expected: Any, got: Any) -> None:
+        difference = first_difference(expected, got)
+        if difference:
+            where, wanted, found = difference
+            raise CheckpointError(
+                f"{self.directory / str(step)}: a checkpoint of {whose}: {where}: "
+                f"expected {wanted!r}, got {found!r}"
+            )
+
+    def _rank(self, step: int, metrics: dict[str, float] | None) -> None:
+        """Note the validation NE of a step; one that is not a number comes last."""
+        self._best.entropies.pop(step, None)
+        if metrics is not None:
+            entropy = metrics[BEST_METRIC]
+            self._best.entropies[step] = math.inf if math.isnan(entropy) else entropy
+
+    @contextlib.contextmanager
+    def _damage(self, step: int) -> Iterator[None]:
+        """Turn what the storage library makes of damaged files, errors of any type, into one."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, ManifestError) as error:
+            raise self._damaged(step, error) from error
+        except OSError:
+            raise  # no access or no device: nothing is known about the checkpoint
+        except Exception as error:
+            raise self._damaged(step, error) from error
+
+    def _damaged(self, step: int, error: Exception) -> DamagedCheckpointError:
+        return DamagedCheckpointError(f"{self.directory / str(step)}: {_short(error)}")
+
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
         """Name the directory in the storage library's errors, which come as many types."""
         try:
             yield
-        except (KeyError, RuntimeError, ValueError) as error:
-            message = error.args[0] if isinstance(error, KeyError) else error
-            raise CheckpointError(f"{self.directory}: {what}: {message!s:.300}") from error
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{self.directory}: {what}: {_short(error)}") from error
 
 
-def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:
-    """Return the path to, and the two values of, the first place where nested mappings differ."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        for key in sorted(set(expected) | set(got)):
-            place = f"{where}.{key}" if where else key
-            if key not in expected or key not in got:
-                return place, expected.get(key, "nothing"), got.get(key, "nothing")
-            difference = first_difference(expected[key], got[key], place)
-            if difference:
-                return difference
-        return None
-    return None if expected == got else (where, expected, got)
+def _short(error: Exception) -> str:
+    """Return the message of an error; of a KeyError the key alone would say little."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f"{' '.join(str(message).split()) or type(error).__name__:.300}"

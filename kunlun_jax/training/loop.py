@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import signal
 import time
 from collections.abc import Callable
@@ -15,15 +14,15 @@ from tqdm import tqdm
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.pipeline import BatchSource
-from kunlun_jax.training import metrics, two_float
+from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.step import TrainState
 from kunlun_jax.training.workdir import MetricWriter
 
 
-class NonFiniteLossError(RuntimeError):
-    """Training produced a logit or a gradient that is NaN or infinite."""
+class NonFiniteError(RuntimeError):
+    """Too many updates in a row had a loss or a gradient that is NaN or infinite."""
 
 
 class StopSignal(contextlib.AbstractContextManager):
@@ -65,6 +64,8 @@ class Trainer:
         checkpoints: Saves and restores.
         writer: Records metrics.
         num_steps: Steps of the whole run.
+        diagnose: Finds out why updates were not finite, from the state in which the guard gave up;
+            returns a clause for the error message.
     """
 
     config: ExperimentConfig
@@ -75,6 +76,7 @@ class Trainer:
     checkpoints: Checkpoints
     writer: MetricWriter
     num_steps: int
+    diagnose: Callable[[TrainState], str]
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
         """Train from the state's step to the last one.
@@ -83,11 +85,12 @@ class Trainer:
             state: Where to begin, the iterator standing at the same step.
 
         Returns:
-            The final state, and whether the run is complete (False: stopped by a signal, saved).
+            The final state, and whether the run is complete (False: stopped by a signal, and
+            wholly saved).
 
         Raises:
-            NonFiniteLossError: If a logit or a gradient was NaN or infinite; nothing of it is
-                saved, the checkpoints before stay.
+            NonFiniteError: If too many updates in a row were not finite; the checkpoints before
+                stay.
         """
         cadence = self.config.training
         start = int(state.step)
@@ -113,19 +116,20 @@ class Trainer:
                     state, line = self._log(state, step, rate)
                     bar.set_postfix(line)
                 if last or step % cadence.eval_every == 0:
-                    self._require_finite(state)
+                    self._require_going_on(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
                     logged_at = time.monotonic()
                 elif stop.received or step % cadence.checkpoint_every == 0:
-                    self._require_finite(state)
+                    self._require_going_on(state)
                     self.checkpoints.save(state, self.data)
                 if stop.received and not last:
+                    self.checkpoints.wait()
                     return state, False
         return state, True
 
     def _log(self, state: TrainState, step: int, rate: float) -> tuple[TrainState, dict[str, str]]:
         """Record the training metrics since the last record, and begin a new window."""
-        self._require_finite(state)
+        self._require_going_on(state)
         evaluator = self.evaluator
         values = metrics.compute(
             state.metrics, label_rate=evaluator.label_rates, tasks=evaluator.tasks
@@ -137,6 +141,7 @@ class Trainer:
             **{f"train/{key}": value for key, value in values.items()},
             "train/out_of_vocabulary_rate": unknown / max(total, 1),
             "train/gradient_norm": float(state.gradient_norm),
+            "train/skipped_updates": int(state.guard.skipped),
             "train/examples_per_second": rate,
         }
         self.writer.write(step, record)
@@ -150,15 +155,17 @@ class Trainer:
         }
         return state, line
 
-    def _require_finite(self, state: TrainState) -> None:
-        """Refuse a state that is lost, before it replaces a sound checkpoint."""
-        count = int(two_float.value(state.metrics.nonfinite).sum())
-        norm = float(state.gradient_norm)
-        if count or not math.isfinite(norm):
-            raise NonFiniteLossError(
-                f"step {int(state.step)}: expected finite logits and gradients, got {count} logits "
-                f"that are NaN or infinite since the last log line, and a gradient norm of {norm}"
-            )
+    def _require_going_on(self, state: TrainState) -> None:
+        """Stop where the guard has given up, before anything of it is recorded or saved."""
+        limit = self.config.training.stop_after_skips
+        if not guard.has_given_up(state.guard, stop_after=limit):
+            return
+        last, count = int(state.step), int(state.guard.in_row)
+        raise NonFiniteError(
+            f"step {last}: expected a finite loss and finite gradients, got NaN or infinity in "
+            f"{count} steps in a row ({last - count + 1} .. {last}); {self.diagnose(state)}; "
+            f"the newest checkpoint is of step {self.checkpoints.latest_step}"
+        )
 
     def _validate(self, state: TrainState, step: int) -> dict[str, float]:
         values = self.evaluator.evaluate(state.params, state.tables, self.validation)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from kunlun_jax.config import OptimizerConfig
-from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.shapes import Array, Bool, Float, Int
 
 _TABLE_EPSILON = 1e-10
 
@@ -61,6 +61,8 @@ def update_table(
     gradient: Float[Array, "M D"],
     rows: Int[Array, "M"] | None,
     learning_rate: Float[Array, ""],
+    *,
+    take: Bool[Array, ""] | bool = True,
 ) -> tuple[Array, Array]:
     """Take one step of row-wise Adagrad: one accumulator a row, fed the mean squared gradient.
 
@@ -74,17 +76,20 @@ def update_table(
         gradient: Gradient of the rows named, duplicates merged.
         rows: Which rows these are, each at most once; numbers past the end are dropped. None: all.
         learning_rate: Rate of this step.
+        take: Whether to take it; if not, every bit stays, and still no other row is touched.
 
     Returns:
         The new table and accumulator.
     """
     squares = jnp.mean(jnp.square(gradient), axis=1)
     if rows is None:
-        accumulator = accumulator + squares
-        scale = learning_rate * jax.lax.rsqrt(accumulator + _TABLE_EPSILON)
-        return table - scale[:, None] * gradient, accumulator
+        sums = accumulator + squares
+        scale = learning_rate * jax.lax.rsqrt(sums + _TABLE_EPSILON)
+        updated = table - scale[:, None] * gradient
+        return jnp.where(take, updated, table), jnp.where(take, sums, accumulator)
     sums = accumulator.at[rows].get(mode="clip") + squares
     scale = learning_rate * jax.lax.rsqrt(sums + _TABLE_EPSILON)
+    rows = jnp.where(take, rows, table.shape[0])  # past the end, and so dropped
     options = {"mode": "drop", "unique_indices": False}
     return (
         table.at[rows].add(-scale[:, None] * gradient, **options),

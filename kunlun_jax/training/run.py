@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import sys
 from types import TracebackType
 
 import jax
@@ -11,9 +12,10 @@ from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError, mak
 from kunlun_jax.data.build import open_or_build
 from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints
+from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointError
+from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
-from kunlun_jax.training.loop import NonFiniteLossError, Trainer
+from kunlun_jax.training.loop import NonFiniteError, Trainer
 from kunlun_jax.training.step import TrainState, create_train_state, make_eval_step, make_train_step
 from kunlun_jax.training.summary import model_summary, result_summary
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, WorkdirError
@@ -22,7 +24,7 @@ USER_ERRORS = (
     CheckpointError,
     ConfigError,
     DatasetError,
-    NonFiniteLossError,
+    NonFiniteError,
     OSError,
     SchemaError,
     WorkdirError,
@@ -159,16 +161,26 @@ class Run(contextlib.AbstractContextManager):
         return model_summary(self.config.model, self.dataset.schema, self._target())
 
     def resume_or_initialize(self) -> TrainState:
-        """Return the state of the newest checkpoint, or a fresh one; the iterator follows."""
-        latest = self._checkpoints.latest_step
-        if latest is None:
+        """Return the state of the newest good checkpoint, or a fresh one; the iterator follows.
+
+        Raises:
+            CheckpointError: If there are checkpoints, but none that is good and of this run; or if
+                the disk has no room for more.
+        """
+        target = self._target()
+        state, damaged = self._checkpoints.restore_newest(target, self._iterator)
+        for line in damaged:
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+        if state is not None:
+            print(f"resumed from step {int(state.step)} of {self.num_steps}", flush=True)
+        if state is None or int(state.step) < self.num_steps:
+            self._checkpoints.require_room(target)
+        if state is None:
             # Committed to a device as a restored state is: one compilation of the step for both.
             initialize = jax.jit(
                 self._initial_state, out_shardings=_device(), compiler_options=_FAST_COMPILATION
             )
-            return initialize()
-        state = self._checkpoints.restore(latest, self._target(), self._iterator)
-        print(f"resumed from step {latest} of {self.num_steps}", flush=True)
+            state = initialize()
         return state
 
     def train(self, state: TrainState) -> tuple[TrainState, bool]:
@@ -191,20 +203,42 @@ class Run(contextlib.AbstractContextManager):
             checkpoints=self._checkpoints,
             writer=writer,
             num_steps=self.num_steps,
+            diagnose=self._diagnose,
         )
         with contextlib.closing(writer):
             return trainer.run(state)
+
+    def _diagnose(self, state: TrainState) -> str:
+        """Replay the first of the batches that were skipped in a row, and keep it."""
+        step = int(state.step) - int(state.guard.in_row) + 1
+        batch = self._source[step - 1]  # the pipeline's elements are the batches, from 0
+        found = diagnose(self._model, self.dataset.schema, state.params, state.tables, batch)
+        directory = self._workdir / "nonfinite" / f"step_{step}"
+        try:
+            save_diagnosis(directory, batch, found)
+        except OSError as error:
+            return f"{found} (the batch could not be saved: {error})"
+        return f"{found} (the batch of step {step} is in {directory})"
 
     def report_best(self, state: TrainState) -> str:
         """Evaluate the best checkpoint on all of validation and test; record and return it.
 
         Args:
             state: Any state of the run, for shapes.
+
+        Raises:
+            DamagedCheckpointError: If the best checkpoint is lost; the next call takes another.
         """
         self._checkpoints.wait()
         best = self._checkpoints.best_step
         assert best is not None  # the last step of a run is always evaluated and saved
-        state = self._checkpoints.restore(best, state)
+        try:
+            state = self._checkpoints.restore(best, state)
+        except DamagedCheckpointError as error:
+            raise DamagedCheckpointError(
+                f"the best checkpoint is lost: {error}; {self._checkpoints.set_aside(best)}; the "
+                "same command reports the best one that is left"
+            ) from error
         results = {
             split: self._evaluator.evaluate(
                 state.params,

@@ -17,7 +17,8 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
 from kunlun_jax.shapes import Array
 from kunlun_jax.sharding import shardings_of
-from kunlun_jax.training import metrics
+from kunlun_jax.training import guard, metrics
+from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
 
@@ -37,6 +38,7 @@ class TrainState:
         metrics: Training metrics since the last line of the log.
         out_of_vocabulary: Ids on the OOV row, and all ids, since the last line of the log.
         gradient_norm: Global norm of the last step's dense gradient, before clipping.
+        guard: How often an update was skipped because it was not finite.
     """
 
     step: Array
@@ -47,6 +49,7 @@ class TrainState:
     metrics: MetricState
     out_of_vocabulary: Array
     gradient_norm: Array
+    guard: GuardState
 
 
 def weighted_loss(logits: Array, batch: Batch) -> Array:
@@ -81,6 +84,7 @@ def create_train_state(
         metrics=metrics.init(batch.labels.shape[1]),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),
+        guard=guard.init(),
     )
 
 
@@ -139,10 +143,13 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return the pure function (state, batch) -> state of one step.
 
+    Where the loss or a gradient is NaN or infinite, parameters, tables and optimizer keep every
+    bit; the step counts all the same, because the data goes on.
+
     Args:
         model: The model.
         schema: The data set's schema.
-        config: Optimizer.
+        config: Optimizer, and when the guard gives up.
         num_steps: Steps of the whole run.
     """
     optimizer = dense_optimizer(config.optimizer, num_steps)
@@ -155,30 +162,37 @@ def make_train_step(
             logits = apply_model(model, params, tables, local)
             return weighted_loss(logits, batch), logits
 
-        gradient_fn = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
-        (gradients, table_gradients), logits = gradient_fn(state.params, small)
+        gradient_fn = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
+        (loss, logits), (gradients, table_gradients) = gradient_fn(state.params, small)
+        norm = optax.tree.norm(gradients)
+        judged, take, gave_up = guard.judge(
+            state.guard,
+            (loss, norm, optax.tree.norm(table_gradients)),
+            stop_after=config.training.stop_after_skips,
+        )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
 
         rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
         updated = {
             name: update_table(
-                table, state.accumulators[name], table_gradients[name], rows[name], rate
+                table, state.accumulators[name], table_gradients[name], rows[name], rate, take=take
             )
             for name, table in state.tables.items()
         }
         return TrainState(
-            step=state.step + 1,
-            params=params,
+            step=jnp.where(gave_up, state.step, state.step + 1),
+            params=guard.choose(take, params, state.params),
             tables={name: table for name, (table, _) in updated.items()},
-            opt_state=opt_state,
+            opt_state=guard.choose(take, opt_state, state.opt_state),
             accumulators={name: sums for name, (_, sums) in updated.items()},
             metrics=metrics.update(
                 state.metrics, logits=logits, labels=batch.labels, weights=batch.weights
             ),
             out_of_vocabulary=state.out_of_vocabulary
             + jnp.stack(count_out_of_vocabulary(batch, schema)),
-            gradient_norm=optax.tree.norm(gradients),
+            gradient_norm=norm,
+            guard=judged,
         )
 
     return train_step

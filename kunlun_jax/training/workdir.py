@@ -1,31 +1,44 @@
-"""The working directory of a run: whose it is, and what is written into it."""
+"""The working directory of a run: whose it is, who works in it, and what is written into it."""
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from kunlun_jax.config import ExperimentConfig, to_mapping
-from kunlun_jax.training.checkpoint import first_difference
+from kunlun_jax.training.manifest import first_difference
 
 CONFIG_FILE = "config.json"
 TEMPORARY_CONFIG_FILE = "config.tmp"
+LOCK_FILE = "lock"
 METRICS_FILE = "metrics.jsonl"
 BEST_STEP = "best/step"  # marks the line of the final report
 # What may change between two starts of one run without changing its numbers.
-FREE_SETTINGS = {("data", "prefetch"), ("data", "num_threads"), ("training", "keep_checkpoints")}
+FREE_SETTINGS = {
+    ("data", "prefetch"),
+    ("data", "num_threads"),
+    ("training", "keep_checkpoints"),
+    ("training", "stop_after_skips"),
+}
 
 
 class WorkdirError(ValueError):
     """A working directory that cannot be used for this run."""
 
 
-def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> pathlib.Path:
-    """Make the directory of a run, or recognise it as the same run's.
+@contextlib.contextmanager
+def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iterator[pathlib.Path]:
+    """Make the directory of a run, or recognise it as the same run's; nobody else may use it.
 
     A start that ended before it recorded anything, such as one with a mistake in its
     configuration, does not bind the next.
@@ -34,31 +47,50 @@ def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> path
         path: The directory.
         config: The run's configuration; kept in `config.json`.
 
-    Returns:
-        The directory.
+    Yields:
+        The directory, locked until the `with` block or the process ends.
 
     Raises:
-        WorkdirError: If it cannot be made, holds something else, or a run of another configuration.
+        WorkdirError: If it cannot be made or written, holds something else or a run of another
+            configuration, or is in use.
     """
     directory = pathlib.Path(path)
     resolved = json.loads(json.dumps(to_mapping(config)))
     file, temporary = directory / CONFIG_FILE, directory / TEMPORARY_CONFIG_FILE
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            _require_same_run(directory, json.loads(file.read_text()), resolved)
-        else:
-            _require_empty(directory)
-        temporary.write_text(json.dumps(resolved, indent=1) + "\n")
-        temporary.rename(file)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
-    return directory
+    with contextlib.ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                _require_empty(directory)
+            stack.enter_context(_lock(directory))
+            if file.exists():
+                _require_same_run(directory, json.loads(file.read_text()), resolved)
+            temporary.write_text(json.dumps(resolved, indent=1) + "\n")
+            temporary.rename(file)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
+        yield directory
+
+
+@contextlib.contextmanager
+def _lock(directory: pathlib.Path) -> Iterator[None]:
+    """Hold the directory; the system lets go of it however the process ends."""
+    with (directory / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise WorkdirError(f"{directory}: in use by {holder}") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 def _require_empty(directory: pathlib.Path) -> None:
-    # A start that was killed may have left the temporary file.
-    strangers = {path.name for path in directory.iterdir()} - {TEMPORARY_CONFIG_FILE}
+    # A start that was killed may have left these.
+    strangers = {path.name for path in directory.iterdir()} - {TEMPORARY_CONFIG_FILE, LOCK_FILE}
     if strangers:
         raise WorkdirError(
             f"{directory}: expected an empty directory or one of a run (with {CONFIG_FILE}), got "
@@ -96,6 +128,8 @@ def _binding(config: dict) -> dict:
 class MetricWriter:
     """Writes metrics to `metrics.jsonl`, one JSON object a line, and to TensorBoard.
 
+    Both are written at once, in the caller's thread: where they cannot be, the caller hears of it.
+
     Attributes:
         path: The JSON-lines file.
     """
@@ -111,16 +145,22 @@ class MetricWriter:
             from_step: Step at which the run continues; 0 begins anew.
 
         Raises:
-            WorkdirError: If the record is not one.
+            WorkdirError: If the record is not one, or cannot be written.
         """
         self.path = directory / METRICS_FILE
-        if self.path.exists():
-            kept = [line for line in self._lines() if self._stays(line, from_step)]
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("".join(kept))
-            temporary.rename(self.path)
-        self._file = self.path.open("a")
-        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=from_step + 1)
+        board = directory / "tensorboard"
+        with self._explained():
+            if self.path.exists():
+                kept = [line for line in self._lines() if self._stays(line, from_step)]
+                temporary = self.path.with_suffix(".tmp")
+                temporary.write_text("".join(kept))
+                temporary.rename(self.path)
+            board.mkdir(exist_ok=True)
+            self._file = self.path.open("a")
+            self._board = EventsWriter(str(board / "events"))
+            # TensorBoard forgets what an earlier start wrote of the steps that follow.
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # type: ignore[attr-defined]
+            self._write_event(from_step + 1, session_log=start)
 
     def _lines(self) -> list[str]:
         """Return the lines of the file; the last one may have been cut off by a kill."""
@@ -137,14 +177,34 @@ class MetricWriter:
             ) from error
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write the metrics of a step; NaN and infinity are written as null."""
+        """Write the metrics of a step; NaN and infinity are written as null.
+
+        Raises:
+            WorkdirError: If they cannot be written.
+        """
         values = {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for key, value in metrics.items():
-            self._board.add_scalar(key, value, step)
+        with self._explained():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            for key, value in metrics.items():
+                self._write_event(step, summary=scalar(key, value))
+            self._board.flush()
 
     def close(self) -> None:
-        """Flush and close both."""
-        self._file.close()
-        self._board.close()
+        """Close both."""
+        with self._explained():
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
+
+    def _write_event(self, step: int, **content: Any) -> None:
+        event = event_pb2.Event(wall_time=time.time(), step=step, **content)  # type: ignore[attr-defined]
+        self._board.write_event(event)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WorkdirError(f"{self.path.parent}: metrics cannot be written: {error}") from error

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from kunlun_jax.data import Batch
-from kunlun_jax.training import metrics
+from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.step import TrainState, weighted_loss
 from tests.data import toy
 
 LEARNING_RATE = 0.05
+STOP_AFTER_SKIPS = 3
 
 
 def initial_state(num_tasks: int = len(toy.SCHEMA.labels)) -> TrainState:
@@ -29,6 +30,7 @@ def initial_state(num_tasks: int = len(toy.SCHEMA.labels)) -> TrainState:
         metrics=metrics.init(num_tasks),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),
+        guard=guard.init(),
     )
     return jax.device_put(state, jax.devices()[0])
 
@@ -46,15 +48,17 @@ def train_step(state: TrainState, batch: Batch) -> TrainState:
         values = logits(params, tables, batch)
         return weighted_loss(values, batch), values
 
-    gradients, values = jax.grad(loss, argnums=(0, 1), has_aux=True)(state.params, state.tables)
-    params, tables = jax.tree.map(
-        lambda value, gradient: value - LEARNING_RATE * gradient,
-        (state.params, state.tables),
-        gradients,
+    (value, values), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+        state.params, state.tables
     )
+    norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients)))
+    judged, take, gave_up = guard.judge(state.guard, (value, norm), stop_after=STOP_AFTER_SKIPS)
+    old = (state.params, state.tables)
+    new = jax.tree.map(lambda value, gradient: value - LEARNING_RATE * gradient, old, gradients)
+    params, tables = guard.choose(take, new, old)
     seen = jnp.asarray([0, batch.weights.size], jnp.int32)
     return TrainState(
-        step=state.step + 1,
+        step=jnp.where(gave_up, state.step, state.step + 1),
         params=params,
         tables=tables,
         opt_state=(),
@@ -63,7 +67,8 @@ def train_step(state: TrainState, batch: Batch) -> TrainState:
             state.metrics, logits=values, labels=batch.labels, weights=batch.weights
         ),
         out_of_vocabulary=state.out_of_vocabulary + seen,
-        gradient_norm=jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients))),
+        gradient_norm=norm,
+        guard=judged,
     )
 
 

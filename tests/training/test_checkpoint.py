@@ -1,3 +1,5 @@
+import collections
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource, make_train_iterator
-from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, first_difference
+from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointError
 from tests.data import toy
 from tests.training import linear
 from tests.training.runs import assert_equal_states
@@ -101,20 +103,118 @@ class TestRestore:
         with pytest.raises(CheckpointError, match="pipeline: expected 'abd', got 'abc'"):
             checkpoints.restore(3, linear.initial_state(), make_train_iterator(source))
 
-    @pytest.mark.parametrize("part", ["identity", "state", "data"])
-    def test_refuses_a_checkpoint_of_something_else(self, saved, source, open_checkpoints, part):
+    @pytest.mark.parametrize("part", ["manifest", "state"])
+    def test_refuses_an_incomplete_checkpoint(self, saved, source, open_checkpoints, part):
         directory, _, _ = saved
         shutil.rmtree(directory / "3" / part)
         checkpoints = open_checkpoints(directory)
-        with pytest.raises(CheckpointError, match=f'{directory}: step 3 .*"{part}"'):
+        with pytest.raises(DamagedCheckpointError, match=f'{directory}/3: .*"{part}"'):
             checkpoints.restore(3, linear.initial_state(), make_train_iterator(source))
 
     def test_refuses_a_truncated_checkpoint(self, saved, open_checkpoints):
         directory, _, _ = saved
         metadata = directory / "3" / "state" / "_METADATA"
         metadata.write_bytes(metadata.read_bytes()[:100])
-        with pytest.raises(CheckpointError, match=f"{directory}: step 3 cannot be restored"):
+        with pytest.raises(DamagedCheckpointError, match=f"{directory}/3: "):
             open_checkpoints(directory).restore(3, linear.initial_state())
+
+    @pytest.mark.parametrize(
+        ("leaf", "message"),
+        [
+            (jnp.zeros(13), r"expected 'float32\[13\]', got 'float32\[14\]'"),
+            (jnp.zeros(14, jnp.bfloat16), r"expected 'bfloat16\[14\]', got 'float32\[14\]'"),
+        ],
+    )
+    def test_refuses_another_shape_or_dtype(self, saved, open_checkpoints, leaf, message):
+        directory, _, _ = saved
+        other = linear.initial_state().replace(accumulators={"item": leaf})
+        with pytest.raises(
+            CheckpointError, match=f"/3: .* another state: accumulators/item: {message}"
+        ):
+            open_checkpoints(directory).restore(3, other)
+
+    def test_refuses_a_leaf_of_other_bits(self, saved, source, open_checkpoints):
+        # A checkpoint that is sound as far as the storage library can tell.
+        directory, state, _ = saved
+        other = directory.parent / "other"
+        with contextlib.closing(Checkpoints(other, keep=2, identity=IDENTITY)) as checkpoints:
+            changed = {name: value + 1e-6 for name, value in state.params.items()}
+            checkpoints.save(state.replace(params=changed), make_train_iterator(source))
+        shutil.rmtree(directory / "3" / "state")
+        shutil.copytree(other / "3" / "state", directory / "3" / "state")
+        message = f"{directory}/3: params/bias is damaged: expected SHA-256 [0-9a-f]{{64}}, got"
+        with pytest.raises(DamagedCheckpointError, match=message):
+            open_checkpoints(directory).restore(3, linear.initial_state())
+
+
+class TestRestoreNewest:
+    @pytest.fixture
+    def three_steps(self, source, open_checkpoints):
+        checkpoints, data = open_checkpoints(keep=3), make_train_iterator(source)
+        for step in (1, 2, 3):
+            next(data)
+            entropy = {"normalized_entropy": 0.9 - 0.1 * step}
+            checkpoints.save(at_step(step), data, metrics=entropy)
+        checkpoints.wait()
+        return checkpoints.directory
+
+    def damage(self, directory, *steps):
+        for step in steps:
+            (directory / str(step) / "state" / "_METADATA").write_bytes(b"")
+
+    def restore(self, checkpoints, source):
+        data = make_train_iterator(source)
+        state, damaged = checkpoints.restore_newest(linear.initial_state(), data)
+        return None if state is None else int(state.step), data.get_state(), damaged
+
+    def test_none_where_there_is_none(self, source, open_checkpoints):
+        step, position, damaged = self.restore(open_checkpoints(), source)
+        assert (step, position, damaged) == (None, {"next_index": 0}, [])
+
+    def test_the_newest(self, three_steps, source, open_checkpoints):
+        step, position, damaged = self.restore(open_checkpoints(three_steps), source)
+        assert (step, position, damaged) == (3, {"next_index": 3}, [])
+
+    def test_falls_back_and_says_so(self, three_steps, source, open_checkpoints):
+        self.damage(three_steps, 2, 3)
+        checkpoints = open_checkpoints(three_steps, keep=3)
+        step, position, damaged = self.restore(checkpoints, source)
+        assert (step, position) == (1, {"next_index": 1})
+        assert [line.split(": ")[0] for line in damaged] == [f"{three_steps}/3", f"{three_steps}/2"]
+        aside = three_steps.with_name("damaged_checkpoints")
+        assert damaged[0].endswith(f"; set aside as {aside}/3")
+        assert {path.name for path in aside.iterdir()} == {"2", "3"}
+        assert (checkpoints.latest_step, checkpoints.best_step) == (1, 1)
+        checkpoints.save(at_step(2), make_train_iterator(source))  # the step is free again
+        checkpoints.wait()
+        assert checkpoints.latest_step == 2
+
+    def test_leaves_everything_where_none_is_good(self, three_steps, source, open_checkpoints):
+        self.damage(three_steps, 1, 2, 3)
+        checkpoints = open_checkpoints(three_steps)
+        for _ in range(2):  # the next start says so again, and does not begin anew
+            message = f"expected a good checkpoint, got 3 damaged; the newest: {three_steps}/3"
+            with pytest.raises(DamagedCheckpointError, match=message):
+                self.restore(checkpoints, source)
+
+    def test_does_not_fall_back_from_another_run(self, three_steps, source, open_checkpoints):
+        checkpoints = open_checkpoints(three_steps, identity={**IDENTITY, "pipeline": "abd"})
+        with pytest.raises(CheckpointError, match="another run: pipeline"):
+            self.restore(checkpoints, source)
+        assert checkpoints.latest_step == 3
+
+
+class TestRoom:
+    def test_refuses_a_disk_that_is_too_small(self, open_checkpoints, monkeypatch):
+        checkpoints, state = open_checkpoints(keep=2), linear.initial_state()
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        usage = collections.namedtuple("usage", "free")
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(5 * size))
+        checkpoints.require_room(state)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(5 * size - 1))
+        message = r"expected room for 5 checkpoints of .* MB, got .* MB free"
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.require_room(state)
 
 
 class TestSave:
@@ -174,16 +274,3 @@ class TestSave:
         checkpoints.wait()
         assert checkpoints.latest_step == 4
         assert not left.exists()
-
-
-class TestFirstDifference:
-    def test_names_the_place(self):
-        a = {"x": {"y": 1, "z": [1, 2]}, "w": "v"}
-        assert first_difference(a, {"x": {"y": 1, "z": [1, 2]}, "w": "v"}) is None
-        assert first_difference(a, {"x": {"y": 1, "z": [1, 3]}, "w": "v"}) == (
-            "x.z",
-            [1, 2],
-            [1, 3],
-        )
-        assert first_difference(a, {"x": {"y": 1}, "w": "v"}) == ("x.z", [1, 2], "nothing")
-        assert first_difference({}, {"x": 1}) == ("x", "nothing", 1)

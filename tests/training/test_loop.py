@@ -1,16 +1,18 @@
 import contextlib
+import dataclasses
+import itertools
 import os
 import signal
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from kunlun_jax.config import DataConfig, ExperimentConfig, TrainingConfig
 from kunlun_jax.data import BatchSource, make_train_iterator
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
-from kunlun_jax.training.loop import NonFiniteLossError, StopSignal, Trainer
+from kunlun_jax.training.loop import NonFiniteError, StopSignal, Trainer
 from kunlun_jax.training.workdir import MetricWriter
 from tests.data import toy
 from tests.training import linear
@@ -18,7 +20,13 @@ from tests.training.runs import assert_equal_states, records
 
 NUM_STEPS = 12
 BATCH_SIZE = 16
-CADENCE = TrainingConfig(log_every=3, eval_every=5, checkpoint_every=4, keep_checkpoints=2)
+CADENCE = TrainingConfig(
+    log_every=3,
+    eval_every=5,
+    checkpoint_every=4,
+    keep_checkpoints=2,
+    stop_after_skips=linear.STOP_AFTER_SKIPS,
+)
 STEP = jax.jit(linear.train_step, donate_argnums=0)
 
 
@@ -55,6 +63,7 @@ def train(dataset):
             checkpoints=checkpoints,
             writer=writer,
             num_steps=NUM_STEPS,
+            diagnose=lambda state: f"diagnosed at step {int(state.step)}",
         )
         with contextlib.closing(checkpoints), contextlib.closing(writer):
             return trainer.run(state)
@@ -182,38 +191,63 @@ class TestStopSignal:
             assert stop.received
 
 
-def poisoned(step, field):
-    """Return the train step after which a field of the state is NaN."""
+def poisoned(*steps):
+    """Return the train step to which the batches of some steps are NaN."""
+    taken = itertools.count(1)
 
     def train_step(state, batch):
-        state = STEP(state, batch)
-        if int(state.step) == step:
-            value = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), getattr(state, field))
-            state = state.replace(**{field: value})
-        return state
+        if next(taken) in steps:
+            batch = batch.replace(dense=np.full_like(batch.dense, np.nan))
+        return STEP(state, batch)
 
     return train_step
 
 
-class TestNonFinite:
-    # Found at a log line, at a checkpoint, and at the checkpoint before any logit shows it.
-    @pytest.mark.parametrize(
-        ("field", "step", "found_at"), [("params", 5, 6), ("tables", 6, 8), ("gradient_norm", 8, 8)]
-    )
-    def test_stops_and_keeps_the_checkpoints_before(
-        self, train, tmp_path, uninterrupted, field, step, found_at
-    ):
-        cadence = TrainingConfig(log_every=6, eval_every=10, checkpoint_every=4)
-        message = f"step {found_at}: expected finite logits and gradients"
-        with pytest.raises(NonFiniteLossError, match=message):
-            train(tmp_path, train_step=poisoned(step, field), cadence=cadence)
-        saved = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
-        assert saved == {"4"}
-        state, complete = train(tmp_path, cadence=cadence)
+class TestNumericalGuard:
+    def test_skips_counts_and_goes_on(self, train, tmp_path):
+        state, complete = train(tmp_path, train_step=poisoned(2, 3, 7))
         assert complete
-        assert_equal_states(state.params, uninterrupted[0].params)
+        assert (int(state.guard.skipped), int(state.guard.in_row)) == (3, 0)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+        skipped = [x["train/skipped_updates"] for x in records(tmp_path) if "train/loss" in x]
+        assert skipped == [2, 2, 3, 3]
 
-    def test_a_rejected_window_is_not_recorded(self, train, tmp_path):
-        with pytest.raises(NonFiniteLossError):
-            train(tmp_path, train_step=poisoned(1, "params"))
+    # Given up at step 4: seen at the log line of 6, or at the checkpoint of 4 before it is written.
+    @pytest.mark.parametrize(("steps", "newest"), [((2, 3, 4), None), ((6, 7, 8), 5)])
+    def test_stops_after_too_many_in_a_row(self, train, tmp_path, steps, newest):
+        message = (
+            rf"step {steps[-1]}: expected a finite loss .*in 3 steps in a row \({steps[0]} \.\. "
+            rf"{steps[-1]}\); diagnosed at step {steps[-1]}; .* of step {newest}"
+        )
+        with pytest.raises(NonFiniteError, match=message):
+            train(tmp_path, train_step=poisoned(*steps))
+        saved = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+        assert str(steps[-1]) not in saved
+
+    def test_once_it_has_given_up_sound_batches_change_nothing(self, train, tmp_path):
+        late = dataclasses.replace(CADENCE, log_every=12, eval_every=12, checkpoint_every=12)
+        with pytest.raises(NonFiniteError, match=r"step 4: .* \(2 \.\. 4\); diagnosed at step 4"):
+            train(tmp_path, train_step=poisoned(2, 3, 4), cadence=late)
         assert records(tmp_path) == []
+
+    def test_a_resumed_run_counts_on(self, train, tmp_path):
+        step = poisoned(3, 4)
+
+        def stop(state, batch):
+            state = step(state, batch)
+            if int(state.step) == 4:
+                terminate()
+            return state
+
+        state, _ = train(tmp_path, train_step=stop)
+        assert int(state.guard.in_row) == 2
+        with pytest.raises(NonFiniteError, match=r"step 5: .* \(3 \.\. 5\)"):
+            train(tmp_path, train_step=poisoned(1))  # the first step after the resumption
+
+    def test_the_run_after_it_ends_as_if_nothing_had_been(self, train, tmp_path, uninterrupted):
+        with pytest.raises(NonFiniteError):
+            train(tmp_path, train_step=poisoned(6, 7, 8))
+        state, complete = train(tmp_path)
+        assert complete
+        assert_equal_states(state, uninterrupted[0])
+        assert records(tmp_path) == uninterrupted[1]

@@ -15,6 +15,7 @@ from kunlun_jax.training.step import (
 )
 from tests import factories
 from tests.models.variants import one_layer
+from tests.training.runs import assert_equal_states
 
 NUM_STEPS = 20
 CONFIG = ExperimentConfig(
@@ -157,6 +158,45 @@ class TestTrainStep:
             losses.append(float(weighted_loss(logits, BATCH)))
             state = train_step(state, BATCH)
         assert losses[-1] < 0.5 * losses[0]
+
+
+class TestNumericalGuard:
+    """What is not finite changes nothing but the counters.
+
+    `item` has more rows than the batch has ids and is cut down, `brand` and `tag` are passed whole.
+    """
+
+    UNCHANGED = ("params", "tables", "opt_state", "accumulators")
+
+    def poisoned(self, value=jnp.nan):
+        dense = BATCH.dense.at[0, 0].set(value)
+        return BATCH.replace(dense=dense)
+
+    def assert_nothing_moved(self, got, expected):
+        for field in self.UNCHANGED:
+            assert_equal_states(getattr(got, field), getattr(expected, field))
+
+    @pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+    def test_leaves_every_bit(self, after, value):
+        got = train_step(after, self.poisoned(value))
+        self.assert_nothing_moved(got, after)
+        assert (int(got.step), int(got.guard.skipped), int(got.guard.in_row)) == (2, 1, 1)
+
+    def test_goes_on_with_the_next_batch_as_if_it_had_not_been(self, state, after):
+        skipped = train_step(state, self.poisoned())
+        got = train_step(skipped, BATCH)
+        assert (int(got.step), int(got.guard.skipped), int(got.guard.in_row)) == (2, 1, 0)
+        # The schedule of the dense optimizer counts the updates that were taken.
+        assert_equal_states(got.params, after.params)
+        assert_equal_states(got.opt_state, after.opt_state)
+
+    def test_once_it_has_given_up_nothing_counts_any_more(self, state):
+        for _ in range(CONFIG.training.stop_after_skips):
+            state = train_step(state, self.poisoned())
+        for batch in (BATCH, self.poisoned()):
+            got = train_step(state, batch)
+            self.assert_nothing_moved(got, state)
+            assert_equal_states((got.step, got.guard), (state.step, state.guard))
 
 
 def test_eval_step_returns_the_logits_of_the_model_and_updates_the_metrics(state):

@@ -12,28 +12,38 @@ CONFIG = ExperimentConfig()
 OTHER = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(learning_rate=1.0))
 
 
+def start(path, config=CONFIG):
+    """Open a working directory and leave it again."""
+    with open_workdir(path, config) as workdir:
+        return workdir
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
 def record(workdir, text='{"step": 1}\n'):
     (workdir / "metrics.jsonl").write_text(text)
 
 
 class TestOpenWorkdir:
     def test_a_new_one_keeps_the_resolved_config(self, tmp_path):
-        workdir = open_workdir(tmp_path / "runs" / "a", CONFIG)
+        workdir = start(tmp_path / "runs" / "a")
         assert workdir == tmp_path / "runs" / "a"
-        assert [path.name for path in workdir.iterdir()] == ["config.json"]
+        assert names(workdir) == ["config.json", "lock"]
         kept = json.loads((workdir / "config.json").read_text())
         assert kept == json.loads(json.dumps(to_mapping(CONFIG)))
 
     def test_the_same_run_comes_back(self, tmp_path):
-        record(open_workdir(tmp_path, CONFIG))
-        assert open_workdir(tmp_path, CONFIG) == tmp_path
+        record(start(tmp_path))
+        assert start(tmp_path) == tmp_path
 
     def test_settings_that_change_no_number_may_change(self, tmp_path):
-        record(open_workdir(tmp_path, CONFIG))
+        record(start(tmp_path))
         data = dataclasses.replace(CONFIG.data, prefetch=9, num_threads=2)
         training = dataclasses.replace(CONFIG.training, keep_checkpoints=7)
         changed = dataclasses.replace(CONFIG, data=data, training=training)
-        open_workdir(tmp_path, changed)
+        start(tmp_path, changed)
         assert json.loads((tmp_path / "config.json").read_text())["data"]["prefetch"] == 9
 
     @pytest.mark.parametrize(
@@ -48,48 +58,68 @@ class TestOpenWorkdir:
         ],
     )
     def test_refuses_a_run_of_another_config(self, tmp_path, changed, message):
-        record(open_workdir(tmp_path, CONFIG))
+        record(start(tmp_path))
         with pytest.raises(WorkdirError, match=message):
-            open_workdir(tmp_path, changed)
+            start(tmp_path, changed)
 
     def test_a_start_without_a_record_does_not_bind(self, tmp_path):
-        open_workdir(tmp_path, CONFIG)
+        start(tmp_path)
         record(tmp_path, "")
-        open_workdir(tmp_path, OTHER)
+        start(tmp_path, OTHER)
         kept = json.loads((tmp_path / "config.json").read_text())
         assert kept["optimizer"]["learning_rate"] == 1.0
 
     def test_refuses_a_directory_of_something_else(self, tmp_path):
         (tmp_path / "thesis.txt").write_text("years of work")
         with pytest.raises(WorkdirError, match=r"got 'thesis\.txt'"):
-            open_workdir(tmp_path, CONFIG)
-        assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+            start(tmp_path)
+        assert names(tmp_path) == ["thesis.txt"]
 
     @pytest.mark.parametrize("text", ['{"model_type": "bert"}', "[1]", "{", "\xff"])
     def test_refuses_another_programs_config(self, tmp_path, text):
         (tmp_path / "config.json").write_text(text, encoding="latin-1")
         with pytest.raises(WorkdirError, match=str(tmp_path)):
-            open_workdir(tmp_path, CONFIG)
+            start(tmp_path)
         assert (tmp_path / "config.json").read_text(encoding="latin-1") == text
 
     def test_a_start_killed_while_writing_the_config_does_not_matter(self, tmp_path):
         (tmp_path / "config.tmp").write_text("{")
-        open_workdir(tmp_path, CONFIG)
-        assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+        start(tmp_path)
+        assert names(tmp_path) == ["config.json", "lock"]
 
     def test_refuses_a_file(self, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(WorkdirError, match="cannot be used as workdir"):
-            open_workdir(tmp_path / "file", CONFIG)
+            start(tmp_path / "file")
         with pytest.raises(WorkdirError, match="cannot be used as workdir"):
-            open_workdir(tmp_path / "file" / "below", CONFIG)
+            start(tmp_path / "file" / "below")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_refuses_what_it_cannot_write(self, tmp_path):
-        open_workdir(tmp_path / "a", CONFIG)
+        start(tmp_path / "a")
         (tmp_path / "a").chmod(0o500)
         with pytest.raises(WorkdirError, match="cannot be used as workdir"):
-            open_workdir(tmp_path / "a", CONFIG)
+            start(tmp_path / "a")
+
+
+class TestLock:
+    def test_a_second_start_is_refused_and_told_by_whom(self, tmp_path):
+        with open_workdir(tmp_path, CONFIG):
+            before = (tmp_path / "config.json").read_text()
+            message = f"{tmp_path}: in use by process {os.getpid()} on "
+            with pytest.raises(WorkdirError, match=message):
+                start(tmp_path, OTHER)
+            assert (tmp_path / "config.json").read_text() == before
+        start(tmp_path, OTHER)
+
+    def test_an_error_lets_go_of_it(self, tmp_path):
+        with pytest.raises(KeyError), open_workdir(tmp_path, CONFIG):
+            raise KeyError
+        start(tmp_path)
+
+    def test_what_a_killed_start_left_does_not_hold_it(self, tmp_path):
+        (tmp_path / "lock").write_text("process 1 on a machine that is gone")
+        start(tmp_path)
 
 
 class TestMetricWriter:
