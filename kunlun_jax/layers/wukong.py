@@ -10,6 +10,8 @@ The experts are one set of parameters with a leading expert axis: expert paralle
 that axis, not other code.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -140,6 +142,20 @@ class WukongExperts(nn.Module):
         shape = (self.model.wukong.num_experts, *shape)
         stacked = parameter(self, name, stacked_init, axes, shape)
         return stacked.astype(jnp.dtype(self.model.dtype))
+
+
+def wukong_layer(model: ModelConfig, num_outputs: int, *, name: str) -> WukongExperts:
+    """Return one layer of Wukong proper: a single expert that sees all tokens.
+
+    Args:
+        model: The model.
+        num_outputs: Tokens n_F + n_L that come out.
+        name: Name of the submodule.
+    """
+    single = dataclasses.replace(
+        model.wukong, num_experts=1, partition="round_robin", merge="concat"
+    )
+    return WukongExperts(dataclasses.replace(model, wukong=single), num_outputs, name=name)
 
 
 def _identity_plus_noise(key, shape, dtype=jnp.float32):
