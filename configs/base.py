@@ -87,16 +87,16 @@ def get_config() -> ConfigDict:
     config.model.din.attention_dims = (32, 16)
 
     config.model.interformer = ConfigDict()
-    config.model.interformer.num_heads = 2
+    config.model.interformer.num_heads = 1
     config.model.interformer.num_pma = 2  # tokens pooled by learned queries
     config.model.interformer.num_recent = 2  # events
 
     config.model.hstu = ConfigDict()
-    config.model.hstu.num_heads = 2
+    config.model.hstu.num_heads = 1
     config.model.hstu.num_time_buckets = 16  # of the gap between two events, logarithmic
 
     config.model.tokenformer = ConfigDict()
-    config.model.tokenformer.num_heads = 2
+    config.model.tokenformer.num_heads = 1
     config.model.tokenformer.num_full_layers = 2
     config.model.tokenformer.windows = (32, 16)  # events, one number a sliding layer
     config.model.tokenformer.ffn_dim = 64

@@ -31,7 +31,7 @@ class InterFormerConfig:
         num_recent: Most recent events that enter the sequence's summary as they are.
     """
 
-    num_heads: int = 2
+    num_heads: int = 1
     num_pma: int = 2
     num_recent: int = 2
 
@@ -45,7 +45,7 @@ class HSTUConfig:
         num_time_buckets: Buckets of the relative time bias, equal in the logarithm of seconds.
     """
 
-    num_heads: int = 2
+    num_heads: int = 1
     num_time_buckets: int = 16
 
 
@@ -60,7 +60,7 @@ class TokenFormerConfig:
         ffn_dim: Hidden width of SwiGLU.
     """
 
-    num_heads: int = 2
+    num_heads: int = 1
     num_full_layers: int = 2
     windows: tuple[int, ...] = (32, 16)
     ffn_dim: int = 64

@@ -10,10 +10,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = (
     ("pallas_kernels",),
     ("kunlun_jax.shapes", "kunlun_jax.config_parsing"),
+    ("kunlun_jax.config_layers", "kunlun_jax.config_peers"),
     ("kunlun_jax.config",),
     ("kunlun_jax.data",),
     ("kunlun_jax.layers",),
-    ("kunlun_jax.models", "kunlun_jax.flops", "kunlun_jax.sharding"),
+    ("kunlun_jax.models", "kunlun_jax.sharding"),
+    ("kunlun_jax.flops",),
     ("kunlun_jax.training",),
     ("kunlun_jax.serving", "kunlun_jax.scaling"),
     ("train",),

@@ -51,14 +51,14 @@ class RelativeBias(nn.Module):
         places = np.arange(ages.shape[1])
         distance = np.clip(places[:, None] - places, 0, self.num_positions - 1)
         gaps = jnp.maximum(ages[:, None, :] - ages[:, :, None], 0)
-        # A lookup's gradient would be a scatter of B T^2 numbers. Instead each bucket adds its
-        # difference from the one before, wherever the gap reaches it.
-        bias = by_distance[distance] + by_time[0]
-        for k in range(1, self.num_buckets):
-            begin = math.ceil(2 ** (_OCTAVES * k / self.num_buckets)) - 1
-            if begin <= jnp.iinfo(ages.dtype).max:
-                bias += jnp.where(gaps >= begin, by_time[k] - by_time[k - 1], 0.0)
-        return bias
+        # Compared as integers: a logarithm in float32 would miss the bounds by rounding.
+        begins = (
+            math.ceil(2 ** (_OCTAVES * k / self.num_buckets)) - 1
+            for k in range(1, self.num_buckets)
+        )
+        reached = [gaps >= begin for begin in begins if begin <= jnp.iinfo(ages.dtype).max]
+        bucket = sum(reached, start=jnp.zeros_like(gaps))
+        return by_distance[distance] + by_time.at[bucket].get(mode="promise_in_bounds")
 
 
 class HSTUBlock(nn.Module):

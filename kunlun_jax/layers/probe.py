@@ -19,13 +19,13 @@ def record_second_moment(
     lengths: Int[Array, "B"],
     weights: Float[Array, "B"],
 ) -> None:
-    """Sow Z^T Z, Z being the tokens of all examples as rows, into the collection "probes".
+    """Put Z^T Z into the collection "probes"; the rows of Z are the tokens of all examples.
 
     The singular values of Z are the square roots of its eigenvalues; of several batches, the sum
     is that of their union. Accumulated in float32.
 
     Args:
-        module: The module that sows.
+        module: The module that records.
         name: Name of the record.
         tokens: Any representation of events.
         lengths: Tokens that are real.
@@ -36,4 +36,4 @@ def record_second_moment(
     real = (jnp.arange(tokens.shape[1]) < lengths[:, None]) & (weights > 0)[:, None]
     z = jnp.where(real[..., None], tokens, 0).astype(jnp.float32)
     moment = jnp.einsum("bti,btj->ij", z, z)
-    module.sow(PROBES, name, moment, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+    module.put_variable(PROBES, name, moment)

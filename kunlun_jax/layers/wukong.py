@@ -144,18 +144,16 @@ class WukongExperts(nn.Module):
         return stacked.astype(jnp.dtype(self.model.dtype))
 
 
-def wukong_layer(model: ModelConfig, num_outputs: int, *, name: str) -> WukongExperts:
-    """Return one layer of Wukong proper: a single expert that sees all tokens.
+def single_expert(model: ModelConfig) -> ModelConfig:
+    """Return the model with one expert that sees all tokens: a layer of Wukong proper.
 
     Args:
         model: The model.
-        num_outputs: Tokens n_F + n_L that come out.
-        name: Name of the submodule.
     """
-    single = dataclasses.replace(
+    wukong = dataclasses.replace(
         model.wukong, num_experts=1, partition="round_robin", merge="concat"
     )
-    return WukongExperts(dataclasses.replace(model, wukong=single), num_outputs, name=name)
+    return dataclasses.replace(model, wukong=wukong)
 
 
 def _identity_plus_noise(key, shape, dtype=jnp.float32):

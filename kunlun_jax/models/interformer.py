@@ -22,7 +22,7 @@ from kunlun_jax.layers.pffn import PFFN
 from kunlun_jax.layers.seed_pooling import SeedPooling
 from kunlun_jax.layers.weight_generation import WeightGeneration
 from kunlun_jax.layers.window_attention import WindowAttention
-from kunlun_jax.layers.wukong import wukong_layer
+from kunlun_jax.layers.wukong import WukongExperts, single_expert
 from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.shapes import Array, Float, Int
 
@@ -111,7 +111,7 @@ class InterFormerLayer(nn.Module):
         if self.index == 0:
             sequence = jnp.concatenate([context, sequence], axis=1)
         summary = SequenceSummary(model, name="sequence_summary")(sequence, lengths)
-        interact = wukong_layer(model, tokens.shape[1], name="interaction")
+        interact = WukongExperts(single_expert(model), tokens.shape[1], name="interaction")
         tokens = interact(jnp.concatenate([tokens, summary], axis=1))
         sequence = PFFN(stream, kinds, name="pffn")(sequence, context, lengths)
         attend = WindowAttention(stream, kinds, name="attention")

@@ -55,7 +55,7 @@ class TokenFormerBlock(nn.Module):
         x = rms_norm(tokens)
         qkv = jnp.split(linear(3 * dim, ("embed", "heads"), "qkv")(x), 3, axis=-1)
         query, key, value = (y.reshape(*y.shape[:2], heads, dim // heads) for y in qkv)
-        angles = positions[:, None] * frequencies(dim // heads, _ROPE_BASE)
+        angles = jnp.asarray(positions)[:, None] * frequencies(dim // heads, _ROPE_BASE)
         attended = causal_attention(query, key, value, angles=angles, window=self.window)
         attended = linear(dim, ("heads", "embed"), "out")(attended.reshape(tokens.shape))
         tokens = tokens + jax.nn.sigmoid(linear(dim, ("embed", None), "gate")(x)) * attended

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.layers.embedding import combine
-from kunlun_jax.layers.wukong import wukong_layer
+from kunlun_jax.layers.wukong import WukongExperts, single_expert
 from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.shapes import Array, Float
 
@@ -25,9 +25,8 @@ class Wukong(Recommender):
             for stream in self.model.streams
         ]
         tokens = jnp.concatenate([tokens, jnp.stack(means, axis=1)], axis=1)
-        for index in range(self.model.num_layers):
-            interact = wukong_layer(
-                self.model, self.model.wukong.num_tokens, name=f"interaction_{index}"
-            )
+        model = single_expert(self.model)
+        for index in range(model.num_layers):
+            interact = WukongExperts(model, model.wukong.num_tokens, name=f"interaction_{index}")
             tokens = interact(tokens)
         return tokens

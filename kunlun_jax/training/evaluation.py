@@ -9,6 +9,7 @@ import numpy as np
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
 from kunlun_jax.training import metrics
 from kunlun_jax.training.grouped_auc import UserScores
+from kunlun_jax.training.probes import EffectiveRanks
 
 
 class Evaluator:
@@ -20,7 +21,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, eval_step: Callable[..., Any], *, label_rates: list[float], tasks: tuple[str, ...]
+        self,
+        eval_step: Callable[..., Any],
+        *,
+        label_rates: list[float],
+        tasks: tuple[str, ...],
+        probe_step: Callable[..., Any] | None = None,
     ) -> None:
         """Compile nothing yet; remember what the metrics need.
 
@@ -28,13 +34,16 @@ class Evaluator:
             eval_step: (params, tables, metrics, batch) -> (metrics, logits).
             label_rates: Mean label of the training split, one a task.
             tasks: Names of the tasks.
+            probe_step: (params, tables, batch) -> second moments; effective ranks are then
+                evaluated too.
         """
         self._eval_step = jax.jit(eval_step)
+        self._probe_step = jax.jit(probe_step) if probe_step else None
         self.label_rates = label_rates
         self.tasks = tasks
 
     def evaluate(self, params: Any, tables: Any, source: BatchSource) -> dict[str, float]:
-        """Return all metrics of a split, GAUC among them.
+        """Return all metrics of a split, GAUC and, if probed, effective ranks among them.
 
         Args:
             params: Dense parameters.
@@ -44,9 +53,11 @@ class Evaluator:
         # On the parameters' device from the first batch on: one compilation, not two.
         device = jax.tree.leaves(params)[0].sharding
         state = jax.device_put(metrics.init(len(self.tasks)), device)
-        scores = UserScores()
+        scores, ranks = UserScores(), EffectiveRanks()
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
             state, logits = self._eval_step(params, tables, state, batch)
+            if self._probe_step:
+                ranks.add(self._probe_step(params, tables, batch))
             scores.append(
                 user_ids=batch.user_ids,
                 logits=np.asarray(logits),
@@ -57,4 +68,4 @@ class Evaluator:
         for index, task in enumerate(self.tasks):
             prefix = f"{task}/" if len(self.tasks) > 1 else ""
             result[f"{prefix}gauc"] = scores.grouped_auc(index)
-        return result
+        return {**result, **ranks.compute()}
