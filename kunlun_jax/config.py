@@ -227,7 +227,7 @@ class TrainingConfig:
         checkpoint_every: Steps between two checkpoints (an evaluation also writes one).
         keep_checkpoints: Best and latest checkpoints kept, of each this many.
         log_effective_rank: Whether evaluations also measure the effective rank of the events'
-            representation after every layer; they then take twice as long.
+            representation after every layer.
     """
 
     log_every: int = 50

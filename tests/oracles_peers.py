@@ -99,7 +99,7 @@ def sequence_summary(p, sequence, model):
 
 
 def interformer_pffn(p, summary, sequence):
-    """S (X_sum W), the weight a D x D matrix made of the summary, in Kunlun's norms and residual."""
+    """S (X_sum W), a D x D weight made of the summary, in Kunlun's norms and residual."""
     weight = (summary @ p["projection"]["kernel"]).T @ p["mix"] / math.sqrt(sequence.shape[1])
     query = layer_norm(sequence)
     return rms_norm(query @ weight + query) + sequence

@@ -8,8 +8,8 @@ import numpy as np
 
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
 from kunlun_jax.training import metrics
+from kunlun_jax.training.effective_rank import EffectiveRanks
 from kunlun_jax.training.grouped_auc import UserScores
-from kunlun_jax.training.probes import EffectiveRanks
 
 
 class Evaluator:
@@ -21,24 +21,16 @@ class Evaluator:
     """
 
     def __init__(
-        self,
-        eval_step: Callable[..., Any],
-        *,
-        label_rates: list[float],
-        tasks: tuple[str, ...],
-        probe_step: Callable[..., Any] | None = None,
+        self, eval_step: Callable[..., Any], *, label_rates: list[float], tasks: tuple[str, ...]
     ) -> None:
         """Compile nothing yet; remember what the metrics need.
 
         Args:
-            eval_step: (params, tables, metrics, batch) -> (metrics, logits).
+            eval_step: (params, tables, metrics, batch) -> (metrics, logits, moments).
             label_rates: Mean label of the training split, one a task.
             tasks: Names of the tasks.
-            probe_step: (params, tables, batch) -> second moments; effective ranks are then
-                evaluated too.
         """
         self._eval_step = jax.jit(eval_step)
-        self._probe_step = jax.jit(probe_step) if probe_step else None
         self.label_rates = label_rates
         self.tasks = tasks
 
@@ -55,9 +47,8 @@ class Evaluator:
         state = jax.device_put(metrics.init(len(self.tasks)), device)
         scores, ranks = UserScores(), EffectiveRanks()
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
-            state, logits = self._eval_step(params, tables, state, batch)
-            if self._probe_step:
-                ranks.add(self._probe_step(params, tables, batch))
+            state, logits, moments = self._eval_step(params, tables, state, batch)
+            ranks.add(moments)
             scores.append(
                 user_ids=batch.user_ids,
                 logits=np.asarray(logits),

@@ -14,7 +14,6 @@ from kunlun_jax.models.registry import create_model
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.loop import NonFiniteLossError, Trainer
-from kunlun_jax.training.probes import make_probe_step
 from kunlun_jax.training.step import TrainState, create_train_state, make_eval_step, make_train_step
 from kunlun_jax.training.summary import model_summary, result_summary
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, WorkdirError
@@ -104,12 +103,9 @@ class Run(contextlib.AbstractContextManager):
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
         self._evaluator = Evaluator(
-            make_eval_step(self._model),
+            make_eval_step(self._model, probe=config.training.log_effective_rank),
             label_rates=_label_rates(self.dataset),
             tasks=schema.labels,
-            probe_step=(
-                make_probe_step(self._model) if config.training.log_effective_rank else None
-            ),
         )
         resolved = to_mapping(config)
         self._checkpoints = Checkpoints(

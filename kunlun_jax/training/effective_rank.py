@@ -6,29 +6,10 @@ Z has one row for every event of a split, sigma are its singular values. A rank 
 depth means that the layers make events alike.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
-
-from kunlun_jax.data.batch import Batch
-from kunlun_jax.layers.probe import PROBES
-
-
-def make_probe_step(model: nn.Module) -> Callable[[Any, Any, Batch], dict[str, Any]]:
-    """Return the pure function (params, tables, batch) -> second moments by sequence and layer.
-
-    Args:
-        model: The model.
-    """
-
-    def probe_step(params: Any, tables: Any, batch: Batch) -> dict[str, Any]:
-        variables = {"params": params, "tables": {"embedding": tables}}
-        _, recorded = model.apply(variables, batch, mutable=[PROBES])
-        return dict(recorded[PROBES])
-
-    return probe_step
 
 
 def effective_rank(moment: np.ndarray) -> float:
@@ -55,7 +36,7 @@ class EffectiveRanks:
         """Add the moments of a batch.
 
         Args:
-            moments: What a probe step returns.
+            moments: Second moments by name, as an evaluation step returns them.
         """
         for name, moment in moments.items():
             total = self._moments.get(name, 0.0)
