@@ -1,4 +1,4 @@
-"""Kunlun on Complete Journey, small enough for a laptop.
+"""Kunlun, or a peer, on Complete Journey, small enough for a laptop.
 
     python train.py --config=configs/base.py --workdir=runs/base
 
@@ -28,42 +28,79 @@ def get_config() -> ConfigDict:
     config.data.num_threads = 1
 
     config.model = ConfigDict()
+    # "kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer"
     config.model.name = "kunlun"
     config.model.dim = 32
     config.model.num_layers = 3
     config.model.n_sum = 8  # summary tokens
+    # Even layers: PFFN and pooling; odd layers: attention. False: everything in every layer.
     config.model.comp_skip = True
-    config.model.interaction_input = "summary"  # or "full"
-    config.model.init = "aligned"  # or "random"
+    # "event_level": every stream's own width, depth, ...; "uniform": the widest one's for all.
+    config.model.allocation = "event_level"
+    # "window": attention sees `window` events to each side; "full": all.
+    config.model.attention = "window"
+    # Beside pooled tokens the interaction sees the "summary", or the context in "full".
+    config.model.interaction_input = "summary"
+    # "aligned": candidate and history start in one space; "random": independent projections.
+    config.model.init = "aligned"
+    config.model.use_dense = True  # read numbers, of the context and of events, beside ids
     config.model.head_dims = (128, 64)
     config.model.dtype = "float32"  # or "bfloat16"
     config.model.kernels = "auto"  # or "triton", "xla"; "triton_interpret" for tests
 
     config.model.gdpa = ConfigDict()
-    config.model.gdpa.pffn = "gdpa"  # or "mlp", "linear"
-    config.model.gdpa.temperature = "inside"  # or "outside", "none"
+    # The personalised layer: "gdpa", by heads; "mlp", one two-layer map; "linear", one matrix.
+    config.model.gdpa.pffn = "gdpa"
+    # The stream's length divides scores "inside" the activation, its output ("outside"), or not
+    # at all ("none").
+    config.model.gdpa.temperature = "inside"
     config.model.gdpa.gain_init = 0.0  # 0: max_len / sqrt(head_dim)
     config.model.gdpa.activation = "gelu_tanh"  # one name, or one a head: "gelu,relu"
 
     config.model.rote = ConfigDict()
-    config.model.rote.gaps = "adjacent"  # or "to_request", "positions_only"
+    # Attention feels the gap to the event before ("adjacent"), the age at the request
+    # ("to_request"), or order alone ("positions_only").
+    config.model.rote.gaps = "adjacent"
     config.model.rote.time_scale = 86_400.0  # seconds
     config.model.rote.base = 10_000.0
     config.model.rote.time_base = 10_000.0
     config.model.rote.learnable = False
 
     config.model.pooling = ConfigDict()
-    config.model.pooling.pooling = "hsp"  # or "pma"
+    # "hsp": more seeds than tokens, compressed; "pma": one learned query a token.
+    config.model.pooling.pooling = "hsp"
     config.model.pooling.rank = 8
-    config.model.pooling.final_pooling = True
+    config.model.pooling.use_sum_kron = True  # False: compress by two linear maps instead
+    config.model.pooling.final_pooling = True  # the head pools every stream once more
 
     config.model.wukong = ConfigDict()
-    config.model.wukong.num_experts = 2
+    config.model.wukong.num_experts = 2  # of Kunlun's interaction; 1: one Wukong layer
     config.model.wukong.fm_rank = 8
     config.model.wukong.mlp_dim = 64
     config.model.wukong.fm_fraction = 0.5  # of the output tokens
-    config.model.wukong.partition = "round_robin"  # or "contiguous", "full"
-    config.model.wukong.merge = "concat"  # or "sum", with "full"
+    # Tokens are dealt to experts in turn ("round_robin"), in blocks ("contiguous"), or all to all
+    # ("full", whose outputs are merged by "sum").
+    config.model.wukong.partition = "round_robin"
+    config.model.wukong.merge = "concat"
+    config.model.wukong.num_tokens = 32  # out of a layer of the model "wukong"
+
+    config.model.din = ConfigDict()
+    config.model.din.attention_dims = (32, 16)
+
+    config.model.interformer = ConfigDict()
+    config.model.interformer.num_heads = 1
+    config.model.interformer.num_pma = 2  # tokens pooled by learned queries
+    config.model.interformer.num_recent = 2  # events
+
+    config.model.hstu = ConfigDict()
+    config.model.hstu.num_heads = 1
+    config.model.hstu.num_time_buckets = 16  # of the gap between two events, logarithmic
+
+    config.model.tokenformer = ConfigDict()
+    config.model.tokenformer.num_heads = 1
+    config.model.tokenformer.num_full_layers = 2
+    config.model.tokenformer.windows = (32, 16)  # events, one number a sliding layer
+    config.model.tokenformer.ffn_dim = 64
 
     config.model.streams = ConfigDict()
     config.model.streams.purchase = stream(
@@ -97,6 +134,7 @@ def get_config() -> ConfigDict:
     config.training.eval_every = 300  # steps
     config.training.checkpoint_every = 500  # steps
     config.training.keep_checkpoints = 2  # of the latest, and of the best
+    config.training.log_effective_rank = False  # of the events after every layer, in evaluations
     config.training.stop_after_skips = 10  # updates in a row skipped for a NaN or an infinity
 
     config.mesh = ConfigDict()  # devices an axis; one may be -1: the rest

@@ -10,8 +10,44 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kunlun_jax.config_parsing import ConfigError, parse
+from kunlun_jax.config_layers import (
+    GDPAConfig,
+    PoolingConfig,
+    ROTEConfig,
+    StreamConfig,
+    WukongConfig,
+)
+from kunlun_jax.config_parsing import ConfigError, parse, require
+from kunlun_jax.config_peers import (
+    DINConfig,
+    HSTUConfig,
+    InterFormerConfig,
+    TokenFormerConfig,
+    validate_peer,
+)
 
+__all__ = [
+    "ACTIVATIONS",
+    "CHOICES",
+    "ConfigError",
+    "DINConfig",
+    "DataConfig",
+    "ExperimentConfig",
+    "GDPAConfig",
+    "HSTUConfig",
+    "InterFormerConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PoolingConfig",
+    "ROTEConfig",
+    "StreamConfig",
+    "TokenFormerConfig",
+    "TrainingConfig",
+    "WukongConfig",
+    "experiment_config",
+    "to_mapping",
+    "validate_model",
+]
 ACTIVATIONS = (
     "identity",
     "gelu",
@@ -30,129 +66,22 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "merge": ("concat", "sum"),
     "interaction_input": ("summary", "full"),
     "gaps": ("adjacent", "to_request", "positions_only"),
+    "allocation": ("event_level", "uniform"),
+    "attention": ("window", "full"),
     "init": ("aligned", "random"),
     "dtype": ("float32", "bfloat16"),
     "kernels": ("auto", "triton", "triton_interpret", "xla"),
-    "name": ("kunlun",),
+    "name": ("kunlun", "wukong", "interformer", "din", "hstu", "tokenformer"),
 }
 SCHEDULE_WORDS = ("pffn", "attention", "pooling")
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamConfig:
-    """How much of the model one event stream gets (event-level personalization, spec 3.7).
-
-    Attributes:
-        name: Name of the stream in the data set's schema.
-        model_dim: Width D_e; a multiple of 2 * num_heads.
-        num_heads: Heads N_e of GDPA, window attention and seed pooling.
-        n_kv: GDPA key/value length K, the hidden width of the personalised feed-forward layer.
-        n_tokens: Pooled tokens Q.
-        n_seeds: Seeds P, at least n_tokens.
-        num_layers: Layers in which the stream is updated; at most the model's.
-        window: Events that attention sees to each side.
-        max_len: Most recent events taken from the history.
-        mlp_dim: Hidden width of the event encoder.
-        schedule: Which modules run in which layer, one string a layer of the words "pffn",
-            "attention", "pooling"; empty: decided by `comp_skip`.
-    """
-
-    name: str
-    model_dim: int = 32
-    num_heads: int = 2
-    n_kv: int = 32
-    n_tokens: int = 8
-    n_seeds: int = 16
-    num_layers: int = 3
-    window: int = 16
-    max_len: int = 64
-    mlp_dim: int = 32
-    schedule: tuple[str, ...] = ()
-
-    @property
-    def head_dim(self) -> int:
-        """Width H of a head."""
-        return self.model_dim // self.num_heads
-
-
-@dataclasses.dataclass(frozen=True)
-class GDPAConfig:
-    """Generalised dot-product attention and the feed-forward block around it (spec 3.2).
-
-    Attributes:
-        pffn: "gdpa"; "mlp", a per-example two-layer map over the full width; or "linear",
-            InterFormer's per-example matrix.
-        temperature: Where the stream length divides: "inside" the activation, "outside", "none".
-        gain_init: Initial per-head gain under "inside"; 0 means max_len / sqrt(head_dim), which
-            gives the scores unit variance, and 1 is the literal formula.
-        activation: One name, or one per head separated by commas.
-    """
-
-    pffn: str = "gdpa"
-    temperature: str = "inside"
-    gain_init: float = 0.0
-    activation: str = "gelu_tanh"
-
-
-@dataclasses.dataclass(frozen=True)
-class ROTEConfig:
-    """Rotary temporal embedding (spec 2).
-
-    Attributes:
-        gaps: What the time angle measures: "adjacent", the gap to the previous event;
-            "to_request", the age at the request; "positions_only", nothing.
-        time_scale: Seconds t_scale that one unit inside the logarithm stands for.
-        base: Base of the position frequencies.
-        time_base: Base of the time frequencies.
-        learnable: Whether the time frequencies are parameters.
-    """
-
-    gaps: str = "adjacent"
-    time_scale: float = 86400.0
-    base: float = 10000.0
-    time_base: float = 10000.0
-    learnable: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class PoolingConfig:
-    """Hierarchical seed pooling (spec 3.4).
-
-    Attributes:
-        pooling: "hsp", or "pma": attention with n_tokens seeds and no SumKron.
-        rank: Terms R of SumKron.
-        final_pooling: Whether the head gets one more, fresh pooling of every stream.
-    """
-
-    pooling: str = "hsp"
-    rank: int = 8
-    final_pooling: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class WukongConfig:
-    """The mixture of Wukong experts (spec 3.5).
-
-    Attributes:
-        num_experts: Experts E; with a partition, they divide the token count.
-        fm_rank: Columns k of the factorisation machine's projection Y.
-        mlp_dim: Hidden width of the two MLPs of an expert.
-        fm_fraction: Share of an expert's output tokens that come from the factorisation machine.
-        partition: Which tokens an expert sees: "round_robin", "contiguous", or "full", all.
-        merge: "concat", the outputs in token order; "sum", of experts that saw all tokens.
-    """
-
-    num_experts: int = 2
-    fm_rank: int = 8
-    mlp_dim: int = 64
-    fm_fraction: float = 0.5
-    partition: str = "round_robin"
-    merge: str = "concat"
-
-
-@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The whole model.
+
+    `allocation` and `attention` are carried out here, on the streams: everything below reads them
+    as they then are.
 
     Attributes:
         name: Name in the model registry.
@@ -164,9 +93,18 @@ class ModelConfig:
         rote: Rotary temporal embedding.
         pooling: Hierarchical seed pooling.
         wukong: Global interaction.
+        din: Settings of the peer of this name, and so on.
+        interformer: InterFormer.
+        hstu: HSTU.
+        tokenformer: TokenFormer.
         comp_skip: Whether even layers skip attention and odd layers skip PFFN and pooling.
+        allocation: "event_level": every stream has its own share of the model; "uniform": all have
+            the widest one's (but their own length).
+        attention: "window", every stream's own; "full": the whole stream.
         interaction_input: "summary": the interaction sees [X_sum || H]; "full": [X || H].
         init: "aligned" (candidate and history meet from the first step) or "random".
+        use_dense: Whether the model reads dense features, of the context and of events; the age of
+            an event is not one of them.
         head_dims: Hidden widths of the head's MLP.
         dtype: Compute type; parameters are always float32.
         kernels: Implementation of the three attention operations: "auto", the Triton kernels on a
@@ -179,21 +117,46 @@ class ModelConfig:
     num_layers: int = 3
     n_sum: int = 8
     streams: tuple[StreamConfig, ...] = ()
-    gdpa: GDPAConfig = GDPAConfig()
-    rote: ROTEConfig = ROTEConfig()
-    pooling: PoolingConfig = PoolingConfig()
-    wukong: WukongConfig = WukongConfig()
+    gdpa: GDPAConfig = dataclasses.field(default_factory=GDPAConfig)
+    rote: ROTEConfig = dataclasses.field(default_factory=ROTEConfig)
+    pooling: PoolingConfig = dataclasses.field(default_factory=PoolingConfig)
+    wukong: WukongConfig = dataclasses.field(default_factory=WukongConfig)
+    din: DINConfig = dataclasses.field(default_factory=DINConfig)
+    interformer: InterFormerConfig = dataclasses.field(default_factory=InterFormerConfig)
+    hstu: HSTUConfig = dataclasses.field(default_factory=HSTUConfig)
+    tokenformer: TokenFormerConfig = dataclasses.field(default_factory=TokenFormerConfig)
     comp_skip: bool = True
+    allocation: str = "event_level"
+    attention: str = "window"
     interaction_input: str = "summary"
     init: str = "aligned"
+    use_dense: bool = True
     head_dims: tuple[int, ...] = (128, 64)
     dtype: str = "float32"
     kernels: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "streams", tuple(self._share(s) for s in self.streams))
+
+    def _share(self, stream: StreamConfig) -> StreamConfig:
+        if self.allocation == "uniform":
+            widest = max(self.streams, key=lambda s: s.model_dim)
+            stream = dataclasses.replace(widest, name=stream.name, max_len=stream.max_len)
+        if self.attention == "full":
+            stream = dataclasses.replace(stream, window=stream.max_len)
+        return stream
 
     @property
     def implementation(self) -> str | None:
         """What the attention operations take as their `implementation`."""
         return None if self.kernels == "auto" else self.kernels
+
+    @property
+    def encoded_streams(self) -> tuple[StreamConfig, ...]:
+        """The streams at the width their events are encoded with: a peer has one for all."""
+        if self.name == "kunlun":
+            return self.streams
+        return tuple(dataclasses.replace(s, model_dim=self.dim) for s in self.streams)
 
     @property
     def num_pooled_tokens(self) -> int:
@@ -275,6 +238,8 @@ class TrainingConfig:
         keep_checkpoints: Best and latest checkpoints kept, of each this many.
         stop_after_skips: Updates in a row that are skipped for a NaN or an infinity before the run
             stops.
+        log_effective_rank: Whether evaluations also measure the effective rank of the events'
+            representation after every layer.
     """
 
     log_every: int = 50
@@ -282,6 +247,7 @@ class TrainingConfig:
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     stop_after_skips: int = 10
+    log_effective_rank: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,25 +321,27 @@ def validate_model(model: ModelConfig) -> None:
     """
     for part in (model, model.gdpa, model.rote, model.pooling, model.wukong):
         _check_choices(part)
-    _require(model.streams, "config.model.streams", "at least one stream", "none")
+    require(model.streams, "config.model.streams", "at least one stream", "none")
+    if model.name in ("din", "interformer", "hstu", "tokenformer"):
+        validate_peer(getattr(model, model.name), f"config.model.{model.name}", model.dim)
     for stream in model.streams:
         _validate_stream(stream, model)
     tokens, experts = model.num_pooled_tokens + model.n_sum, model.wukong.num_experts
     wukong = model.wukong
-    _require(
+    require(
         (wukong.merge == "sum") == (wukong.partition == "full"),
         "config.model.wukong.merge",
         "'sum' with partition 'full', 'concat' with the others",
         f"{wukong.merge!r} with {wukong.partition!r}",
     )
-    _require(
+    require(
         0.0 <= wukong.fm_fraction <= 1.0,
         "config.model.wukong.fm_fraction",
         "a fraction in [0, 1]",
         wukong.fm_fraction,
     )
     if wukong.partition != "full":
-        _require(
+        require(
             tokens % experts == 0,
             "config.model.wukong.num_experts",
             f"a divisor of the {tokens} tokens (n_sum + n_tokens of all streams)",
@@ -386,27 +354,27 @@ def _validate_stream(stream: StreamConfig, model: ModelConfig) -> None:
     for field in dataclasses.fields(stream):
         value = getattr(stream, field.name)
         if isinstance(value, int):
-            _require(value > 0, f"{where}.{field.name}", "> 0", value)
-    _require(
+            require(value > 0, f"{where}.{field.name}", "> 0", value)
+    require(
         stream.model_dim % (2 * stream.num_heads) == 0,
         f"{where}.model_dim",
         f"a multiple of 2 * num_heads = {2 * stream.num_heads}",
         stream.model_dim,
     )
-    _require(
+    require(
         stream.n_seeds >= stream.n_tokens,
         f"{where}.n_seeds",
         f"at least n_tokens = {stream.n_tokens}",
         stream.n_seeds,
     )
-    _require(
+    require(
         stream.num_layers <= model.num_layers,
         f"{where}.num_layers",
         f"at most config.model.num_layers = {model.num_layers}",
         stream.num_layers,
     )
     activations = model.gdpa.activation.split(",")
-    _require(
+    require(
         len(activations) in (1, stream.num_heads) and set(activations) <= set(ACTIVATIONS),
         "config.model.gdpa.activation",
         f"one of {ACTIVATIONS}, or {stream.num_heads} of them for {stream.name!r}",
@@ -414,13 +382,13 @@ def _validate_stream(stream: StreamConfig, model: ModelConfig) -> None:
     )
     if stream.schedule:
         words = {word for layer in stream.schedule for word in layer.split()}
-        _require(
+        require(
             len(stream.schedule) == stream.num_layers and words <= set(SCHEDULE_WORDS),
             f"{where}.schedule",
             f"{stream.num_layers} strings of the words {SCHEDULE_WORDS}",
             stream.schedule,
         )
-        _require(
+        require(
             "pooling" in stream.schedule[0].split(),
             f"{where}.schedule",
             "'pooling' in layer 0 (there is nothing cached before it)",
@@ -442,6 +410,7 @@ def _validate_positive(config: ExperimentConfig) -> None:
         "model.wukong.num_experts": config.model.wukong.num_experts,
         "model.wukong.fm_rank": config.model.wukong.fm_rank,
         "model.wukong.mlp_dim": config.model.wukong.mlp_dim,
+        "model.wukong.num_tokens": config.model.wukong.num_tokens,
         "model.head_dims": min(config.model.head_dims, default=1),
         "model.rote.time_scale": config.model.rote.time_scale,
         "model.rote.base": config.model.rote.base,
@@ -455,7 +424,7 @@ def _validate_positive(config: ExperimentConfig) -> None:
         "training.stop_after_skips": config.training.stop_after_skips,
     }
     for name, value in positive.items():
-        _require(value > 0, f"config.{name}", "> 0", value)
+        require(value > 0, f"config.{name}", "> 0", value)
 
 
 def _check_choices(part: Any) -> None:
@@ -463,9 +432,4 @@ def _check_choices(part: Any) -> None:
         allowed = CHOICES.get(field.name)
         value = getattr(part, field.name)
         if allowed is not None and isinstance(value, str):
-            _require(value in allowed, f"config.model...{field.name}", f"one of {allowed}", value)
-
-
-def _require(condition: Any, where: str, expected: str, got: Any) -> None:
-    if not condition:
-        raise ConfigError(f"{where}: expected {expected}, got {got!r}")
+            require(value in allowed, f"config.model...{field.name}", f"one of {allowed}", value)

@@ -10,6 +10,22 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the field, expected and got."""
 
 
+def require(condition: Any, where: str, expected: str, got: Any) -> None:
+    """Raise the one message of every check.
+
+    Args:
+        condition: What must hold.
+        where: Path of the value.
+        expected: What was expected there.
+        got: What stands there.
+
+    Raises:
+        ConfigError: If it does not hold.
+    """
+    if not condition:
+        raise ConfigError(f"{where}: expected {expected}, got {got!r}")
+
+
 def parse(target: Any, value: Any, where: str) -> Any:
     """Build a value of an annotated type.
 

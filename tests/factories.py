@@ -16,11 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from kunlun_jax.config import (
+    DINConfig,
     GDPAConfig,
+    HSTUConfig,
+    InterFormerConfig,
     ModelConfig,
     PoolingConfig,
     ROTEConfig,
     StreamConfig,
+    TokenFormerConfig,
     WukongConfig,
 )
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
@@ -32,7 +36,7 @@ from kunlun_jax.data.schema import (
     SparseFeature,
     Vocabulary,
 )
-from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.models import MODELS, Kunlun, Recommender
 from kunlun_jax.training.step import weighted_loss
 
 DAY = 86_400
@@ -72,7 +76,11 @@ _PARTS = {
     "gdpa": GDPAConfig(),
     "rote": ROTEConfig(),
     "pooling": PoolingConfig(rank=2),
-    "wukong": WukongConfig(num_experts=2, fm_rank=2, mlp_dim=6),
+    "wukong": WukongConfig(num_experts=2, fm_rank=2, mlp_dim=6, num_tokens=6),
+    "din": DINConfig(attention_dims=(6,)),
+    "interformer": InterFormerConfig(num_heads=2, num_pma=2, num_recent=2),
+    "hstu": HSTUConfig(num_heads=2, num_time_buckets=2),
+    "tokenformer": TokenFormerConfig(num_heads=2, num_full_layers=1, windows=(5, 2), ffn_dim=6),
 }
 
 
@@ -91,6 +99,11 @@ def config(*, streams: tuple[StreamConfig, ...] = (BUY, VIEW), **changes: Any) -
 def kunlun(model: ModelConfig | None = None) -> Kunlun:
     """Return the model of a configuration, for `SCHEMA`."""
     return Kunlun(model or config(), SCHEMA)
+
+
+def recommender(model: ModelConfig) -> Recommender:
+    """Return the model that a configuration names, for `SCHEMA`."""
+    return MODELS[model.name](model, SCHEMA)
 
 
 def batch(
@@ -209,7 +222,7 @@ def apply(module: nn.Module, variables: Any, *args: Any) -> Any:
 
 
 @functools.cache
-def loss_gradient(model: Kunlun) -> Callable[[Any, Batch], Any]:
+def loss_gradient(model: Recommender) -> Callable[[Any, Batch], Any]:
     """Return the jitted gradient of the training loss, a function of variables and batch."""
 
     def loss(variables: Any, batch: Batch) -> Any:

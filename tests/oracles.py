@@ -165,7 +165,8 @@ def wukong_expert(p, tokens, num_out, num_fm):
     if num_fm:
         compressed = (p["compress"].T @ tokens).reshape(-1)
         attentive = two_layers("attentive", compressed).reshape(len(tokens), -1)
-        interactions = tokens @ (tokens.T @ attentive)
+        # All pairs, which the layer never forms: (X X^T) Y = X (X^T Y).
+        interactions = (tokens @ tokens.T) @ attentive
         rows.append(two_layers("fm", layer_norm(interactions.reshape(-1))).reshape(num_fm, -1))
     if num_fm < num_out:
         rows.append(p["linear"].T @ tokens)

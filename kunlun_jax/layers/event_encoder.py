@@ -52,7 +52,8 @@ class EventEncoder(nn.Module):
         ]
         real = jnp.arange(batch.ages.shape[1]) < batch.lengths[:, None]
         age = jnp.log1p(jnp.maximum(batch.ages, 0).astype(jnp.float32) / DAY)
-        numbers = jnp.concatenate([batch.dense, age[..., None]], axis=-1)
+        attributes = [batch.dense] if self.events.dense else []
+        numbers = jnp.concatenate([*attributes, age[..., None]], axis=-1)
         numbers = jnp.where(real[..., None], numbers, 0).astype(dtype)
         aligned = self.model.init == "aligned" and rows
         encode = MLP(

@@ -4,7 +4,7 @@
     angle_{t,i} = pos_t * theta_i + tau_t * phi_i,   theta_i = base^(-2i/H),  phi_i = base_t^(-2i/H)
 
 This module makes tau, theta and phi; the rotation of queries and keys happens inside
-`window_attention`, where a kernel can fuse it.
+`window_attention`, where a kernel can fuse it. `rotate` is for attention that has no kernel.
 """
 
 import flax.linen as nn
@@ -39,6 +39,19 @@ def log_gaps(ages: Int[Array, "B T"], config: ROTEConfig) -> Float[Array, "B T"]
 def frequencies(head_dim: int, base: float) -> Float[Array, "half_H"]:
     """Return base^(-2i/H) for the H/2 pairs of a head."""
     return base ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+
+
+def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T half_H"]) -> Float[Array, "B T N H"]:
+    """Rotate the pairs (x[i], x[i + H/2]) of every head, in float32.
+
+    Args:
+        x: Queries or keys.
+        angles: In radian, the same for all examples.
+    """
+    sin, cos = (f(angles)[:, None, :] for f in (jnp.sin, jnp.cos))
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    rotated = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 class TimeFrequencies(nn.Module):

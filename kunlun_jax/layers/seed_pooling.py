@@ -47,7 +47,8 @@ class SeedPooling(nn.Module):
 
     Attributes:
         stream: The stream's share of the model.
-        model: The model; `model.pooling.pooling` selects HSP or PMA (Q seeds, no SumKron).
+        model: The model; `model.pooling.pooling` selects HSP or PMA (Q seeds, no SumKron), and
+            `model.pooling.use_sum_kron` HSP's compression.
     """
 
     stream: StreamConfig
@@ -66,6 +67,7 @@ class SeedPooling(nn.Module):
         stream, config, dim = self.stream, self.model.pooling, self.model.dim
         width, dtype = stream.model_dim, events.dtype
         hierarchical = config.pooling == "hsp"
+        kronecker = hierarchical and config.use_sum_kron
         num_seeds = stream.n_seeds if hierarchical else stream.n_tokens
         seeds = parameter(self, "seeds", normal(1.0), (None, "stream"), (num_seeds, width))
         heads = (stream.num_heads, stream.head_dim)
@@ -86,10 +88,14 @@ class SeedPooling(nn.Module):
             },
             ROWS,
         ).reshape(-1, num_seeds, width)
-        out_width, out_axis = (width, "stream") if hierarchical else (dim, "embed")
+        out_width, out_axis = (width, "stream") if kronecker else (dim, "embed")
         pooled = dense(out_width, ("heads", out_axis), name="out", dtype=dtype)(pooled)
         if not hierarchical:
             return pooled
+        if not kronecker:
+            shape = (num_seeds, stream.n_tokens)
+            mix = parameter(self, "mix", normal(num_seeds**-0.5), (None, None), shape)
+            return jnp.einsum("bpd,pq->bqd", pooled, mix.astype(dtype))
         # Each of the R terms has variance P * D_e / (P * D_e); their sum is brought back to 1.
         token_maps = parameter(
             self,

@@ -7,19 +7,18 @@ and enters the interaction.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax.nn.initializers import constant, lecun_normal
+from jax.nn.initializers import lecun_normal
 
 from kunlun_jax.config import ModelConfig
+from kunlun_jax.layers.gating import gate
 from kunlun_jax.layers.initializers import copy_slots
-from kunlun_jax.layers.linear import MLP, dense
+from kunlun_jax.layers.linear import MLP
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float
 
 _SLOT_NOISE = 0.1
 _ALIGNED_MLP_SCALE = 0.3
-_OPEN_GATE_BIAS = 2.0
 
 
 class WeightGeneration(nn.Module):
@@ -31,9 +30,11 @@ class WeightGeneration(nn.Module):
 
     Attributes:
         model: The model.
+        use_mlp: Whether Z passes the MLP; without it this is InterFormer's Gate(LCE(X)).
     """
 
     model: ModelConfig
+    use_mlp: bool = True
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "B F D"]) -> Float[Array, "B G D"]:
@@ -52,19 +53,12 @@ class WeightGeneration(nn.Module):
             (model.n_sum, tokens.shape[1]),
         )
         z = jnp.einsum("gf,bfd->bgd", compress.astype(dtype), tokens)
+        if not self.use_mlp:
+            return gate(z, starts_open=aligned, dtype=dtype)
         branch = MLP(
             (model.dim, model.dim),
             out_scale=_ALIGNED_MLP_SCALE if aligned else 1.0,
             dtype=dtype,
             name="mlp",
         )
-        z = z + branch(z)
-        gate = dense(
-            model.dim,
-            ("embed", None),
-            name="gate",
-            use_bias=True,
-            bias_init=constant(_OPEN_GATE_BIAS if aligned else 0.0),
-            dtype=dtype,
-        )(z)
-        return jax.nn.sigmoid(gate) * z
+        return gate(z + branch(z), starts_open=aligned, dtype=dtype)

@@ -10,6 +10,8 @@ The experts are one set of parameters with a leading expert axis: expert paralle
 that axis, not other code.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -140,6 +142,18 @@ class WukongExperts(nn.Module):
         shape = (self.model.wukong.num_experts, *shape)
         stacked = parameter(self, name, stacked_init, axes, shape)
         return stacked.astype(jnp.dtype(self.model.dtype))
+
+
+def single_expert(model: ModelConfig) -> ModelConfig:
+    """Return the model with one expert that sees all tokens: a layer of Wukong proper.
+
+    Args:
+        model: The model.
+    """
+    wukong = dataclasses.replace(
+        model.wukong, num_experts=1, partition="round_robin", merge="concat"
+    )
+    return dataclasses.replace(model, wukong=wukong)
 
 
 def _identity_plus_noise(key, shape, dtype=jnp.float32):

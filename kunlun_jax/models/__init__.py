@@ -1,6 +1,22 @@
-"""Kunlun and the registry of models."""
+"""Kunlun, its peers, and the registry of models."""
 
+from kunlun_jax.models.din import DIN
+from kunlun_jax.models.hstu import HSTU
+from kunlun_jax.models.interformer import InterFormer
 from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.models.registry import MODELS, create_model
+from kunlun_jax.models.tokenformer import TokenFormer
+from kunlun_jax.models.wukong import Wukong
 
-__all__ = ["MODELS", "Kunlun", "create_model"]
+__all__ = [
+    "DIN",
+    "HSTU",
+    "MODELS",
+    "InterFormer",
+    "Kunlun",
+    "Recommender",
+    "TokenFormer",
+    "Wukong",
+    "create_model",
+]

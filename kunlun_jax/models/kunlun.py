@@ -1,21 +1,17 @@
-"""Kunlun: embed, layers, head (spec 3; arXiv:2602.10016, figure of the architecture)."""
+"""Kunlun (spec 3; arXiv:2602.10016, figure of the architecture)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.batch import Batch
-from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.comp_skip import stream_schedule
-from kunlun_jax.layers.context import ContextTokens
-from kunlun_jax.layers.embedding import EmbeddingTables
-from kunlun_jax.layers.event_encoder import EventEncoder
-from kunlun_jax.layers.head import Head
 from kunlun_jax.layers.pffn import PFFN
 from kunlun_jax.layers.seed_pooling import SeedPooling
 from kunlun_jax.layers.weight_generation import WeightGeneration
 from kunlun_jax.layers.window_attention import WindowAttention
 from kunlun_jax.layers.wukong import WukongExperts
+from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.shapes import Array, Float
 
 
@@ -76,45 +72,20 @@ class KunlunLayer(nn.Module):
         return interact(interaction_input), updated, pooled
 
 
-class Kunlun(nn.Module):
-    """The whole model: context features and event histories in, one logit per task out.
+class Kunlun(Recommender):
+    """Layers of interaction and, beside it, transformer blocks; then one more pooling."""
 
-    A pure function of parameters, tables and batch: no dropout, no state, no random numbers.
-
-    Attributes:
-        model: The model's configuration.
-        schema: The data set's schema.
-        table_init_std: Standard deviation of the embedding tables' initial rows.
-    """
-
-    model: ModelConfig
-    schema: Schema
-    table_init_std: float = 0.1
-
-    @nn.compact
-    def __call__(self, batch: Batch) -> Float[Array, "B L"]:
-        """Return the logits, float32.
-
-        Args:
-            batch: Examples; what stands behind the true lengths is never read.
-        """
-        model, dtype = self.model, jnp.dtype(self.model.dtype)
-        tables = EmbeddingTables(self.schema, model.dim, self.table_init_std, name="embedding")()
-        tokens = ContextTokens(self.schema, model.dim, dtype, name="context")(tables, batch)
-        events = {
-            stream.name: EventEncoder(
-                self.schema.stream_by_name[stream.name],
-                stream,
-                model,
-                name=f"{stream.name}_encoder",
-            )(tables, batch.streams[stream.name])
-            for stream in model.streams
-        }
-
+    def trunk(
+        self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
+    ) -> Float[Array, "B n D"]:
+        """Return the tokens X^(L) and the final pooled tokens of every stream."""
+        model = self.model
         pooled: dict[str, Array] = {}
         for index in range(model.num_layers):
             layer = KunlunLayer(model, index, name=f"layer_{index}")
             tokens, events, pooled = layer(tokens, events, pooled, batch)
+            for name in events:
+                self.probe(name, index + 1, events[name], batch.streams[name].lengths, batch)
 
         if model.pooling.final_pooling:
             pooled = {
@@ -123,8 +94,7 @@ class Kunlun(nn.Module):
                 )
                 for stream in model.streams
             }
-        head = Head(model.head_dims, len(self.schema.labels), dtype, name="head")
-        return head(jnp.concatenate([tokens, *_in_order(pooled, model)], axis=1))
+        return jnp.concatenate([tokens, *_in_order(pooled, model)], axis=1)
 
 
 def _in_order(pooled: dict[str, Array], model: ModelConfig) -> list[Array]:

@@ -1,15 +1,26 @@
 """The models by name."""
 
-import flax.linen as nn
-
 from kunlun_jax.config import ConfigError, ExperimentConfig
 from kunlun_jax.data.schema import Schema
+from kunlun_jax.models.din import DIN
+from kunlun_jax.models.hstu import HSTU
+from kunlun_jax.models.interformer import InterFormer
 from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.models.recommender import Recommender
+from kunlun_jax.models.tokenformer import TokenFormer
+from kunlun_jax.models.wukong import Wukong
 
-MODELS = {"kunlun": Kunlun}
+MODELS: dict[str, type[Recommender]] = {
+    "kunlun": Kunlun,
+    "wukong": Wukong,
+    "interformer": InterFormer,
+    "din": DIN,
+    "hstu": HSTU,
+    "tokenformer": TokenFormer,
+}
 
 
-def create_model(config: ExperimentConfig, schema: Schema) -> nn.Module:
+def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
     """Return the model that a configuration names, for a data set.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
 from kunlun_jax.training import metrics
+from kunlun_jax.training.effective_rank import EffectiveRanks
 from kunlun_jax.training.grouped_auc import UserScores
 
 
@@ -25,7 +26,7 @@ class Evaluator:
         """Compile nothing yet; remember what the metrics need.
 
         Args:
-            eval_step: (params, tables, metrics, batch) -> (metrics, logits).
+            eval_step: (params, tables, metrics, batch) -> (metrics, logits, moments).
             label_rates: Mean label of the training split, one a task.
             tasks: Names of the tasks.
         """
@@ -34,7 +35,7 @@ class Evaluator:
         self.tasks = tasks
 
     def evaluate(self, params: Any, tables: Any, source: BatchSource) -> dict[str, float]:
-        """Return all metrics of a split, GAUC among them.
+        """Return all metrics of a split, GAUC and, if probed, effective ranks among them.
 
         Args:
             params: Dense parameters.
@@ -44,9 +45,10 @@ class Evaluator:
         # On the parameters' device from the first batch on: one compilation, not two.
         device = jax.tree.leaves(params)[0].sharding
         state = jax.device_put(metrics.init(len(self.tasks)), device)
-        scores = UserScores()
+        scores, ranks = UserScores(), EffectiveRanks()
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
-            state, logits = self._eval_step(params, tables, state, batch)
+            state, logits, moments = self._eval_step(params, tables, state, batch)
+            ranks.add(moments)
             scores.append(
                 user_ids=batch.user_ids,
                 logits=np.asarray(logits),
@@ -57,4 +59,4 @@ class Evaluator:
         for index, task in enumerate(self.tasks):
             prefix = f"{task}/" if len(self.tasks) > 1 else ""
             result[f"{prefix}gauc"] = scores.grouped_auc(index)
-        return result
+        return {**result, **ranks.compute()}

@@ -105,7 +105,7 @@ class Run(contextlib.AbstractContextManager):
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
         self._evaluator = Evaluator(
-            make_eval_step(self._model),
+            make_eval_step(self._model, probe=config.training.log_effective_rank),
             label_rates=_label_rates(self.dataset),
             tasks=schema.labels,
         )

@@ -15,6 +15,7 @@ from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
+from kunlun_jax.layers.probe import PROBES
 from kunlun_jax.shapes import Array
 from kunlun_jax.sharding import shardings_of
 from kunlun_jax.training import guard, metrics
@@ -199,17 +200,21 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module,
-) -> Callable[[Any, Any, MetricState, Batch], tuple[MetricState, Array]]:
-    """Return the pure function (params, tables, metrics, batch) -> (metrics, logits).
+    model: nn.Module, *, probe: bool = False
+) -> Callable[[Any, Any, MetricState, Batch], tuple[MetricState, Array, dict[str, Array]]]:
+    """Return the pure function (params, tables, metrics, batch) -> (metrics, logits, moments).
 
     Args:
         model: The model.
+        probe: Whether the moments are recorded from which effective ranks follow; otherwise the
+            dictionary stays empty.
     """
 
     def eval_step(params: Any, tables: Any, state: MetricState, batch: Batch):
-        logits = apply_model(model, params, tables, batch)
+        variables = {"params": params, "tables": {"embedding": tables}}
+        output: Any = model.apply(variables, batch, mutable=[PROBES] if probe else [])
+        logits, recorded = output
         state = metrics.update(state, logits=logits, labels=batch.labels, weights=batch.weights)
-        return state, logits
+        return state, logits, dict(recorded.get(PROBES, {}))
 
     return eval_step

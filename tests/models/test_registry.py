@@ -2,22 +2,26 @@ import dataclasses
 
 import pytest
 
-from kunlun_jax.config import ConfigError, ExperimentConfig
-from kunlun_jax.models import MODELS, Kunlun, create_model
+from kunlun_jax.config import CHOICES, ConfigError, ExperimentConfig
+from kunlun_jax.models import MODELS, create_model
 from tests import factories
 
 
-def experiment(*streams):
-    return ExperimentConfig(model=factories.config(streams=streams))
+def experiment(*streams, name="kunlun"):
+    return ExperimentConfig(model=factories.config(name=name, streams=streams))
 
 
-def test_creates_the_model_that_the_configuration_names():
-    config = experiment(factories.BUY, factories.VIEW)
+@pytest.mark.parametrize("name", MODELS)
+def test_creates_the_model_that_the_configuration_names(name):
+    config = experiment(factories.BUY, factories.VIEW, name=name)
     model = create_model(config, factories.SCHEMA)
-    assert isinstance(model, Kunlun)
+    assert type(model).__name__.lower() == name
     assert model.model == config.model
     assert model.table_init_std == config.optimizer.table_init_std
-    assert set(MODELS) == {"kunlun"}
+
+
+def test_a_name_that_the_configuration_accepts_is_a_model():
+    assert tuple(MODELS) == CHOICES["name"]
 
 
 def test_a_stream_that_the_data_lack_is_refused():

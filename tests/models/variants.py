@@ -1,4 +1,4 @@
-"""Configurations that between them turn on every option that ships.
+"""Configurations that between them turn on every option that ships, and one of every peer.
 
 Most have one stream and one layer that runs everything, which is quick to compile.
 """
@@ -18,6 +18,8 @@ def one_layer(*, stream: dict[str, Any] | None = None, **changes: Any) -> ModelC
     return factories.config(streams=(buy,), num_layers=1, comp_skip=False, **changes)
 
 
+# A peer has as many layers as the model, and no stream with fewer.
+STREAMS = tuple(dataclasses.replace(stream, num_layers=2) for stream in (BUY, VIEW))
 VARIANTS = {
     "default": factories.config(
         streams=(dataclasses.replace(BUY, num_layers=2), dataclasses.replace(VIEW, num_layers=1)),
@@ -26,11 +28,13 @@ VARIANTS = {
     "mlp_and_pma": one_layer(
         gdpa={"pffn": "mlp"},
         pooling={"pooling": "pma"},
+        allocation="uniform",
         wukong={"partition": "contiguous"},
         rote={"gaps": "to_request", "learnable": True},
     ),
     "linear_and_full_experts": one_layer(
         gdpa={"pffn": "linear"},
+        attention="full",
         wukong={"partition": "full", "merge": "sum", "fm_fraction": 0.3},
         rote={"gaps": "positions_only", "learnable": True},
     ),
@@ -43,6 +47,7 @@ VARIANTS = {
     "interaction_of_all_context": one_layer(
         interaction_input="full",
         gdpa={"temperature": "none", "activation": "gelu,silu"},
+        pooling={"use_sum_kron": False},
         wukong={"num_experts": 1, "fm_fraction": 0.0},
         rote={"learnable": True},
     ),
@@ -51,5 +56,10 @@ VARIANTS = {
         interaction_input="full",
         wukong={"fm_fraction": 1.0},
         head_dims=(),
+        use_dense=False,
     ),
+}
+PEERS = {
+    name: factories.config(name=name, num_layers=2, streams=STREAMS)
+    for name in ("wukong", "interformer", "din", "hstu", "tokenformer")
 }

@@ -73,7 +73,7 @@ def train_step(state: TrainState, batch: Batch) -> TrainState:
 
 
 def eval_step(params: Any, tables: Any, state: metrics.MetricState, batch: Batch) -> Any:
-    """Return the metrics with the batch added, and its logits."""
+    """Return the metrics with the batch added, its logits, and no moments."""
     values = logits(params, tables, batch)
     state = metrics.update(state, logits=values, labels=batch.labels, weights=batch.weights)
-    return state, values
+    return state, values, {}

@@ -154,7 +154,7 @@ class TestTrainStep:
     def test_learns_the_batch_by_heart(self, state):
         losses = []
         for _ in range(NUM_STEPS):
-            _, logits = eval_step(state.params, state.tables, metrics.init(2), BATCH)
+            _, logits, _ = eval_step(state.params, state.tables, metrics.init(2), BATCH)
             losses.append(float(weighted_loss(logits, BATCH)))
             state = train_step(state, BATCH)
         assert losses[-1] < 0.5 * losses[0]
@@ -201,7 +201,8 @@ class TestNumericalGuard:
 
 def test_eval_step_returns_the_logits_of_the_model_and_updates_the_metrics(state):
     start = metrics.init(2)
-    updated, logits = eval_step(state.params, state.tables, start, BATCH)
+    updated, logits, moments = eval_step(state.params, state.tables, start, BATCH)
+    assert not moments  # nobody asked for them
     *_, expected = dense_gradients(state.params, state.tables, BATCH)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
     by_hand = metrics.update(start, logits=logits, labels=BATCH.labels, weights=BATCH.weights)

@@ -1,0 +1,36 @@
+"""Causal softmax attention with rotated positions, over everything before or a window of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kunlun_jax.layers.rote import rotate
+from kunlun_jax.shapes import Array, Float
+
+
+def causal_attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T N H"],
+    value: Float[Array, "B T N H"],
+    *,
+    angles: Float[Array, "T half_H"],
+    window: int | None = None,
+) -> Float[Array, "B T N H"]:
+    """Return softmax_s(q_t . k_s / sqrt(H)) v_s over s <= t; softmax in float32.
+
+    The whole square is computed and masked. Padding stands at the end, where no real token looks.
+
+    Args:
+        query: Q, oldest token first.
+        key: K.
+        value: V.
+        angles: Rotation of every place, in radian.
+        window: Tokens before t that t sees beside itself; None: all.
+    """
+    query, key = rotate(query, angles), rotate(key, angles)
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32)
+    places = np.arange(query.shape[1])
+    distance = places[:, None] - places
+    seen = (distance >= 0) & (distance <= (len(places) if window is None else window))
+    weights = jax.nn.softmax(jnp.where(seen, scores * query.shape[-1] ** -0.5, -jnp.inf), axis=-1)
+    return jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value)

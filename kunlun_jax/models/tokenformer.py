@@ -1,0 +1,89 @@
+"""TokenFormer (arXiv:2604.13737): static fields, behaviours and target as one stream of tokens.
+
+    I  = X + sigmoid(X W_g) * Attention(X)      non-linear interaction representation
+    X' = I + SwiGLU(I)                          RMSNorm before each
+
+Bottom-full-top-sliding: the lower layers are fully causal; the upper ones see a window of
+behaviours and no static field. No static field looks at a behaviour, so above the last full layer
+the static tokens rest, and the head reads them as they are.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kunlun_jax.config import TokenFormerConfig
+from kunlun_jax.data.batch import Batch
+from kunlun_jax.layers.causal_attention import causal_attention
+from kunlun_jax.layers.linear import dense
+from kunlun_jax.layers.merged_events import MergedEvents, between_context_and_candidate, rows_at
+from kunlun_jax.layers.normalization import rms_norm
+from kunlun_jax.layers.rote import frequencies
+from kunlun_jax.models.recommender import Recommender
+from kunlun_jax.shapes import Array, Float
+
+_ROPE_BASE = 10_000.0
+
+
+class TokenFormerBlock(nn.Module):
+    """Gated causal attention, then SwiGLU.
+
+    Attributes:
+        config: Heads and width of SwiGLU.
+        window: Tokens before it that a token sees; None: all.
+    """
+
+    config: TokenFormerConfig
+    window: int | None = None
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "B T D"], positions: Float[np.ndarray, "T"]
+    ) -> Float[Array, "B T D"]:
+        """Return X'. Padding stands at the end, where no real token looks.
+
+        Args:
+            tokens: X.
+            positions: Position of every place, for RoPE.
+        """
+        dim, heads, dtype = tokens.shape[-1], self.config.num_heads, tokens.dtype
+
+        def linear(width: int, axes: tuple[str | None, str | None], name: str) -> nn.Dense:
+            return dense(width, axes, name=name, dtype=dtype)
+
+        x = rms_norm(tokens)
+        qkv = jnp.split(linear(3 * dim, ("embed", "heads"), "qkv")(x), 3, axis=-1)
+        query, key, value = (y.reshape(*y.shape[:2], heads, dim // heads) for y in qkv)
+        angles = jnp.asarray(positions)[:, None] * frequencies(dim // heads, _ROPE_BASE)
+        attended = causal_attention(query, key, value, angles=angles, window=self.window)
+        attended = linear(dim, ("heads", "embed"), "out")(attended.reshape(tokens.shape))
+        tokens = tokens + jax.nn.sigmoid(linear(dim, ("embed", None), "gate")(x)) * attended
+        up, gated = jnp.split(
+            linear(2 * self.config.ffn_dim, ("embed", "mlp"), "up")(rms_norm(tokens)), 2, axis=-1
+        )
+        return tokens + linear(dim, ("mlp", "embed"), "down")(up * jax.nn.silu(gated))
+
+
+class TokenFormer(Recommender):
+    """[static || behaviours, oldest first || target] through full, then sliding layers."""
+
+    def trunk(
+        self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
+    ) -> Float[Array, "B n D"]:
+        """Return the static tokens and the target's after the last layer."""
+        config, num_static = self.model.tokenformer, tokens.shape[1] - 1
+        merge = MergedEvents(tuple(s.name for s in self.model.streams), name="merged")
+        history = merge(events, batch)
+        sequence = between_context_and_candidate(tokens, history)
+        places = np.arange(sequence.shape[1], dtype=np.float32)
+        positions = np.maximum(places - num_static + 1, 0)  # 0 for static fields
+        for index in range(config.num_full_layers):
+            sequence = TokenFormerBlock(config, name=f"block_{index}")(sequence, positions)
+            self.probe("merged", index + 1, sequence[:, num_static:-1], history.lengths, batch)
+        static, sequence = sequence[:, :num_static], sequence[:, num_static:]
+        for index, window in enumerate(config.windows, start=config.num_full_layers):
+            block = TokenFormerBlock(config, window, name=f"block_{index}")
+            sequence = block(sequence, positions[num_static:])
+            self.probe("merged", index + 1, sequence[:, :-1], history.lengths, batch)
+        return jnp.concatenate([static, rows_at(sequence, history.lengths[:, None])], axis=1)
