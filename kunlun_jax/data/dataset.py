@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kunlun_jax.data.building import file_sha256
 from kunlun_jax.data.format import (
     EXAMPLES,
     LOG,
@@ -53,20 +54,18 @@ class Dataset:
             directory: What `build_dataset` wrote.
             schema: If given, the schema that the data set has to have.
 
+        Every file is compared with its checksum: a flipped bit in a number shows nowhere else.
+
         Raises:
             DatasetError: If something is missing, damaged or of another schema; names the file.
         """
         directory = pathlib.Path(directory)
         manifest = read_manifest(directory)
         path = directory / MANIFEST
-        try:
-            found = Schema.from_json(manifest["schema"])
-        except SchemaError as error:
-            raise DatasetError(f"{path}: {error}") from error
+        found = _schema_of(manifest, path)
         if schema is not None and schema != found:
             raise DatasetError(f"{path}: {_first_difference(schema.to_json(), found.to_json())}")
-        for entry in manifest["files"]:
-            _check_size(directory / entry["name"], entry["bytes"])
+        verify_files(directory, manifest)
         loader = _Loader(found, manifest)
         for entry in manifest["files"]:
             shard = directory / entry["name"]
@@ -102,24 +101,43 @@ class Dataset:
             )
         return result
 
-    def verify(self) -> None:
-        """Compare every shard with its checksum.
 
-        Raises:
-            DatasetError: On the first shard that differs.
-        """
-        for entry in self.manifest["files"]:
-            path = self.directory / entry["name"]
-            got = file_sha256(path)
-            if got != entry["sha256"]:
-                raise DatasetError(f"{path}: expected SHA-256 {entry['sha256']}, got {got}")
+def verify_files(directory: pathlib.Path, manifest: dict[str, Any]) -> None:
+    """Compare every file with its size and checksum.
+
+    Raises:
+        DatasetError: On the first file that is missing or differs.
+    """
+    entries = [*manifest["files"], *manifest.get("vocabularies", {}).values()]
+    for entry in entries:
+        _check_size(directory / entry["name"], entry["bytes"])
+    for entry in entries:
+        path = directory / entry["name"]
+        got = file_sha256(path)
+        if got != entry["sha256"]:
+            raise DatasetError(f"{path}: damaged: expected SHA-256 {entry['sha256']}, got {got}")
+
+
+def read_schema(directory: pathlib.Path) -> Schema:
+    """Return the schema of a data set, without a look at its shards.
+
+    Raises:
+        DatasetError: As `read_manifest`.
+    """
+    return _schema_of(read_manifest(directory), directory / MANIFEST)
+
+
+def manifest_checksum(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of what dataset.json says, apart from its own checksum."""
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     """Read dataset.json.
 
     Raises:
-        DatasetError: If it is missing, not JSON, or of another format version.
+        DatasetError: If it is missing, damaged, or of another format version.
     """
     path = directory / MANIFEST
     try:
@@ -134,13 +152,18 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     missing = {"schema", "counts", "source", "files"} - set(manifest)
     if missing:
         raise DatasetError(f"{path}: no {sorted(missing)}")
+    # Data sets of before there was a checksum are accepted without.
+    expected = manifest.get("manifest_sha256", manifest_checksum(manifest))
+    if expected != manifest_checksum(manifest):
+        raise DatasetError(f"{path}: damaged: its content does not have its checksum")
     return manifest
 
 
-def file_sha256(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _schema_of(manifest: dict[str, Any], path: pathlib.Path) -> Schema:
+    try:
+        return Schema.from_json(manifest["schema"])
+    except SchemaError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 class _Loader:

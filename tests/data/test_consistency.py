@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import SchemaError
-from kunlun_jax.data.validate import validate_tables
+from kunlun_jax.data.consistency import validate_tables
 from tests.data import toy
 
 
