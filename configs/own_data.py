@@ -1,6 +1,6 @@
 """Kunlun on tables of your own, of which a data set has been built.
 
-    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv \\
+    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv
         --events=views.csv --out=datasets/mine
     python train.py --config=configs/own_data.py:datasets/mine --workdir=runs/mine
 

@@ -1,7 +1,7 @@
 """Builds a data set: a source, or tables of your own -> ArrayRecord shards and dataset.json.
 
     python -m kunlun_jax.data.build --source=complete_journey --out=datasets/complete_journey
-    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv \
+    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv
         --events=view=views.csv --events=order=orders.parquet --out=datasets/mine
 
 A data set appears under its name only when it is complete: it is written into a directory beside
@@ -10,35 +10,24 @@ that exists is reused, or refused if it was made with other options or from othe
 """
 
 import dataclasses
-import importlib.metadata
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
 
-from kunlun_jax.data.building import building, locked, publish
-from kunlun_jax.data.checks import refuse_leaks
+from kunlun_jax.data.building import locked
 from kunlun_jax.data.consistency import validate_tables
-from kunlun_jax.data.dataset import (
-    FORMAT_VERSION,
-    MANIFEST,
-    Dataset,
-    manifest_checksum,
-    read_manifest,
-)
+from kunlun_jax.data.dataset import Dataset, read_manifest
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.own_data import TableSchema, load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.shards import default_num_shards, open_tables
-from kunlun_jax.data.shards import ShardSource, shards_of_tables, write_shards
+from kunlun_jax.data.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.sources.registry import BUILT, SOURCES
-from kunlun_jax.data.standardize import fit_schema
-from kunlun_jax.data.summary import Summary, merge_all
-from kunlun_jax.data.tables import SPLITS, SourceTables
+from kunlun_jax.data.tables import SourceTables
+from kunlun_jax.data.writing import write_data_set
 
-LIBRARIES = ("numpy", "pyarrow", "array-record")
 DEFAULT_SHARDS = 8
 DEFAULT_MEMORY_GB = 4.0
 
@@ -77,7 +66,9 @@ def build_dataset(
             tables, workers = source.load(options), 1  # tables in memory are not sent around
             validate_tables(tables)
             shards = shards_of_tables(tables, num_shards)
-        _write(lambda _: shards, directory, description, shards.checksums, num_shards, workers)
+        write_data_set(
+            lambda _: shards, directory, description, shards.checksums, num_shards, workers
+        )
 
 
 def build_own_data(
@@ -135,7 +126,7 @@ def build_own_data(
                 memory_gb=memory_gb,
             )
 
-        _write(prepare, directory, description, checksums, num_shards, workers)
+        write_data_set(prepare, directory, description, checksums, num_shards, workers)
 
 
 def open_or_build(
@@ -203,75 +194,7 @@ def write_dataset(
     shards = shards_of_tables(tables, num_shards)
     with locked(directory):
         _refuse_existing(directory)
-        _write(lambda _: shards, directory, source, tables.checksums, num_shards, 1)
-
-
-def _write(
-    prepare: Callable[[pathlib.Path], ShardSource],
-    directory: pathlib.Path,
-    description: dict[str, Any],
-    checksums: dict[str, str],
-    num_shards: int,
-    workers: int,
-) -> None:
-    """Write shards and manifest of a source that may need a scratch directory to begin with."""
-    plan = {
-        "format_version": FORMAT_VERSION,
-        "source": description,
-        "source_checksums": checksums,
-        "num_shards": num_shards,
-        "versions": _versions(),
-    }
-    with building(directory, plan) as place:
-        source = prepare(place)
-        files, summaries = write_shards(source, place, workers=workers)
-        summary = merge_all(summaries)
-        schema = fit_schema(source.schema, summary)
-        refuse_leaks(schema, summary)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "source": description,
-            "source_checksums": checksums,
-            "schema": schema.to_json(),
-            **_describe_content(source, summary),
-            "seed": description["options"].get("seed"),
-            "versions": plan["versions"],
-            "files": files,
-            "vocabularies": source.vocabularies,
-        }
-        manifest["manifest_sha256"] = manifest_checksum(manifest)
-        publish(place / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-
-
-def _describe_content(source: ShardSource, summary: Summary) -> dict[str, Any]:
-    schema, sums = source.schema, summary.sums
-    rows = {name: sums[f"rows/{name}"] for name in SPLITS}
-
-    def share(key: str, count: int) -> float | None:
-        return sums[key] / count if count else None
-
-    return {
-        "counts": {
-            "users": source.num_users,
-            "events": {s.name: sums[f"events/{s.name}"] for s in schema.streams},
-            "rows": rows,
-        },
-        "label_rates": {
-            name: {task: share(f"positives/{name}/{task}", rows[name]) for task in schema.labels}
-            for name in SPLITS
-        },
-        "oov_shares": {
-            name: {
-                f.name: share(f"oov/{name}/{f.name}", sums[f"values/{name}/{f.name}"])
-                for f in schema.sparse
-            }
-            for name in SPLITS
-        },
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+        write_data_set(lambda _: shards, directory, source, tables.checksums, num_shards, 1)
 
 
 def _refuse_existing(directory: pathlib.Path) -> None:

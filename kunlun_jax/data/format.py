@@ -159,7 +159,7 @@ def write_shard(path: pathlib.Path, blocks: Iterator[bytes]) -> None:
         writer.close()
 
 
-def read_shard(path: pathlib.Path) -> Iterator[Block]:
+def read_blocks(path: pathlib.Path) -> Iterator[Block]:
     """Read and decode every record of a shard.
 
     Raises:
@@ -173,5 +173,5 @@ def read_shard(path: pathlib.Path) -> Iterator[Block]:
                 yield decode_block(reader.read([record])[0])
         finally:
             reader.close()
-    except (DatasetError, RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise DatasetError(f"{path}: record {record} is damaged: {error}") from error

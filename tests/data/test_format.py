@@ -8,7 +8,7 @@ from kunlun_jax.data.format import (
     encode_block,
     example_columns,
     log_columns,
-    read_shard,
+    read_blocks,
     sparse_values,
     write_shard,
 )
@@ -71,10 +71,10 @@ def test_shard_round_trip_and_damage(tmp_path):
     path = tmp_path / "shard"
     records = [encode_block("log", str(i), {"a": pa.array([i])}) for i in range(5)]
     write_shard(path, iter(records))
-    assert [block.name for block in read_shard(path)] == list("01234")
+    assert [block.name for block in read_blocks(path)] == list("01234")
     write_shard(path, iter([*records[:2], b"nothing"]))
     with pytest.raises(DatasetError, match=r"shard: record 2 is damaged: not an Arrow block"):
-        list(read_shard(path))
+        list(read_blocks(path))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DatasetError, match=r"shard: record 0 is damaged"):
-        list(read_shard(path))
+        list(read_blocks(path))

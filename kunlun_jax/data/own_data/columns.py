@@ -7,7 +7,8 @@ text, a number, a label.
 import dataclasses
 
 from kunlun_jax.data.consistency import LATEST_SECOND
-from kunlun_jax.data.schema import SchemaError
+from kunlun_jax.data.own_data.table_schema import Events, TableSchema
+from kunlun_jax.data.schema import EventId, SchemaError, SparseFeature
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 INTEGERS += tuple(f"U{name}" for name in INTEGERS)
@@ -144,3 +145,49 @@ def label(name: str, kind: str) -> Column:
 
 def _is_float(kind: str) -> bool:
     return kind.startswith(FLOATS)
+
+
+def impression_columns(
+    schema: TableSchema, kinds: dict[str, str], latest: int
+) -> dict[str, Column]:
+    """Return the columns of the impressions as they are read, by the names they go by from here.
+
+    Args:
+        schema: What the columns mean.
+        kinds: SQL type by column.
+        latest: Unix seconds; a later time is refused.
+
+    Returns:
+        "time"; "l0", "l1", ... the labels; "w0", the weight; "d0", ... the dense and "s0", ... the
+        sparse features, in the schema's order.
+    """
+    found = {"time": moment(schema.time, kinds[schema.time], latest=latest)}
+    found |= {f"l{i}": label(name, kinds[name]) for i, name in enumerate(schema.labels)}
+    found["w0"] = Column("CAST(1 AS FLOAT)")
+    if schema.weight:
+        found["w0"] = number(schema.weight, kinds[schema.weight], required=True)
+    for i, feature in enumerate(schema.dense_features):
+        found[f"d{i}"] = number(feature.name, kinds[feature.name])
+    for i, feature in enumerate(schema.sparse_features):
+        kind = kinds[feature.name]
+        if is_list(feature):
+            found[f"s{i}"] = identifiers(
+                feature.name, kind, separator=schema.separator, max_values=feature.max_values
+            )
+        else:
+            found[f"s{i}"] = identifier(feature.name, kind)
+    return found
+
+
+def event_columns(events: Events, kinds: dict[str, str], latest: int) -> dict[str, Column]:
+    """Return the columns of a table of events: "time", "d0", ... and "s0", ... as above."""
+    stream = events.stream
+    found = {"time": moment(events.time, kinds[events.time], latest=latest)}
+    found |= {f"d{i}": number(f.name, kinds[f.name]) for i, f in enumerate(stream.dense)}
+    found |= {f"s{i}": identifier(f.name, kinds[f.name]) for i, f in enumerate(stream.ids)}
+    return found
+
+
+def is_list(feature: SparseFeature | EventId) -> bool:
+    """Whether a feature has several values."""
+    return isinstance(feature, SparseFeature) and feature.max_values > 1

@@ -6,11 +6,15 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from kunlun_jax.data.own_data.columns import Check, literal, quoted
 from kunlun_jax.data.own_data.inputs import PARQUET, SEPARATORS, column_names
 from kunlun_jax.data.schema import SchemaError
 
 ROWS_SHOWN = 5
+ROWS_AT_ONCE = 65_536
 
 
 class Engine:
@@ -117,7 +121,7 @@ class Table:
 
     def _types(self, path: pathlib.Path) -> dict[str, str]:
         column_names(path)
-        with _names(path):
+        with named(path):
             rows = self._engine.execute(f"DESCRIBE SELECT * FROM {_read((path,))}")
         return {row[0]: row[1] for row in rows}
 
@@ -134,6 +138,11 @@ class Table:
                 )
 
     @property
+    def place(self) -> str:
+        """What to call the table in a message: its file, or its name where there are several."""
+        return str(self._files[0]) if len(self._files) == 1 else self._name
+
+    @property
     def sql(self) -> str:
         """The rows as a relation."""
         condition = f" WHERE {self._where}" if self._where else ""
@@ -146,7 +155,7 @@ class Table:
             SchemaError: If there is none, or a row is bad; names file, row, column and value.
         """
         counts = ", ".join(f"count_if({check.bad})" for check in checks)
-        with _names(self._files[0] if len(self._files) == 1 else self._name):
+        with named(self.place):
             total, *bad = self._engine.execute(f"SELECT count(*), {counts} FROM {self.sql}")[0]
         if not total:
             raise SchemaError(f"{self._files[0]}: expected rows, got none")
@@ -174,8 +183,8 @@ class Table:
 
 
 @contextlib.contextmanager
-def _names(place: pathlib.Path | str) -> Iterator[None]:
-    """Put the file in front of what the engine says about it."""
+def named(place: pathlib.Path | str) -> Iterator[None]:
+    """Put the file in front of what a SchemaError says about it."""
     try:
         yield
     except SchemaError as error:
@@ -204,3 +213,28 @@ def _brief(error: Exception) -> str:
             break
         kept.append(line.strip())
     return " ".join(kept)
+
+
+def rewrite(source: pathlib.Path, target: pathlib.Path, columns_of: Any) -> None:
+    """Write a Parquet file anew, a few rows at a time, and remove the old one.
+
+    Args:
+        source: The file.
+        target: The new file; its bytes depend on the rows alone.
+        columns_of: Returns new columns, given the number of the first row and a batch.
+    """
+    temporary = target.with_name(f"{target.name}.part")
+    with pq.ParquetFile(source) as file:
+        writer, first = None, 0
+        for batch in file.iter_batches(ROWS_AT_ONCE):
+            table = pa.table(columns_of(first, batch))
+            writer = writer or pq.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+            first += batch.num_rows
+        if writer is None:
+            empty = pa.RecordBatch.from_pylist([], file.schema_arrow)
+            table = pa.table(columns_of(0, empty))
+            writer = pq.ParquetWriter(temporary, table.schema)
+        writer.close()
+    temporary.rename(target)
+    source.unlink()

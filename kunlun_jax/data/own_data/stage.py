@@ -24,7 +24,7 @@ from kunlun_jax.data import counter_random
 from kunlun_jax.data.building import SCRATCH, file_sha256, publish
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.columns import Column, literal
-from kunlun_jax.data.own_data.engine import Engine, Table
+from kunlun_jax.data.own_data.engine import Engine, Table, named, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.table_schema import (
     IMPRESSIONS,
@@ -42,7 +42,6 @@ from kunlun_jax.data.tables import SPLITS
 
 VOCABULARIES = "vocabularies"
 DAY = 86400
-ROWS_AT_ONCE = 65_536
 
 
 class Stage:
@@ -102,21 +101,21 @@ class Stage:
         """Check every table, number the users, and write the tables with typed columns."""
         schema = self._schema
         latest = int(time.time()) + DAY
-        impressions = self._table(IMPRESSIONS, schema.where)
-        wanted = _impression_columns(schema, impressions, latest)
-        user = columns.identifier(schema.user, impressions.types[schema.user], required=True)
-        if not self._typed(IMPRESSIONS).exists():
-            impressions.check([check for c in (user, *wanted.values()) for check in c.checks])
-        self.users = self._number_users(f"SELECT DISTINCT {user.sql} AS key FROM {impressions.sql}")
-        self._write_typed(IMPRESSIONS, impressions, user, wanted)
-        bar.update()
-        for events in schema.streams:
-            table = self._table(events.name, events.where)
-            wanted = _event_columns(events, table, latest)
-            user = columns.identifier(events.user, table.types[events.user], required=True)
-            if not self._typed(events.name).exists():
+        for owner, name in self._tables():
+            table = Table(self._engine, name, self._inputs.files[name], owner.where)
+            table.require(owner.column_names)
+            with named(table.place):
+                user = columns.identifier(owner.user, table.types[owner.user], required=True)
+                if isinstance(owner, Events):
+                    wanted = columns.event_columns(owner, table.types, latest)
+                else:
+                    wanted = columns.impression_columns(owner, table.types, latest)
+            if not self._typed(name).exists():
                 table.check([check for c in (user, *wanted.values()) for check in c.checks])
-            self._write_typed(events.name, table, user, wanted)
+            if owner is schema:
+                keys = f"SELECT DISTINCT {user.sql} AS key FROM {table.sql}"
+                self.users = self._number_users(keys)
+            self._write_typed(name, table, user, wanted)
             bar.update()
 
     def _number_users(self, keys: str) -> int:
@@ -136,7 +135,7 @@ class Stage:
                     "unit": counter_random.uniform(seed, "split of a user", numbers),
                 }
 
-            _rewrite(ordered, path, number)
+            rewrite(ordered, path, number)
         count = pq.read_metadata(path).num_rows
         if count > np.iinfo(np.int32).max:
             raise SchemaError(f"users: expected at most 2^31 - 1, got {count}")
@@ -191,7 +190,7 @@ class Stage:
                 ordered,
                 in_order=True,
             )
-            _rewrite(
+            rewrite(
                 ordered,
                 path,
                 lambda first, batch: {
@@ -236,10 +235,8 @@ class Stage:
         return [*context, *events]
 
     def _encode_tables(self, bar: tqdm) -> None:
-        self._encode(IMPRESSIONS, f", {self._split} AS split")
-        bar.update()
-        for events in self._schema.streams:
-            self._encode(events.name, "")
+        for _, name in self._tables():
+            self._encode(name, f", {self._split} AS split" if name == IMPRESSIONS else "")
             bar.update()
 
     def _encode(self, table: str, more: str) -> None:
@@ -255,7 +252,7 @@ class Stage:
                     joins.append(
                         f"LEFT JOIN {relation} AS v_{alias} ON t.{alias} = v_{alias}.value"
                     )
-                    if not _is_list(feature):
+                    if not columns.is_list(feature):
                         known = (
                             f"CASE WHEN t.{alias} IS NOT NULL THEN coalesce({known}, {OOV_ID}) END"
                         )
@@ -273,7 +270,7 @@ class Stage:
         kind = self._schema.vocabulary(feature.vocabulary)
         number = self._schema.vocabulary_names.index(feature.vocabulary)
         values = self._from(f"../{VOCABULARIES}/{number:03d}.parquet")
-        if not _is_list(feature):
+        if not columns.is_list(feature):
             return values if isinstance(kind, Built) else None
         # Every different list is encoded once, and then looked up as a whole.
         if isinstance(kind, Built):
@@ -307,16 +304,13 @@ class Stage:
                 )
         return rows
 
-    def _table(self, name: str, where: str) -> Table:
-        events = next((e for e in self._schema.streams if e.name == name), None)
-        table = Table(self._engine, name, self._inputs.files[name], where)
-        owner = events or self._schema
-        table.require([owner.user, owner.time])
-        return table
+    def _tables(self) -> list[tuple[TableSchema | Events, str]]:
+        """Return what is said of each table, and its name; the impressions come first."""
+        return [(self._schema, IMPRESSIONS), *((e, e.name) for e in self._schema.streams)]
 
     def _number(self, table: str) -> int:
         """Return 0 for the impressions, and 1, 2, ... for the streams."""
-        return [IMPRESSIONS, *(e.name for e in self._schema.streams)].index(table)
+        return [name for _, name in self._tables()].index(table)
 
     def _typed(self, table: str) -> pathlib.Path:
         return self._scratch / f"typed-{self._number(table)}.parquet"
@@ -328,44 +322,8 @@ class Stage:
         return f"read_parquet({literal(str(self._scratch / name))})"
 
 
-def _impression_columns(schema: TableSchema, table: Table, latest: int) -> dict[str, Column]:
-    features = schema.sparse_features
-    dense = [f if isinstance(f, str) else f.name for f in schema.dense]
-    weight = [schema.weight] if schema.weight else []
-    table.require([*schema.labels, *(f.name for f in features), *dense, *weight])
-    kinds = table.types
-    wanted = {"time": columns.moment(schema.time, kinds[schema.time], latest=latest)}
-    wanted |= {f"l{i}": columns.label(n, kinds[n]) for i, n in enumerate(schema.labels)}
-    wanted["w0"] = Column("CAST(1 AS FLOAT)")
-    if schema.weight:
-        wanted["w0"] = columns.number(schema.weight, kinds[schema.weight], required=True)
-    wanted |= {f"d{i}": columns.number(n, kinds[n]) for i, n in enumerate(dense)}
-    for i, feature in enumerate(features):
-        kind = kinds[feature.name]
-        if _is_list(feature):
-            wanted[f"s{i}"] = columns.identifiers(
-                feature.name, kind, separator=schema.separator, max_values=feature.max_values
-            )
-        else:
-            wanted[f"s{i}"] = columns.identifier(feature.name, kind)
-    return wanted
-
-
-def _event_columns(events: Events, table: Table, latest: int) -> dict[str, Column]:
-    stream, kinds = events.stream, table.types
-    table.require([f.name for f in (*stream.ids, *stream.dense)])
-    wanted = {"time": columns.moment(events.time, kinds[events.time], latest=latest)}
-    wanted |= {f"d{i}": columns.number(f.name, kinds[f.name]) for i, f in enumerate(stream.dense)}
-    wanted |= {f"s{i}": columns.identifier(f.name, kinds[f.name]) for i, f in enumerate(stream.ids)}
-    return wanted
-
-
-def _is_list(feature: SparseFeature | EventId) -> bool:
-    return isinstance(feature, SparseFeature) and feature.max_values > 1
-
-
 def _each_value(alias: str, feature: SparseFeature | EventId) -> str:
-    if _is_list(feature):
+    if columns.is_list(feature):
         return f"unnest(string_split({alias}, {columns.UNIT_SEPARATOR}))"
     return alias
 
@@ -373,28 +331,3 @@ def _each_value(alias: str, feature: SparseFeature | EventId) -> str:
 def _hashed(value: str, kind: Built | Hashed) -> str:
     assert isinstance(kind, Hashed)
     return f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS INTEGER)"
-
-
-def _rewrite(source: pathlib.Path, target: pathlib.Path, columns_of: Any) -> None:
-    """Write a Parquet file anew, a few rows at a time, and remove the old one.
-
-    Args:
-        source: The file.
-        target: The new file; its bytes depend on the rows alone.
-        columns_of: Returns new columns, given the number of the first row and a batch.
-    """
-    temporary = target.with_name(f"{target.name}.part")
-    with pq.ParquetFile(source) as file:
-        writer, first = None, 0
-        for batch in file.iter_batches(ROWS_AT_ONCE):
-            table = pa.table(columns_of(first, batch))
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-            first += batch.num_rows
-        if writer is None:
-            empty = pa.RecordBatch.from_pylist([], file.schema_arrow)
-            table = pa.table(columns_of(0, empty))
-            writer = pq.ParquetWriter(temporary, table.schema)
-        writer.close()
-    temporary.rename(target)
-    source.unlink()

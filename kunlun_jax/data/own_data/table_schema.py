@@ -144,6 +144,11 @@ class Events:
         ids = tuple(EventId(f, f) if isinstance(f, str) else f for f in self.ids)
         return EventStream(self.name, ids, _dense(self.dense), self.max_len)
 
+    @property
+    def column_names(self) -> list[str]:
+        """The columns that the table has to have."""
+        return [self.user, self.time, *(f.name for f in (*self.stream.ids, *self.stream.dense))]
+
 
 @dataclasses.dataclass(frozen=True)
 class TableSchema:
@@ -237,6 +242,18 @@ class TableSchema:
         """The categorical features, spelt out."""
         return tuple(SparseFeature(f, f) if isinstance(f, str) else f for f in self.sparse)
 
+    @property
+    def dense_features(self) -> tuple[DenseFeature, ...]:
+        """The numerical features, spelt out."""
+        return _dense(self.dense)
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns that the table of impressions has to have."""
+        features = [f.name for f in (*self.sparse_features, *self.dense_features)]
+        weight = [self.weight] if self.weight else []
+        return [self.user, self.time, *self.labels, *weight, *features]
+
     def vocabulary(self, name: str) -> Built | Hashed:
         """Return how the ids of a vocabulary are made."""
         return self.vocabularies.get(name, Built())
@@ -246,7 +263,7 @@ class TableSchema:
         return Schema(
             name=self.name,
             vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
-            dense=_dense(self.dense),
+            dense=self.dense_features,
             sparse=self.sparse_features,
             candidate=self.candidate,
             streams=tuple(table.stream for table in self.streams),
