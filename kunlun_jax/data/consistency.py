@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from kunlun_jax.data.schema import EventId, Schema, SchemaError, SparseFeature
+from kunlun_jax.data.schema import EventId, EventStream, Schema, SchemaError, SparseFeature
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
 
 # Year 5138 in seconds; the time in milliseconds passed it in March 1973.
@@ -11,8 +11,28 @@ LATEST_SECOND = 100_000_000_000
 ROWS_SHOWN = 5
 
 
-def validate_tables(tables: SourceTables) -> None:
+class BadRowsError(SchemaError):
+    """Rows that contradict the schema.
+
+    Attributes:
+        place: Table and column.
+        what: What the rows have.
+        rows: [n], their numbers.
+    """
+
+    def __init__(self, place: str, what: str, rows: np.ndarray) -> None:
+        shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
+        super().__init__(f"{place}: {len(rows)} rows with {what}, first: {shown}")
+        self.place, self.what, self.rows = place, what, rows
+
+
+def validate_tables(tables: SourceTables, rows: dict[str, np.ndarray] | None = None) -> None:
     """Check that logs and examples agree with the schema and with each other.
+
+    Args:
+        tables: The tables.
+        rows: By split, [n], the numbers by which messages call the examples; by default their
+            places.
 
     Raises:
         SchemaError: On the first contradiction, with the numbers of the rows concerned.
@@ -28,24 +48,30 @@ def validate_tables(tables: SourceTables) -> None:
         for name, column in columns.items():
             _shape(f"{place}: {name}", column, (len(log.times),))
         _shape(f"{place}: dense", log.dense, (len(log.times), len(stream.dense)))
-        _check_log(place, log, tables.num_users)
+        _check_log(place, log, stream, tables.num_users)
         for feature in stream.ids:
             _check_ids(f"{place}: {feature.name}", log.ids[feature.name], feature, schema)
     for name, examples in tables.splits.items():
-        _check_examples(f"split {name!r}", examples, tables)
+        try:
+            _check_examples(f"split {name!r}", examples, tables)
+        except BadRowsError as error:
+            if rows is None:
+                raise
+            raise BadRowsError(error.place, error.what, rows[name][error.rows]) from error
 
 
-def _check_log(place: str, log: EventLog, num_users: int) -> None:
+def _check_log(place: str, log: EventLog, stream: EventStream, num_users: int) -> None:
     _shape(f"{place}: offsets", log.offsets, (num_users + 1,))
     if log.offsets[0] != 0 or log.offsets[-1] != len(log.times) or (np.diff(log.offsets) < 0).any():
         raise SchemaError(f"{place}: offsets do not partition the {len(log.times)} events")
-    _refuse(place, "a time that is not in seconds", np.abs(log.times) > LATEST_SECOND)
+    _refuse(f"{place}: times", "a time that is not in seconds", np.abs(log.times) > LATEST_SECOND)
     earlier = np.zeros(len(log.times), dtype=bool)
     earlier[1:] = log.times[1:] < log.times[:-1]
     first = log.offsets[:-1]
     earlier[first[first < len(earlier)]] = False
-    _refuse(place, "an event older than the one before it", earlier)
-    _refuse(place, "an infinite dense value", np.isinf(log.dense).any(axis=1))
+    _refuse(f"{place}: times", "an event older than the one before it", earlier)
+    for i, feature in enumerate(stream.dense):
+        _refuse(f"{place}: {feature.name}", "an infinite value", np.isinf(log.dense[:, i]))
 
 
 def _check_examples(place: str, examples: Examples, tables: SourceTables) -> None:
@@ -60,11 +86,16 @@ def _check_examples(place: str, examples: Examples, tables: SourceTables) -> Non
     for name, column in columns.items():
         _shape(f"{place}: {name}", column, (count,))
     times = examples.request_times
-    _refuse(place, "a time that is not in seconds", np.abs(times) > LATEST_SECOND)
+    _refuse(
+        f"{place}: request_times", "a time that is not in seconds", np.abs(times) > LATEST_SECOND
+    )
     _refuse(place, "a user out of range", _outside(examples.users, tables.num_users))
-    _refuse(place, "a label that is not 0 or 1", ~np.isin(examples.labels, (0.0, 1.0)).all(axis=1))
+    for i, name in enumerate(schema.labels):
+        wrong = ~np.isin(examples.labels[:, i], (0.0, 1.0))
+        _refuse(f"{place}: {name}", "a label that is not 0 or 1", wrong)
     _refuse(place, "a bad weight", ~np.isfinite(examples.weights) | (examples.weights < 0))
-    _refuse(place, "an infinite dense value", np.isinf(examples.dense).any(axis=1))
+    for i, feature in enumerate(schema.dense):
+        _refuse(f"{place}: {feature.name}", "an infinite value", np.isinf(examples.dense[:, i]))
     for feature in schema.sparse:
         ids, lengths = examples.sparse[feature.name], examples.sparse_lengths[feature.name]
         _shape(f"{place}: {feature.name}", ids, (count, feature.max_values))
@@ -97,8 +128,7 @@ def _outside(values: np.ndarray, stop: int) -> np.ndarray:
 def _refuse(place: str, what: str, bad: npt.ArrayLike) -> None:
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
-        shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
-        raise SchemaError(f"{place}: {len(rows)} rows with {what}, first: {shown}")
+        raise BadRowsError(place, what, rows)
 
 
 def _shape(place: str, column: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -101,14 +101,25 @@ def verify_files(directory: pathlib.Path, manifest: dict[str, Any]) -> None:
     Raises:
         DatasetError: On the first file that is missing or differs.
     """
-    entries = [*manifest["files"], *manifest.get("vocabularies", {}).values()]
-    for entry in entries:
-        _check_size(directory / entry["name"], entry["bytes"])
-    for entry in entries:
-        path = directory / entry["name"]
-        got = file_sha256(path)
-        if got != entry["sha256"]:
-            raise DatasetError(f"{path}: damaged: expected SHA-256 {entry['sha256']}, got {got}")
+    for entry in [*manifest["files"], *manifest.get("vocabularies", {}).values()]:
+        check_file(directory, entry)
+
+
+def check_file(directory: pathlib.Path, entry: dict[str, Any]) -> None:
+    """Compare a file with what the manifest says of it: name, bytes, sha256.
+
+    Raises:
+        DatasetError: If it is missing or differs.
+    """
+    path = directory / entry["name"]
+    if not path.exists():
+        raise DatasetError(f"{path}: missing")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise DatasetError(f"{path}: expected {entry['bytes']} bytes, got {size}")
+    checksum = file_sha256(path)
+    if checksum != entry["sha256"]:
+        raise DatasetError(f"{path}: damaged: expected SHA-256 {entry['sha256']}, got {checksum}")
 
 
 def read_schema(directory: pathlib.Path) -> Schema:
@@ -223,13 +234,6 @@ class _Assembler:
         ids = {f.name: scatter([log.ids[f.name] for log in logs]) for f in stream.ids}
         times, dense = scatter([log.times for log in logs]), scatter([log.dense for log in logs])
         return EventLog(offsets, times, ids, dense)
-
-
-def _check_size(path: pathlib.Path, expected: int) -> None:
-    if not path.exists():
-        raise DatasetError(f"{path}: missing")
-    if path.stat().st_size != expected:
-        raise DatasetError(f"{path}: expected {expected} bytes, got {path.stat().st_size}")
 
 
 def _first_difference(expected: Any, got: Any, place: str = "schema") -> str:

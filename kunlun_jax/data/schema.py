@@ -119,7 +119,7 @@ class Limits:
     missing_share: float = 0.99
     oov_share: float = 0.5
     label_rate: tuple[float, float] = (0.0001, 0.9999)
-    drift: float = 1.0
+    drift: float = 0.5
     duplicate_share: float = 0.01
     deviations: float = 100.0
     echo: float = 0.5

@@ -129,7 +129,7 @@ def write_shards(
 def _write_one(source: ShardSource, directory: pathlib.Path, number: int) -> None:
     shard = source.make(number)
     try:
-        validate_tables(shard.tables)
+        validate_tables(shard.tables, shard.rows)
     except SchemaError as error:
         raise SchemaError(f"shard {number}: {error}") from error
     report = _report_path(source, directory, number)

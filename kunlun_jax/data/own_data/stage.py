@@ -116,6 +116,11 @@ class Stage:
                 keys = f"SELECT DISTINCT {user.sql} AS key FROM {table.sql}"
                 self.users = self._number_users(keys)
             self._write_typed(name, table, user, wanted)
+            if not pq.read_metadata(self._typed(name)).num_rows:
+                raise SchemaError(
+                    f"{table.place}: column {owner.user!r}: expected users that occur in the "
+                    "impressions, got none of them"
+                )
             bar.update()
 
     def _number_users(self, keys: str) -> int:

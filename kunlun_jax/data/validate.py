@@ -1,0 +1,127 @@
+"""Validates a data set, and writes its card.
+
+    python -m kunlun_jax.data.validate datasets/complete_journey
+
+Files are compared with their checksums, their content with the schema, and the whole with the
+limits that the schema sets. Every finding is a line; with any, the exit status is 1. Shards are
+read one by one, so that memory does not grow with the data set.
+"""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+from absl import app, flags
+from tqdm import tqdm
+
+from kunlun_jax.data.card import write_card
+from kunlun_jax.data.checks import find_excesses, find_leaks
+from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.dataset import check_file, read_manifest, read_schema
+from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.profile import Profile, profile
+from kunlun_jax.data.schema import Schema, SchemaError
+from kunlun_jax.data.shard_reader import read_shard
+from kunlun_jax.data.summary import Summary, summarize
+
+DAY = 86400
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What validation found out.
+
+    Attributes:
+        manifest: The content of dataset.json.
+        schema: The schema.
+        findings: A line for everything that is wrong; names file, row and column where it can.
+        summary: Sums of the shards that could be read; None if none could.
+        profile: Histograms of them.
+    """
+
+    manifest: dict[str, Any]
+    schema: Schema
+    findings: list[str]
+    summary: Summary | None
+    profile: Profile | None
+
+
+def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Report:
+    """Read a data set, shard by shard.
+
+    Args:
+        directory: Directory of the data set.
+        now: Unix seconds after which no time may be; by default tomorrow's.
+
+    Raises:
+        DatasetError: If there is none, or dataset.json is damaged.
+    """
+    directory = pathlib.Path(directory)
+    manifest, schema = read_manifest(directory), read_schema(directory)
+    findings: list[str] = []
+    summary, shape = None, None
+    for entry in manifest.get("vocabularies", {}).values():
+        findings += _problems(directory, entry)
+    for entry in tqdm(manifest["files"], desc=f"{schema.name}: reading", unit="shard"):
+        path = directory / entry["name"]
+        problems = _problems(directory, entry)
+        if not problems:
+            try:
+                shard = read_shard(path, schema)
+                validate_tables(shard.tables, shard.rows)
+            except DatasetError as error:
+                problems = [str(error)]
+            except SchemaError as error:
+                problems = [f"{path}: {error}"]
+            else:
+                part, counts = summarize(shard), profile(shard, schema)
+                summary = part if summary is None else summary.merge(part)
+                shape = counts if shape is None else shape.merge(counts)
+        findings += problems
+    if summary is not None and shape is not None:
+        findings += find_leaks(schema, summary)
+        findings += find_excesses(schema, summary, shape, now or time.time() + DAY)
+        if not findings:
+            findings += _miscounted(manifest, schema, summary)
+    return Report(manifest, schema, findings, summary, shape)
+
+
+def _problems(directory: pathlib.Path, entry: dict[str, Any]) -> list[str]:
+    try:
+        check_file(directory, entry)
+    except DatasetError as error:
+        return [str(error)]
+    return []
+
+
+def _miscounted(manifest: dict[str, Any], schema: Schema, summary: Summary) -> list[str]:
+    counts = manifest["counts"]
+    expected = {"users": counts["users"]}
+    expected |= {f"events/{s.name}": counts["events"][s.name] for s in schema.streams}
+    expected |= {f"rows/{split}": count for split, count in counts["rows"].items()}
+    return [
+        f"dataset.json: {key}: expected {count}, the shards hold {summary.sums[key]}"
+        for key, count in expected.items()
+        if summary.sums[key] != count
+    ]
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) != 2:
+        raise app.UsageError("expected the directory of a data set")
+    directory = pathlib.Path(argv[1])
+    try:
+        report = validate(directory)
+        card = write_card(report, pathlib.Path(flags.FLAGS.out or directory / "card"))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    for line in report.findings:
+        print(line)
+    print(f"{len(report.findings)} findings; card: {card}")
+    raise SystemExit(1 if report.findings else 0)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", None, "Directory of the card; by default DATASET/card.")
+    app.run(_main)
