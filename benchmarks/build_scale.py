@@ -3,10 +3,10 @@
     python -m benchmarks.build_scale
     python -m benchmarks.build_scale --kinds=csv --events=200_000_000 --workers=2 --memory_gb=4
 
-Each build is a process of its own, by the command line that a user would give; all of a kind have to
-give the same bytes. Memory is the sum over that process and its workers (resident, from /proc, so
-Linux only; pages that they share count twice). The tables of the kinds `parquet` and `csv` have one
-impression to ten events.
+Each build is a process of its own, by the command line that a user would give; all of a kind have
+to give the same bytes. Memory is the sum over that process and its workers (resident, from /proc,
+so Linux only; pages that they share count twice). The tables of the kinds `parquet` and `csv` have
+one impression to ten events.
 """
 
 import json
