@@ -1,47 +1,44 @@
-"""Builds a data set: source -> validated tables -> ArrayRecord shards and dataset.json.
+"""Builds a data set: a source, or tables of your own -> ArrayRecord shards and dataset.json.
 
     python -m kunlun_jax.data.build --source=complete_journey --out=datasets/complete_journey
+    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv
+        --events=view=views.csv --events=order=orders.parquet --out=datasets/mine
 
 A data set appears under its name only when it is complete: it is written into a directory beside
-and renamed. One that exists is reused, or refused if it was made with other options.
+and renamed. An interrupted build goes on where it was when the command is given again. A data set
+that exists is reused, or refused if it was made with other options or from other files.
 """
 
-import contextlib
 import dataclasses
-import fcntl
-import importlib.metadata
 import json
-import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from absl import app, flags
-from tqdm import tqdm
 
-from kunlun_jax.data import format as blocks
-from kunlun_jax.data.dataset import (
-    FORMAT_VERSION,
-    MANIFEST,
-    Dataset,
-    file_sha256,
-    read_manifest,
-)
+from kunlun_jax.data.building import locked
+from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.dataset import Dataset, read_manifest
 from kunlun_jax.data.format import DatasetError
-from kunlun_jax.data.schema import Schema
-from kunlun_jax.data.sources.registry import SOURCES
-from kunlun_jax.data.standardize import fit_schema
+from kunlun_jax.data.own_data import TableSchema, load_schema
+from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.shards import default_num_shards, open_tables
+from kunlun_jax.data.shards import ShardSource, shards_of_tables
+from kunlun_jax.data.sources.registry import BUILT, SOURCES
 from kunlun_jax.data.tables import SourceTables
-from kunlun_jax.data.validate import validate_tables
+from kunlun_jax.data.writing import write_data_set
 
-LIBRARIES = ("numpy", "pyarrow", "array-record")
+DEFAULT_SHARDS = 8
+DEFAULT_MEMORY_GB = 4.0
 
 
 def build_dataset(
-    source_name: str, options: Any, directory: str | pathlib.Path, *, num_shards: int = 8
+    source_name: str,
+    options: Any,
+    directory: str | pathlib.Path,
+    *,
+    num_shards: int = DEFAULT_SHARDS,
+    workers: int = 1,
 ) -> None:
     """Make the data set of a source, atomically.
 
@@ -50,22 +47,86 @@ def build_dataset(
         options: An instance of the source's Options dataclass.
         directory: Where the data set goes; must not exist.
         num_shards: Shards; users are spread over them by hash.
+        workers: Processes that write shards, of a source that makes them one by one.
 
     Raises:
-        ValueError: On an unknown source, options of another source or num_shards < 1.
+        ValueError: On an unknown source, options of another source, num_shards < 1 or workers < 1.
         DatasetError: If the directory exists.
         SchemaError: If the source produced contradictory tables.
     """
     description = describe_source(source_name, options)
-    if num_shards < 1:
-        raise ValueError(f"num_shards: expected at least 1, got {num_shards}")
+    _at_least_one(num_shards=num_shards, workers=workers)
     directory = pathlib.Path(directory).absolute()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(directory):
+    source = SOURCES[source_name]
+    with locked(directory):
+        _refuse_existing(directory)
+        if source.shards is not None:
+            shards = source.shards(options, num_shards)
+        else:
+            tables, workers = source.load(options), 1  # tables in memory are not sent around
+            validate_tables(tables)
+            shards = shards_of_tables(tables, num_shards)
+        write_data_set(
+            lambda _: shards, directory, description, shards.checksums, num_shards, workers
+        )
+
+
+def build_own_data(
+    schema: TableSchema,
+    inputs: Inputs,
+    directory: str | pathlib.Path,
+    *,
+    num_shards: int = 0,
+    workers: int = 1,
+    memory_gb: float = DEFAULT_MEMORY_GB,
+) -> None:
+    """Make a data set from tables of your own, atomically; one made from the same is kept.
+
+    The content depends neither on the order of the tables' rows nor on the number of workers.
+
+    Args:
+        schema: What the columns mean.
+        inputs: The files.
+        directory: Where the data set goes.
+        num_shards: Shards; 0: as many as keep one small, given the size of the files.
+        workers: Processes that write shards, and threads that read tables.
+        memory_gb: Memory, in GB, that joins and sorts may take before they use the disk.
+
+    Raises:
+        ValueError: If a number is out of range.
+        DatasetError: If the directory exists and was made from something else.
+        SchemaError: If the tables are not what the schema says; names file, row and column.
+    """
+    _at_least_one(num_shards=num_shards or 1, workers=workers)
+    if memory_gb <= 0:
+        raise ValueError(f"memory_gb: expected > 0, got {memory_gb}")
+    directory = pathlib.Path(directory).absolute()
+    inputs.check_exist(schema)
+    num_shards = num_shards or default_num_shards(inputs)
+    checksums = inputs.checksums()
+    description = {"name": "own_data", "version": 1, "options": schema.to_json()}
+    with locked(directory):
         if directory.exists():
-            raise DatasetError(f"{directory}: exists already")
-        tables = SOURCES[source_name].load(options)
-        write_dataset(tables, directory, source=description, num_shards=num_shards)
+            manifest = read_manifest(directory)
+            if (manifest["source"], manifest["source_checksums"]) != (description, checksums):
+                raise DatasetError(
+                    f"{directory}: exists already, made from another schema or other files; "
+                    "remove it or choose another directory"
+                )
+            return
+
+        def prepare(scratch: pathlib.Path) -> ShardSource:
+            return open_tables(
+                schema,
+                inputs,
+                scratch,
+                num_shards=num_shards,
+                checksums=checksums,
+                threads=workers,
+                memory_gb=memory_gb,
+            )
+
+        write_data_set(prepare, directory, description, checksums, num_shards, workers)
 
 
 def open_or_build(
@@ -80,6 +141,8 @@ def open_or_build(
     """
     directory = pathlib.Path(directory)
     expected = describe_source(source_name, options)
+    if source_name == BUILT:
+        return Dataset.open(directory)
     if not directory.exists():
         try:
             build_dataset(source_name, options, directory, num_shards=num_shards)
@@ -115,137 +178,79 @@ def describe_source(source_name: str, options: Any) -> dict[str, Any]:
 
 
 def write_dataset(
-    tables: SourceTables, directory: pathlib.Path, *, source: dict[str, Any], num_shards: int = 8
+    tables: SourceTables,
+    directory: pathlib.Path,
+    *,
+    source: dict[str, Any],
+    num_shards: int = DEFAULT_SHARDS,
 ) -> None:
-    """Validate tables and write them, atomically.
+    """Validate tables that are in memory and write them, atomically.
 
     Raises:
+        DatasetError: If the directory exists.
         SchemaError: If the tables contradict themselves.
     """
     validate_tables(tables)
-    schema = fit_schema(tables)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(directory), dir=directory.parent))
-    try:
-        files = _write_shards(temporary, tables, schema, num_shards)
-        manifest = _manifest(tables, schema, source, files)
-        path = temporary / MANIFEST
-        path.write_text(json.dumps(manifest, indent=1) + "\n")
-        _sync(path)
-        # mkdtemp makes a directory that only its owner can read.
-        temporary.chmod(0o755)
-        _sync(temporary)
-        temporary.rename(directory)
-        _sync(directory.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    shards = shards_of_tables(tables, num_shards)
+    with locked(directory):
+        _refuse_existing(directory)
+        write_data_set(lambda _: shards, directory, source, tables.checksums, num_shards, 1)
 
 
-def shard_of_users(num_users: int, num_shards: int) -> np.ndarray:
-    """Assign users to shards by a hash (splitmix64) of their index."""
-    with np.errstate(over="ignore"):
-        x = np.arange(num_users, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return (x % np.uint64(num_shards)).astype(np.int64)
+def _refuse_existing(directory: pathlib.Path) -> None:
+    if directory.exists():
+        raise DatasetError(f"{directory}: exists already")
 
 
-def _write_shards(
-    directory: pathlib.Path, tables: SourceTables, schema: Schema, num_shards: int
-) -> list[dict[str, Any]]:
-    shards = shard_of_users(tables.num_users, num_shards)
-    files = []
-    for shard in tqdm(range(num_shards), desc=f"{schema.name}: writing", unit="shard"):
-        path = directory / f"shard-{shard:05d}-of-{num_shards:05d}.arrayrecord"
-        blocks.write_shard(path, _shard_blocks(tables, schema, shards == shard))
-        _sync(path)
-        entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        files.append(entry)
-    return files
-
-
-def _shard_blocks(tables: SourceTables, schema: Schema, member: np.ndarray) -> Iterator[bytes]:
-    """Yield the records of the shard whose users `member` marks."""
-    users = np.flatnonzero(member)
-    for stream in schema.streams:
-        for start in range(0, len(users), blocks.USERS_PER_BLOCK):
-            part = users[start : start + blocks.USERS_PER_BLOCK]
-            columns = blocks.log_columns(tables.logs[stream.name], stream, part)
-            yield blocks.encode_block(blocks.LOG, stream.name, columns)
-    for name, examples in tables.splits.items():
-        rows = np.flatnonzero(member[examples.users])
-        for start in range(0, len(rows), blocks.EXAMPLES_PER_BLOCK):
-            part = rows[start : start + blocks.EXAMPLES_PER_BLOCK]
-            columns = blocks.example_columns(examples, schema, part)
-            yield blocks.encode_block(blocks.EXAMPLES, name, columns)
-
-
-def _manifest(
-    tables: SourceTables, schema: Schema, source: dict[str, Any], files: list[dict[str, Any]]
-) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "source": source,
-        "source_checksums": tables.checksums,
-        "schema": schema.to_json(),
-        "counts": {
-            "users": tables.num_users,
-            "events": {name: len(log.times) for name, log in tables.logs.items()},
-            "rows": {name: len(examples) for name, examples in tables.splits.items()},
-        },
-        "label_rates": {
-            name: {
-                task: float(examples.labels[:, i].mean()) if len(examples) else None
-                for i, task in enumerate(schema.labels)
-            }
-            for name, examples in tables.splits.items()
-        },
-        "seed": source["options"].get("seed"),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "files": files,
-    }
-
-
-@contextlib.contextmanager
-def _lock(directory: pathlib.Path) -> Iterator[None]:
-    """Hold the right to build this directory, and remove what killed builds have left."""
-    with (directory.parent / f".{directory.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for stale in directory.parent.glob(f"{_prefix(directory)}*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        yield
-
-
-def _prefix(directory: pathlib.Path) -> str:
-    return f".{directory.name}.building-"
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _at_least_one(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    values = flags.FLAGS
     try:
-        kind = SOURCES[values.source].options
-        options = kind(**json.loads(values.options))
-        dataset = open_or_build(values.source, options, values.out, num_shards=values.num_shards)
-    except (TypeError, ValueError, OSError) as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
-    counts = dataset.manifest["counts"]
-    print(json.dumps({"directory": str(dataset.directory), **counts}))
+        counts = _run(flags.FLAGS)
+    except (TypeError, ValueError, OSError, ImportError) as error:
+        message = " ".join(str(error).split())
+        raise SystemExit(f"{type(error).__name__}: {message}") from error
+    print(json.dumps({"directory": flags.FLAGS.out, **counts}))
+
+
+def _run(values: flags.FlagValues) -> dict[str, Any]:
+    if (values.source is None) == (values.schema is None):
+        raise ValueError("expected either --source or --schema")
+    if values.source is not None:
+        options = SOURCES[values.source].options(**json.loads(values.options))
+        num_shards = values.num_shards or DEFAULT_SHARDS
+        if not pathlib.Path(values.out).exists():
+            build_dataset(
+                values.source, options, values.out, num_shards=num_shards, workers=values.workers
+            )
+        return open_or_build(values.source, options, values.out).manifest["counts"]
+    schema = load_schema(values.schema)
+    inputs = Inputs.parse(schema, values.impressions, values.events)
+    build_own_data(
+        schema,
+        inputs,
+        values.out,
+        num_shards=values.num_shards,
+        workers=values.workers,
+        memory_gb=values.memory_gb,
+    )
+    return read_manifest(pathlib.Path(values.out))["counts"]
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("source", None, sorted(SOURCES), "Source of the data.", required=True)
-    flags.DEFINE_string("out", None, "Directory of the data set.", required=True)
+    flags.DEFINE_enum("source", None, sorted(SOURCES), "Source of the data.")
     flags.DEFINE_string("options", "{}", "Options of the source, as JSON.")
-    flags.DEFINE_integer("num_shards", 8, "Shards.")
+    flags.DEFINE_string("schema", None, "Python file with the SCHEMA of tables of your own.")
+    flags.DEFINE_string("impressions", None, "CSV or Parquet: a file, a folder or a pattern.")
+    flags.DEFINE_multi_string("events", [], "STREAM=FILES, once for every event stream.")
+    flags.DEFINE_string("out", None, "Directory of the data set.", required=True)
+    flags.DEFINE_integer("num_shards", 0, "Shards; 0: 8, or what the size of the tables asks for.")
+    flags.DEFINE_integer("workers", 1, "Processes that write shards.")
+    flags.DEFINE_float("memory_gb", DEFAULT_MEMORY_GB, "Memory of joins and sorts, in GB.")
     app.run(_main)

@@ -9,17 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.data.format import (
-    EXAMPLES,
-    LOG,
-    Block,
-    DatasetError,
-    read_shard,
-    sparse_values,
-)
+from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.gather import padded_log
 from kunlun_jax.data.schema import EventStream, Schema, SchemaError
-from kunlun_jax.data.tables import SPLITS, EventLog, Examples
+from kunlun_jax.data.shard_reader import empty_examples, read_shard
+from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard
 
 MANIFEST = "dataset.json"
 FORMAT_VERSION = 1
@@ -53,29 +48,26 @@ class Dataset:
             directory: What `build_dataset` wrote.
             schema: If given, the schema that the data set has to have.
 
+        Every file is compared with its checksum: a flipped bit in a number shows nowhere else.
+
         Raises:
             DatasetError: If something is missing, damaged or of another schema; names the file.
         """
         directory = pathlib.Path(directory)
         manifest = read_manifest(directory)
         path = directory / MANIFEST
-        try:
-            found = Schema.from_json(manifest["schema"])
-        except SchemaError as error:
-            raise DatasetError(f"{path}: {error}") from error
+        found = _schema_of(manifest, path)
         if schema is not None and schema != found:
             raise DatasetError(f"{path}: {_first_difference(schema.to_json(), found.to_json())}")
+        verify_files(directory, manifest)
+        assembler = _Assembler(found, manifest["counts"])
         for entry in manifest["files"]:
-            _check_size(directory / entry["name"], entry["bytes"])
-        loader = _Loader(found, manifest)
-        for entry in manifest["files"]:
-            shard = directory / entry["name"]
-            for record, block in enumerate(read_shard(shard)):
-                try:
-                    loader.add(block)
-                except (KeyError, ValueError, IndexError) as error:
-                    raise DatasetError(f"{shard}: record {record}: {error}") from error
-        logs, splits = loader.finish(path)
+            shard = read_shard(directory / entry["name"], found)
+            try:
+                assembler.add(shard)
+            except DatasetError as error:
+                raise DatasetError(f"{directory / entry['name']}: {error}") from error
+        logs, splits = assembler.finish(path)
         return cls(directory, manifest, found, manifest["counts"]["users"], logs, splits)
 
     @cached_property
@@ -89,24 +81,54 @@ class Dataset:
         """The logs as the pipeline gathers from them (`gather.padded_log`)."""
         return {s.name: padded_log(self.logs[s.name], s) for s in self.schema.streams}
 
-    def verify(self) -> None:
-        """Compare every shard with its checksum.
 
-        Raises:
-            DatasetError: On the first shard that differs.
-        """
-        for entry in self.manifest["files"]:
-            path = self.directory / entry["name"]
-            got = file_sha256(path)
-            if got != entry["sha256"]:
-                raise DatasetError(f"{path}: expected SHA-256 {entry['sha256']}, got {got}")
+def verify_files(directory: pathlib.Path, manifest: dict[str, Any]) -> None:
+    """Compare every file with its size and checksum.
+
+    Raises:
+        DatasetError: On the first file that is missing or differs.
+    """
+    for entry in [*manifest["files"], *manifest.get("vocabularies", {}).values()]:
+        check_file(directory, entry)
+
+
+def check_file(directory: pathlib.Path, entry: dict[str, Any]) -> None:
+    """Compare a file with what the manifest says of it: name, bytes, sha256.
+
+    Raises:
+        DatasetError: If it is missing or differs.
+    """
+    path = directory / entry["name"]
+    if not path.exists():
+        raise DatasetError(f"{path}: missing")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise DatasetError(f"{path}: expected {entry['bytes']} bytes, got {size}")
+    checksum = file_sha256(path)
+    if checksum != entry["sha256"]:
+        raise DatasetError(f"{path}: damaged: expected SHA-256 {entry['sha256']}, got {checksum}")
+
+
+def read_schema(directory: pathlib.Path) -> Schema:
+    """Return the schema of a data set, without a look at its shards.
+
+    Raises:
+        DatasetError: As `read_manifest`.
+    """
+    return _schema_of(read_manifest(directory), directory / MANIFEST)
+
+
+def manifest_checksum(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of what dataset.json says, apart from its own checksum."""
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     """Read dataset.json.
 
     Raises:
-        DatasetError: If it is missing, not JSON, or of another format version.
+        DatasetError: If it is missing, damaged, or of another format version.
     """
     path = directory / MANIFEST
     try:
@@ -121,53 +143,65 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     missing = {"schema", "counts", "source", "files"} - set(manifest)
     if missing:
         raise DatasetError(f"{path}: no {sorted(missing)}")
+    # Data sets of before there was a checksum are accepted without.
+    expected = manifest.get("manifest_sha256", manifest_checksum(manifest))
+    if expected != manifest_checksum(manifest):
+        raise DatasetError(f"{path}: damaged: its content does not have its checksum")
     return manifest
 
 
-def file_sha256(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _schema_of(manifest: dict[str, Any], path: pathlib.Path) -> Schema:
+    try:
+        return Schema.from_json(manifest["schema"])
+    except SchemaError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
-class _Loader:
-    """Puts blocks, in any order, into the columns they came from."""
+class _Assembler:
+    """Puts shards, in any order, into the columns of the whole data set."""
 
-    def __init__(self, schema: Schema, manifest: dict[str, Any]) -> None:
-        self._schema = schema
-        self._counts = manifest["counts"]
-        self._users: dict[str, list[np.ndarray]] = {s.name: [] for s in schema.streams}
-        self._sizes: dict[str, list[np.ndarray]] = {s.name: [] for s in schema.streams}
-        self._columns: dict[str, dict[str, list[np.ndarray]]] = {s.name: {} for s in schema.streams}
-        self._splits = {name: self._empty(self._counts["rows"][name]) for name in SPLITS}
-        self._rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    def __init__(self, schema: Schema, counts: dict[str, Any]) -> None:
+        self._schema, self._counts = schema, counts
+        self._splits = {name: empty_examples(schema, counts["rows"][name]) for name in SPLITS}
+        self._seen = {name: np.zeros(counts["rows"][name], dtype=bool) for name in SPLITS}
+        self._users: list[np.ndarray] = []
+        self._logs: list[dict[str, EventLog]] = []
 
-    def add(self, block: Block) -> None:
-        if block.kind == LOG:
-            self._add_log(block)
-        elif block.kind == EXAMPLES:
-            self._add_examples(block)
-        else:
-            raise DatasetError(f"expected a block of kind {LOG} or {EXAMPLES}, got {block.kind}")
+    def add(self, shard: Shard) -> None:
+        self._users.append(shard.users)
+        self._logs.append(shard.tables.logs)
+        for name, part in shard.tables.splits.items():
+            rows, split, seen = shard.rows[name], self._splits[name], self._seen[name]
+            if len(rows) and (rows.min() < 0 or rows.max() >= len(seen) or seen[rows].any()):
+                raise DatasetError(
+                    f"split {name!r}: expected each of {len(seen)} rows once, got {rows.min()} .. "
+                    f"{rows.max()}"
+                )
+            seen[rows] = True
+            split.users[rows] = shard.users[part.users]
+            split.request_times[rows] = part.request_times
+            split.weights[rows] = part.weights
+            split.labels[rows] = part.labels
+            split.dense[rows] = part.dense
+            for feature in self._schema.sparse:
+                split.sparse[feature.name][rows] = part.sparse[feature.name]
+                split.sparse_lengths[feature.name][rows] = part.sparse_lengths[feature.name]
+            for stream in self._schema.streams:
+                split.ends[stream.name][rows] = part.ends[stream.name]
 
     def finish(self, path: pathlib.Path) -> tuple[dict[str, EventLog], dict[str, Examples]]:
-        if self._rows != self._counts["rows"]:
+        rows = {name: int(seen.sum()) for name, seen in self._seen.items()}
+        if rows != self._counts["rows"]:
             raise DatasetError(
-                f"{path}: expected rows {self._counts['rows']}, the shards hold {self._rows}"
+                f"{path}: expected rows {self._counts['rows']}, the shards hold {rows}"
             )
         return {s.name: self._log(s, path) for s in self._schema.streams}, self._splits
 
-    def _add_log(self, block: Block) -> None:
-        columns = dict(block.columns)
-        self._users[block.name].append(columns.pop("user").to_numpy())
-        self._sizes[block.name].append(np.diff(columns["times"].offsets.to_numpy()))
-        for name, column in columns.items():
-            self._columns[block.name].setdefault(name, []).append(column.flatten().to_numpy())
-
     def _log(self, stream: EventStream, path: pathlib.Path) -> EventLog:
         num_users, num_events = self._counts["users"], self._counts["events"][stream.name]
-        users = _concatenate(self._users[stream.name], np.int32)
-        sizes = _concatenate(self._sizes[stream.name], np.int64)
+        logs = [part[stream.name] for part in self._logs]
+        users = np.concatenate(self._users)
+        sizes = np.concatenate([np.diff(log.offsets) for log in logs])
         if not np.array_equal(np.sort(users), np.arange(num_users)) or sizes.sum() != num_events:
             raise DatasetError(
                 f"{path}: stream {stream.name!r}: expected {num_events} events of {num_users} "
@@ -179,58 +213,14 @@ class _Loader:
         starts = np.cumsum(sizes) - sizes
         target = np.repeat(offsets[users] - starts, sizes) + np.arange(num_events)
 
-        def column(name: str, dtype: type) -> np.ndarray:
-            values = np.empty(num_events, dtype=dtype)
-            values[target] = _concatenate(self._columns[stream.name].get(name, []), dtype)
+        def scatter(parts: list[np.ndarray]) -> np.ndarray:
+            values = np.empty((num_events, *parts[0].shape[1:]), parts[0].dtype)
+            values[target] = np.concatenate(parts)
             return values
 
-        dense = np.empty((num_events, len(stream.dense)), dtype=np.float32)
-        for i, feature in enumerate(stream.dense):
-            dense[:, i] = column(f"dense/{feature.name}", np.float32)
-        ids = {f.name: column(f"id/{f.name}", np.int32) for f in stream.ids}
-        return EventLog(offsets, column("times", np.int64), ids, dense)
-
-    def _add_examples(self, block: Block) -> None:
-        schema, columns, split = self._schema, block.columns, self._splits[block.name]
-        row = columns["row"].to_numpy()
-        self._rows[block.name] += len(row)
-        split.users[row] = columns["user"].to_numpy()
-        split.request_times[row] = columns["request_time"].to_numpy()
-        split.weights[row] = columns["weight"].to_numpy()
-        for i, name in enumerate(schema.labels):
-            split.labels[row, i] = columns[f"label/{name}"].to_numpy()
-        for i, feature in enumerate(schema.dense):
-            split.dense[row, i] = columns[f"dense/{feature.name}"].to_numpy()
-        for stream in schema.streams:
-            split.ends[stream.name][row] = columns[f"end/{stream.name}"].to_numpy()
-        for feature in schema.sparse:
-            ids, lengths = sparse_values(columns[f"sparse/{feature.name}"], feature.max_values)
-            split.sparse[feature.name][row] = ids
-            split.sparse_lengths[feature.name][row] = lengths
-
-    def _empty(self, count: int) -> Examples:
-        schema = self._schema
-        return Examples(
-            users=np.empty(count, dtype=np.int32),
-            request_times=np.empty(count, dtype=np.int64),
-            labels=np.empty((count, len(schema.labels)), dtype=np.float32),
-            weights=np.empty(count, dtype=np.float32),
-            dense=np.empty((count, len(schema.dense)), dtype=np.float32),
-            sparse={f.name: np.empty((count, f.max_values), np.int32) for f in schema.sparse},
-            sparse_lengths={f.name: np.empty(count, dtype=np.int32) for f in schema.sparse},
-            ends={s.name: np.empty(count, dtype=np.int32) for s in schema.streams},
-        )
-
-
-def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype, copy=False)
-
-
-def _check_size(path: pathlib.Path, expected: int) -> None:
-    if not path.exists():
-        raise DatasetError(f"{path}: missing")
-    if path.stat().st_size != expected:
-        raise DatasetError(f"{path}: expected {expected} bytes, got {path.stat().st_size}")
+        ids = {f.name: scatter([log.ids[f.name] for log in logs]) for f in stream.ids}
+        times, dense = scatter([log.times for log in logs]), scatter([log.dense for log in logs])
+        return EventLog(offsets, times, ids, dense)
 
 
 def _first_difference(expected: Any, got: Any, place: str = "schema") -> str:

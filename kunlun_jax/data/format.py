@@ -21,7 +21,7 @@ import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from kunlun_jax.data.schema import EventStream, Schema
-from kunlun_jax.data.tables import EventLog, Examples
+from kunlun_jax.data.tables import EventLog, Examples, Shard
 
 LOG = "log"
 EXAMPLES = "examples"
@@ -75,33 +75,39 @@ def decode_block(record: bytes) -> Block:
 
 
 def log_columns(log: EventLog, stream: EventStream, users: np.ndarray) -> dict[str, pa.Array]:
-    """Take the logs of some users as columns."""
-    sizes = log.offsets[users + 1] - log.offsets[users]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-    starts = np.repeat(log.offsets[users] - (np.cumsum(sizes) - sizes), sizes)
-    rows = starts + np.arange(len(starts))
-    values = {"times": log.times[rows]}
-    values |= {f"id/{f.name}": log.ids[f.name][rows] for f in stream.ids}
-    values |= {f"dense/{f.name}": log.dense[rows, i] for i, f in enumerate(stream.dense)}
+    """Return a log as columns; `users` are the numbers in the data set of its users."""
+    offsets = pa.array(log.offsets.astype(np.int32))
+    values = {"times": log.times}
+    values |= {f"id/{f.name}": log.ids[f.name] for f in stream.ids}
+    values |= {f"dense/{f.name}": log.dense[:, i] for i, f in enumerate(stream.dense)}
     columns = {n: pa.ListArray.from_arrays(offsets, pa.array(v)) for n, v in values.items()}
     return {"user": pa.array(users.astype(np.int32)), **columns}
 
 
-def example_columns(examples: Examples, schema: Schema, rows: np.ndarray) -> dict[str, pa.Array]:
-    """Take some examples of a split as columns."""
+def example_columns(
+    examples: Examples, schema: Schema, users: np.ndarray, rows: np.ndarray
+) -> dict[str, pa.Array]:
+    """Return examples as columns.
+
+    Args:
+        examples: The examples; its own numbers of users are not used.
+        schema: The schema.
+        users: [n] numbers of the users in the data set.
+        rows: [n] places in the split.
+    """
     values = {
         "row": rows.astype(np.int64),
-        "user": examples.users[rows],
-        "request_time": examples.request_times[rows],
-        "weight": examples.weights[rows],
+        "user": users.astype(np.int32),
+        "request_time": examples.request_times,
+        "weight": examples.weights,
     }
-    values |= {f"label/{n}": examples.labels[rows, i] for i, n in enumerate(schema.labels)}
-    values |= {f"dense/{f.name}": examples.dense[rows, i] for i, f in enumerate(schema.dense)}
-    values |= {f"end/{s.name}": examples.ends[s.name][rows] for s in schema.streams}
+    values |= {f"label/{n}": examples.labels[:, i] for i, n in enumerate(schema.labels)}
+    values |= {f"dense/{f.name}": examples.dense[:, i] for i, f in enumerate(schema.dense)}
+    values |= {f"end/{s.name}": examples.ends[s.name] for s in schema.streams}
     columns = {name: pa.array(v) for name, v in values.items()}
     for feature in schema.sparse:
-        ids = examples.sparse[feature.name][rows]
-        lengths = examples.sparse_lengths[feature.name][rows]
+        ids = examples.sparse[feature.name]
+        lengths = examples.sparse_lengths[feature.name]
         if feature.max_values == 1:
             column = pa.array(ids[:, 0], mask=lengths == 0)
         else:
@@ -123,6 +129,25 @@ def sparse_values(column: pa.Array, max_values: int) -> tuple[np.ndarray, np.nda
     return ids, lengths
 
 
+def shard_blocks(shard: Shard) -> Iterator[bytes]:
+    """Yield the records of a shard: the logs by stream, then the examples by split."""
+    schema = shard.tables.schema
+    for stream in schema.streams:
+        log = shard.tables.logs[stream.name]
+        for start in range(0, len(shard.users), USERS_PER_BLOCK):
+            users = np.arange(start, min(start + USERS_PER_BLOCK, len(shard.users)))
+            columns = log_columns(log.take(users), stream, shard.users[users])
+            yield encode_block(LOG, stream.name, columns)
+    for name, examples in shard.tables.splits.items():
+        for start in range(0, len(examples), EXAMPLES_PER_BLOCK):
+            part = slice(start, start + EXAMPLES_PER_BLOCK)
+            block = examples.take(np.arange(len(examples))[part])
+            columns = example_columns(
+                block, schema, shard.users[block.users], shard.rows[name][part]
+            )
+            yield encode_block(EXAMPLES, name, columns)
+
+
 def write_shard(path: pathlib.Path, blocks: Iterator[bytes]) -> None:
     """Write records to a new ArrayRecord file."""
     # Blocks are large: one a group keeps them separately readable.
@@ -134,7 +159,7 @@ def write_shard(path: pathlib.Path, blocks: Iterator[bytes]) -> None:
         writer.close()
 
 
-def read_shard(path: pathlib.Path) -> Iterator[Block]:
+def read_blocks(path: pathlib.Path) -> Iterator[Block]:
     """Read and decode every record of a shard.
 
     Raises:
@@ -148,5 +173,5 @@ def read_shard(path: pathlib.Path) -> Iterator[Block]:
                 yield decode_block(reader.read([record])[0])
         finally:
             reader.close()
-    except (DatasetError, RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise DatasetError(f"{path}: record {record} is damaged: {error}") from error

@@ -100,6 +100,32 @@ class EventStream:
 
 
 @dataclasses.dataclass(frozen=True)
+class Limits:
+    """What validation accepts; whatever goes beyond is a finding.
+
+    Attributes:
+        missing_share: Largest share of a split's examples that lack a feature.
+        oov_share: Largest share of a split's ids of a feature that are out of vocabulary.
+        label_rate: Least and largest mean of a label in the training split.
+        drift: Largest population stability index of a feature between training and another split:
+            0 for equal distributions; above 0.25 is usually called a significant shift.
+        duplicate_share: Largest share of a split's examples that repeat an earlier one exactly.
+        deviations: Largest distance of a dense value from its mean, in standard deviations.
+        echo: Largest difference, between positive and negative training examples, of the share
+            whose newest event is of the candidate itself. More means that a request's own
+            outcome is in its history.
+    """
+
+    missing_share: float = 0.99
+    oov_share: float = 0.5
+    label_rate: tuple[float, float] = (0.0001, 0.9999)
+    drift: float = 0.5
+    duplicate_share: float = 0.01
+    deviations: float = 100.0
+    echo: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class Schema:
     """Everything a model needs to know about a data set before it sees an example.
 
@@ -113,6 +139,7 @@ class Schema:
             can be the same sum of the same embeddings.
         streams: Event streams.
         labels: Names of the tasks, one binary label each.
+        limits: What validation accepts.
 
     Raises:
         SchemaError: On a name that is used twice or a reference to a name that is not there.
@@ -125,6 +152,7 @@ class Schema:
     candidate: tuple[str, ...]
     streams: tuple[EventStream, ...]
     labels: tuple[str, ...] = ("click",)
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         _require_unique("vocabulary", [v.name for v in self.vocabularies])
@@ -169,7 +197,10 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON-serialisable dictionaries and lists."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        value = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.limits == Limits():
+            del value["limits"]  # not in data sets and checkpoints of before there were limits
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Schema":
@@ -195,9 +226,15 @@ class Schema:
                     for s in value["streams"]
                 ),
                 labels=tuple(value["labels"]),
+                limits=_limits(**value.get("limits", {})),
             )
         except (KeyError, TypeError) as error:
             raise SchemaError(f"not a schema: {error}") from error
+
+
+def _limits(**values: Any) -> Limits:
+    limits = Limits(**values)
+    return dataclasses.replace(limits, label_rate=tuple(limits.label_rate))
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

@@ -5,13 +5,7 @@ import dataclasses
 import numpy as np
 
 from kunlun_jax.data.schema import DenseFeature, Schema
-from kunlun_jax.data.tables import EventLog, Examples, SourceTables
-
-
-def transform(values: np.ndarray, feature: DenseFeature) -> np.ndarray:
-    """Apply the feature's log1p, sign(x) * log1p(|x|), in float64."""
-    values = values.astype(np.float64)
-    return np.sign(values) * np.log1p(np.abs(values)) if feature.log1p else values
+from kunlun_jax.data.summary import Moments, Summary, transform
 
 
 def standardize(values: np.ndarray, features: tuple[DenseFeature, ...]) -> np.ndarray:
@@ -33,33 +27,30 @@ def standardize(values: np.ndarray, features: tuple[DenseFeature, ...]) -> np.nd
     return np.nan_to_num(result, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def fit_schema(tables: SourceTables) -> Schema:
-    """Fill in the mean and std of every dense feature from the training split.
+def fit_schema(schema: Schema, summary: Summary) -> Schema:
+    """Fill in the mean and std of every dense feature, as the training split has them.
 
     For the attributes of events these are the events that some training example can see.
     """
-    schema, train = tables.schema, tables.splits["train"]
-    dense = tuple(_fit(f, train.dense[:, i]) for i, f in enumerate(schema.dense))
-    streams = []
-    for stream in schema.streams:
-        log = tables.logs[stream.name]
-        seen = _seen_in_training(log, train, train.ends[stream.name])
-        attributes = tuple(_fit(f, log.dense[seen, i]) for i, f in enumerate(stream.dense))
-        streams.append(dataclasses.replace(stream, dense=attributes))
-    return dataclasses.replace(schema, dense=dense, streams=tuple(streams))
+    task = schema.labels[0]
+    dense = tuple(_fit(f, training_moments(summary, f.name, task)) for f in schema.dense)
+    streams = tuple(
+        dataclasses.replace(
+            stream,
+            dense=tuple(
+                _fit(f, summary.moments[f"event/{stream.name}/{f.name}"]) for f in stream.dense
+            ),
+        )
+        for stream in schema.streams
+    )
+    return dataclasses.replace(schema, dense=dense, streams=streams)
 
 
-def _seen_in_training(log: EventLog, train: Examples, ends: np.ndarray) -> np.ndarray:
-    last = np.zeros(len(log.offsets) - 1, dtype=np.int64)
-    np.maximum.at(last, train.users, ends)
-    sizes = np.diff(log.offsets)
-    return np.arange(len(log.times)) < np.repeat(log.offsets[:-1] + last, sizes)
+def training_moments(summary: Summary, feature: str, task: str) -> Moments:
+    """Return the moments of a dense feature over the training examples, of any task's labels."""
+    negative, positive = (summary.moments[f"dense/{feature}/{task}/{label}"] for label in (0, 1))
+    return negative.merge(positive)
 
 
-def _fit(feature: DenseFeature, values: np.ndarray) -> DenseFeature:
-    known = transform(values, feature)
-    known = known[np.isfinite(known)]
-    if not known.size:
-        return dataclasses.replace(feature, mean=0.0, std=1.0)
-    std = float(known.std())
-    return dataclasses.replace(feature, mean=float(known.mean()), std=std if std > 0 else 1.0)
+def _fit(feature: DenseFeature, moments: Moments) -> DenseFeature:
+    return dataclasses.replace(feature, mean=moments.mean, std=moments.std or 1.0)

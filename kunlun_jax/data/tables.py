@@ -25,6 +25,14 @@ class EventLog:
     ids: dict[str, np.ndarray]
     dense: np.ndarray
 
+    def take(self, users: np.ndarray) -> "EventLog":
+        """Return the log of the given users alone, who are numbered anew in this order."""
+        sizes = self.offsets[users + 1] - self.offsets[users]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows = np.repeat(self.offsets[users] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        ids = {name: column[rows] for name, column in self.ids.items()}
+        return EventLog(offsets, self.times[rows], ids, self.dense[rows])
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -54,6 +62,23 @@ class Examples:
     def __len__(self) -> int:
         return len(self.users)
 
+    def take(self, rows: np.ndarray) -> "Examples":
+        """Return the given rows (indices or a mask)."""
+
+        def take(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: column[rows] for name, column in columns.items()}
+
+        return Examples(
+            users=self.users[rows],
+            request_times=self.request_times[rows],
+            labels=self.labels[rows],
+            weights=self.weights[rows],
+            dense=self.dense[rows],
+            sparse=take(self.sparse),
+            sparse_lengths=take(self.sparse_lengths),
+            ends=take(self.ends),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class SourceTables:
@@ -72,3 +97,18 @@ class SourceTables:
     logs: dict[str, EventLog]
     splits: dict[str, Examples]
     checksums: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The part of a data set that one file holds: some users with all that is theirs.
+
+    Attributes:
+        tables: Logs and examples of these users, who are numbered 0, 1, ... in the shard.
+        users: int32 [users], their numbers in the data set, ascending.
+        rows: By split, int64 [n], the place of every example in its split.
+    """
+
+    tables: SourceTables
+    users: np.ndarray
+    rows: dict[str, np.ndarray]

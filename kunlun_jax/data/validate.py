@@ -1,111 +1,127 @@
-"""Checks what a source produced before any of it is written."""
+"""Validates a data set, and writes its card.
 
-import numpy as np
-import numpy.typing as npt
+    python -m kunlun_jax.data.validate datasets/complete_journey
 
-from kunlun_jax.data.schema import EventId, Schema, SchemaError, SparseFeature
-from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
+Files are compared with their checksums, their content with the schema, and the whole with the
+limits that the schema sets. Every finding is a line; with any, the exit status is 1. Shards are
+read one by one, so that memory does not grow with the data set.
+"""
 
-# Year 5138 in seconds; the time in milliseconds passed it in March 1973.
-LATEST_SECOND = 100_000_000_000
-ROWS_SHOWN = 5
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+from absl import app, flags
+from tqdm import tqdm
+
+from kunlun_jax.data.card import write_card
+from kunlun_jax.data.checks import find_excesses, find_leaks
+from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.dataset import check_file, read_manifest, read_schema
+from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.profile import Profile, profile
+from kunlun_jax.data.schema import Schema, SchemaError
+from kunlun_jax.data.shard_reader import read_shard
+from kunlun_jax.data.summary import Summary, summarize
+
+DAY = 86400
 
 
-def validate_tables(tables: SourceTables) -> None:
-    """Check that logs and examples agree with the schema and with each other.
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What validation found out.
+
+    Attributes:
+        manifest: The content of dataset.json.
+        schema: The schema.
+        findings: A line for everything that is wrong; names file, row and column where it can.
+        summary: Sums of the shards that could be read; None if none could.
+        profile: Histograms of them.
+    """
+
+    manifest: dict[str, Any]
+    schema: Schema
+    findings: list[str]
+    summary: Summary | None
+    profile: Profile | None
+
+
+def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Report:
+    """Read a data set, shard by shard.
+
+    Args:
+        directory: Directory of the data set.
+        now: Unix seconds after which no time may be; by default tomorrow's.
 
     Raises:
-        SchemaError: On the first contradiction, with the numbers of the rows concerned.
+        DatasetError: If there is none, or dataset.json is damaged.
     """
-    schema = tables.schema
-    _same_names("streams", tables.logs, [s.name for s in schema.streams])
-    _same_names("splits", tables.splits, list(SPLITS))
-    for stream in schema.streams:
-        log = tables.logs[stream.name]
-        place = f"stream {stream.name!r}"
-        _same_names(f"{place}: ids", log.ids, [f.name for f in stream.ids])
-        columns = {"times": log.times, **log.ids}
-        for name, column in columns.items():
-            _shape(f"{place}: {name}", column, (len(log.times),))
-        _shape(f"{place}: dense", log.dense, (len(log.times), len(stream.dense)))
-        _check_log(place, log, tables.num_users)
-        for feature in stream.ids:
-            _check_ids(f"{place}: {feature.name}", log.ids[feature.name], feature, schema)
-    for name, examples in tables.splits.items():
-        _check_examples(f"split {name!r}", examples, tables)
+    directory = pathlib.Path(directory)
+    manifest, schema = read_manifest(directory), read_schema(directory)
+    findings: list[str] = []
+    summary, shape = None, None
+    for entry in manifest.get("vocabularies", {}).values():
+        findings += _problems(directory, entry)
+    for entry in tqdm(manifest["files"], desc=f"{schema.name}: reading", unit="shard"):
+        path = directory / entry["name"]
+        problems = _problems(directory, entry)
+        if not problems:
+            try:
+                shard = read_shard(path, schema)
+                validate_tables(shard.tables, shard.rows)
+            except DatasetError as error:
+                problems = [str(error)]
+            except SchemaError as error:
+                problems = [f"{path}: {error}"]
+            else:
+                part, counts = summarize(shard), profile(shard, schema)
+                summary = part if summary is None else summary.merge(part)
+                shape = counts if shape is None else shape.merge(counts)
+        findings += problems
+    if summary is not None and shape is not None:
+        findings += find_leaks(schema, summary)
+        findings += find_excesses(schema, summary, shape, now or time.time() + DAY)
+        if not findings:
+            findings += _miscounted(manifest, schema, summary)
+    return Report(manifest, schema, findings, summary, shape)
 
 
-def _check_log(place: str, log: EventLog, num_users: int) -> None:
-    _shape(f"{place}: offsets", log.offsets, (num_users + 1,))
-    if log.offsets[0] != 0 or log.offsets[-1] != len(log.times) or (np.diff(log.offsets) < 0).any():
-        raise SchemaError(f"{place}: offsets do not partition the {len(log.times)} events")
-    _refuse(place, "a time that is not in seconds", np.abs(log.times) > LATEST_SECOND)
-    earlier = np.zeros(len(log.times), dtype=bool)
-    earlier[1:] = log.times[1:] < log.times[:-1]
-    first = log.offsets[:-1]
-    earlier[first[first < len(earlier)]] = False
-    _refuse(place, "an event older than the one before it", earlier)
-    _refuse(place, "an infinite dense value", np.isinf(log.dense).any(axis=1))
+def _problems(directory: pathlib.Path, entry: dict[str, Any]) -> list[str]:
+    try:
+        check_file(directory, entry)
+    except DatasetError as error:
+        return [str(error)]
+    return []
 
 
-def _check_examples(place: str, examples: Examples, tables: SourceTables) -> None:
-    schema, count = tables.schema, len(examples)
-    _same_names(f"{place}: sparse", examples.sparse, [f.name for f in schema.sparse])
-    _same_names(f"{place}: sparse_lengths", examples.sparse_lengths, list(examples.sparse))
-    _same_names(f"{place}: ends", examples.ends, [s.name for s in schema.streams])
-    _shape(f"{place}: labels", examples.labels, (count, len(schema.labels)))
-    _shape(f"{place}: dense", examples.dense, (count, len(schema.dense)))
-    columns = {"request_times": examples.request_times, "weights": examples.weights}
-    columns |= examples.ends | examples.sparse_lengths
-    for name, column in columns.items():
-        _shape(f"{place}: {name}", column, (count,))
-    times = examples.request_times
-    _refuse(place, "a time that is not in seconds", np.abs(times) > LATEST_SECOND)
-    _refuse(place, "a user out of range", _outside(examples.users, tables.num_users))
-    _refuse(place, "a label that is not 0 or 1", ~np.isin(examples.labels, (0.0, 1.0)).all(axis=1))
-    _refuse(place, "a bad weight", ~np.isfinite(examples.weights) | (examples.weights < 0))
-    _refuse(place, "an infinite dense value", np.isinf(examples.dense).any(axis=1))
-    for feature in schema.sparse:
-        ids, lengths = examples.sparse[feature.name], examples.sparse_lengths[feature.name]
-        _shape(f"{place}: {feature.name}", ids, (count, feature.max_values))
-        _refuse(f"{place}: {feature.name}", "a bad length", _outside(lengths, ids.shape[1] + 1))
-        _check_ids(f"{place}: {feature.name}", ids, feature, schema)
-        padding = np.arange(ids.shape[1]) >= lengths[:, None]
-        _refuse(f"{place}: {feature.name}", "padding that is not 0", (padding & (ids != 0)).any(1))
-    for name, end in examples.ends.items():
-        log = tables.logs[name]
-        start, stop = log.offsets[examples.users], log.offsets[examples.users + 1]
-        what = f"{place}: stream {name!r}"
-        _refuse(what, "an end outside the user's log", (end < 0) | (start + end > stop))
-        padded = np.append(log.times, 0)
-        late = (end > 0) & (padded[np.where(end > 0, start + end - 1, -1)] >= times)
-        _refuse(what, "an event at or after the request", late)
+def _miscounted(manifest: dict[str, Any], schema: Schema, summary: Summary) -> list[str]:
+    counts = manifest["counts"]
+    expected = {"users": counts["users"]}
+    expected |= {f"events/{s.name}": counts["events"][s.name] for s in schema.streams}
+    expected |= {f"rows/{split}": count for split, count in counts["rows"].items()}
+    return [
+        f"dataset.json: {key}: expected {count}, the shards hold {summary.sums[key]}"
+        for key, count in expected.items()
+        if summary.sums[key] != count
+    ]
 
 
-def _check_ids(
-    place: str, ids: np.ndarray, feature: EventId | SparseFeature, schema: Schema
-) -> None:
-    rows = schema.vocabulary_by_name[feature.vocabulary].num_rows
-    bad = _outside(ids, rows)
-    _refuse(place, f"an id outside 0 .. {rows - 1}", bad.any(axis=1) if bad.ndim == 2 else bad)
+def _main(argv: list[str]) -> None:
+    if len(argv) != 2:
+        raise app.UsageError("expected the directory of a data set")
+    directory = pathlib.Path(argv[1])
+    try:
+        report = validate(directory)
+        card = write_card(report, pathlib.Path(flags.FLAGS.out or directory / "card"))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    for line in report.findings:
+        print(line)
+    print(f"{len(report.findings)} findings; card: {card}")
+    raise SystemExit(1 if report.findings else 0)
 
 
-def _outside(values: np.ndarray, stop: int) -> np.ndarray:
-    return (values < 0) | (values >= stop)
-
-
-def _refuse(place: str, what: str, bad: npt.ArrayLike) -> None:
-    rows = np.flatnonzero(np.asarray(bad))
-    if len(rows):
-        shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
-        raise SchemaError(f"{place}: {len(rows)} rows with {what}, first: {shown}")
-
-
-def _shape(place: str, column: np.ndarray, expected: tuple[int, ...]) -> None:
-    if column.shape != expected:
-        raise SchemaError(f"{place}: expected shape {expected}, got {column.shape}")
-
-
-def _same_names(place: str, got: dict, expected: list[str]) -> None:
-    if set(got) != set(expected):
-        raise SchemaError(f"{place}: expected {sorted(expected)}, got {sorted(got)}")
+if __name__ == "__main__":
+    flags.DEFINE_string("out", None, "Directory of the card; by default DATASET/card.")
+    app.run(_main)

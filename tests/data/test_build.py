@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import Dataset, DatasetError, SchemaError
-from kunlun_jax.data import build as build_module
+from kunlun_jax.data import shards as shards_module
 from kunlun_jax.data.build import (
     build_dataset,
     describe_source,
     open_or_build,
-    shard_of_users,
     write_dataset,
 )
-from kunlun_jax.data.dataset import MANIFEST, file_sha256
+from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.dataset import MANIFEST, verify_files
+from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.sources import SOURCES, Source
 from tests.data import toy
 
@@ -63,7 +64,7 @@ def test_round_trip(tmp_path, monkeypatch, num_shards):
         assert_same(tables.logs[name], dataset.logs[name])
     for name in tables.splits:
         assert_same(tables.splits[name], dataset.splits[name])
-    dataset.verify()
+    verify_files(dataset.directory, dataset.manifest)
 
 
 def test_manifest(dataset):
@@ -108,10 +109,10 @@ def test_same_tables_give_the_same_files(tmp_path, dataset):
 
 
 def test_users_are_spread_over_shards():
-    shards = shard_of_users(10_000, 7)
+    shards = shard_of_users(np.arange(10_000), 7)
     counts = np.bincount(shards, minlength=7)
     assert counts.min() > 1200
-    np.testing.assert_array_equal(shards[:100], shard_of_users(100, 7))
+    np.testing.assert_array_equal(shards[:100], shard_of_users(np.arange(100), 7))
 
 
 def test_open_or_build_builds_once(tmp_path, registered):
@@ -156,28 +157,62 @@ def test_bad_arguments(tmp_path, registered):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failing_build_leaves_no_directory(tmp_path, registered, monkeypatch):
+def test_a_build_that_ran_out_of_disk_goes_on_where_it_was(tmp_path, registered, monkeypatch):
+    written = []
+
+    def fail_at_the_third(path):
+        if len(written) == 2:
+            raise OSError("disk full")
+        written.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(shards_module, "file_sha256", fail_at_the_third)
+    with pytest.raises(OSError, match="disk full"):
+        build_dataset("toy", toy.Options(), tmp_path / "toy", num_shards=4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.building", ".toy.lock"]
+
+    rest = []
+    monkeypatch.setattr(shards_module, "file_sha256", lambda p: rest.append(p) or file_sha256(p))
+    build_dataset("toy", toy.Options(), tmp_path / "toy", num_shards=4)
+    assert [len(written), len(rest)] == [2, 2]
+    build_dataset("toy", toy.Options(), tmp_path / "again", num_shards=4)
+    assert same_files(tmp_path / "toy", tmp_path / "again")
+
+
+def test_what_another_build_has_left_is_not_used(tmp_path, registered, monkeypatch):
     def fail(path):
         raise OSError("disk full")
 
-    monkeypatch.setattr(build_module, "file_sha256", fail)
-    with pytest.raises(OSError, match="disk full"):
-        build_dataset("toy", toy.Options(), tmp_path / "toy")
-    assert [p.name for p in tmp_path.iterdir()] == [".toy.lock"]
+    with monkeypatch.context() as context:
+        context.setattr(shards_module, "file_sha256", fail)
+        with pytest.raises(OSError, match="disk full"):
+            build_dataset("toy", toy.Options(seed=1), tmp_path / "toy")
+    build_dataset("toy", toy.Options(), tmp_path / "toy")
+    build_dataset("toy", toy.Options(), tmp_path / "again")
+    assert same_files(tmp_path / "toy", tmp_path / "again")
 
 
-def test_killed_build_leaves_no_data_set_and_the_next_one_cleans_up(tmp_path, registered):
+def same_files(left, right):
+    """Whether two directories hold the same files with the same bytes."""
+    contents = [
+        {str(p.relative_to(d)): p.read_bytes() for p in d.rglob("*") if p.is_file()}
+        for d in (left, right)
+    ]
+    return contents[0] == contents[1]
+
+
+def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, registered):
     program = textwrap.dedent(
         """
         import pathlib, sys, time
-        from kunlun_jax.data import build
+        from kunlun_jax.data import shards
         from tests.data import toy
 
         def hang(path):
             print("writing", flush=True)
             time.sleep(60)
 
-        build.file_sha256 = hang
+        shards.file_sha256 = hang
         toy.toy_dataset(pathlib.Path(sys.argv[1]))
         """
     )
@@ -191,9 +226,9 @@ def test_killed_build_leaves_no_data_set_and_the_next_one_cleans_up(tmp_path, re
     ) as process:
         assert process.stdout.readline() == b"writing\n"
         process.send_signal(signal.SIGKILL)
-    left = [p.name for p in tmp_path.iterdir()]
-    assert len(left) == 1
-    assert left[0].startswith(".toy.building-")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.building", ".toy.lock"]
+    with pytest.raises(DatasetError, match="no data set here"):
+        Dataset.open(tmp_path / "toy")
     open_or_build("toy", toy.Options(), tmp_path / "toy")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.lock", "toy"]
 

@@ -8,7 +8,7 @@ from kunlun_jax.data.format import (
     encode_block,
     example_columns,
     log_columns,
-    read_shard,
+    read_blocks,
     sparse_values,
     write_shard,
 )
@@ -43,8 +43,8 @@ def test_what_is_not_a_block_is_refused(damage):
 def test_log_columns_of_users_in_any_order():
     log, stream = toy.toy_tables().logs["click"], toy.SCHEMA.streams[0]
     users = np.array([7, 0, 3])
-    columns = log_columns(log, stream, users)
-    assert columns["user"].to_pylist() == [7, 0, 3]
+    columns = log_columns(log.take(users), stream, users + 100)
+    assert columns["user"].to_pylist() == [107, 100, 103]
     for user, times, items in zip(
         users, columns["times"].to_pylist(), columns["id/item"].to_pylist(), strict=True
     ):
@@ -56,7 +56,9 @@ def test_log_columns_of_users_in_any_order():
 def test_sparse_columns():
     train = toy.toy_tables().splits["train"]
     rows = np.array([5, 3, 100, 8])
-    columns = example_columns(train, toy.SCHEMA, rows)
+    columns = example_columns(train.take(rows), toy.SCHEMA, np.array([3, 1, 4, 1]), rows)
+    assert columns["user"].to_pylist() == [3, 1, 4, 1]
+    assert columns["row"].to_pylist() == rows.tolist()
     for name, width in (("user", 1), ("tags", 3)):
         ids, lengths = sparse_values(columns[f"sparse/{name}"], width)
         np.testing.assert_array_equal(ids, train.sparse[name][rows])
@@ -69,10 +71,10 @@ def test_shard_round_trip_and_damage(tmp_path):
     path = tmp_path / "shard"
     records = [encode_block("log", str(i), {"a": pa.array([i])}) for i in range(5)]
     write_shard(path, iter(records))
-    assert [block.name for block in read_shard(path)] == list("01234")
+    assert [block.name for block in read_blocks(path)] == list("01234")
     write_shard(path, iter([*records[:2], b"nothing"]))
     with pytest.raises(DatasetError, match=r"shard: record 2 is damaged: not an Arrow block"):
-        list(read_shard(path))
+        list(read_blocks(path))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DatasetError, match=r"shard: record 0 is damaged"):
-        list(read_shard(path))
+        list(read_blocks(path))

@@ -2,7 +2,14 @@ import numpy as np
 
 from kunlun_jax.data import DenseFeature
 from kunlun_jax.data.standardize import fit_schema, standardize
+from kunlun_jax.data.summary import summarize
+from kunlun_jax.data.tables import Shard
 from tests.data import toy
+
+
+def fit(tables):
+    users = np.arange(tables.num_users, dtype=np.int32)
+    return fit_schema(tables.schema, summarize(Shard(tables, users, rows={})))
 
 
 def test_values_by_hand():
@@ -21,7 +28,7 @@ def test_no_columns():
 def test_training_columns_get_mean_0_and_std_1():
     tables = toy.toy_tables()
     dense = tables.splits["train"].dense
-    result = standardize(dense, fit_schema(tables).dense)
+    result = standardize(dense, fit(tables).dense)
     known = ~np.isnan(dense[:, 0])
     np.testing.assert_allclose(result[known, 0].mean(), 0, atol=1e-5)
     np.testing.assert_allclose(result[known, 0].std(), 1, atol=1e-5)
@@ -33,6 +40,6 @@ def test_constant_and_missing_columns_stay_finite():
     for examples in tables.splits.values():
         examples.dense[:, 0] = np.nan
         examples.dense[:, 1] = 3.0
-    price, hour = fit_schema(tables).dense
+    price, hour = fit(tables).dense
     assert (price.mean, price.std) == (0.0, 1.0)
     assert (hour.mean, hour.std) == (3.0, 1.0)

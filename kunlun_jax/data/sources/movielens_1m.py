@@ -114,7 +114,7 @@ def load(options: Options) -> SourceTables:
         schema=_schema(sizes, max_genres=genres.shape[1]),
         num_users=num_users,
         logs=logs,
-        splits={name: _take(examples, part == number) for number, name in enumerate(SPLITS)},
+        splits={name: examples.take(part == number) for number, name in enumerate(SPLITS)},
         checksums=source.checksums,
     )
 
@@ -199,22 +199,6 @@ def _genre_lists(genres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _event_log(num_users: int, events: Ratings, movie_ids: dict[str, np.ndarray]) -> EventLog:
     ids = {name: movie_ids[name][events.movie] for name in CANDIDATE}
     return event_log(num_users, events.user, events.time, ids, [events.rating])
-
-
-def _take(examples: Examples, rows: np.ndarray) -> Examples:
-    def take(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: column[rows] for name, column in columns.items()}
-
-    return Examples(
-        users=examples.users[rows],
-        request_times=examples.request_times[rows],
-        labels=examples.labels[rows],
-        weights=examples.weights[rows],
-        dense=examples.dense[rows],
-        sparse=take(examples.sparse),
-        sparse_lengths=take(examples.sparse_lengths),
-        ends=take(examples.ends),
-    )
 
 
 def _ones(count: int) -> np.ndarray:

@@ -4,8 +4,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from kunlun_jax.data.sources import complete_journey, movielens_1m, synthetic
+from kunlun_jax.data.shards import ShardSource
+from kunlun_jax.data.sources import (
+    built,
+    complete_journey,
+    movielens_1m,
+    synthetic,
+    synthetic_shards,
+)
 from kunlun_jax.data.tables import SourceTables
+
+BUILT = "built"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,17 +24,21 @@ class Source:
     Attributes:
         options: Dataclass of the options; its fields are written to dataset.json.
         load: Makes the tables from the options.
+        shards: Makes the same data set shard by shard, from the options and the number of shards,
+            in memory that does not grow with the data set; None if the source cannot.
         version: Changes whenever `load` gives other tables for the same options, so that data
             sets of older code are recognised.
     """
 
     options: type
     load: Callable[[Any], SourceTables]
+    shards: Callable[[Any, int], ShardSource] | None = None
     version: int = 1
 
 
 SOURCES = {
+    BUILT: Source(built.Options, built.load),
     "complete_journey": Source(complete_journey.Options, complete_journey.load),
     "movielens_1m": Source(movielens_1m.Options, movielens_1m.load),
-    "synthetic": Source(synthetic.Options, synthetic.load),
+    "synthetic": Source(synthetic.Options, synthetic.load, synthetic_shards.shards),
 }

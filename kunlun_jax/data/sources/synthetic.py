@@ -11,6 +11,7 @@ items (30 %). Training, validation and test requests follow each other in time.
 import numpy as np
 from tqdm import tqdm
 
+from kunlun_jax.data import counter_random
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,
@@ -19,7 +20,6 @@ from kunlun_jax.data.schema import (
     SparseFeature,
     Vocabulary,
 )
-from kunlun_jax.data.sources import counter_random
 from kunlun_jax.data.sources.encoding import events_before
 from kunlun_jax.data.sources.synthetic_events import (
     HORIZON,
@@ -54,11 +54,11 @@ def load(options: Options) -> SourceTables:
         splits = {}
         for split in SPLITS:
             index = np.arange(num_examples(options, split))
-            requests = _draw_requests(options, split, index, logs=logs)
-            splits[split] = _label(options, requests, true_logits(options, requests))
+            users = np.arange(options.num_users)
+            splits[split] = examples_of(options, split, index, users=users, logs=logs)
             bar.update(1)
     return SourceTables(
-        schema=_schema(options),
+        schema=make_schema(options),
         num_users=options.num_users,
         logs=logs,
         splits=splits,
@@ -79,6 +79,27 @@ def examples(options: Options, split: str, start: int, stop: int) -> Examples:
         ValueError: On an unknown split or a negative start.
     """
     requests = _requests(options, split, start, stop)
+    return _label(options, requests, true_logits(options, requests))
+
+
+def examples_of(
+    options: Options,
+    split: str,
+    index: np.ndarray,
+    *,
+    users: np.ndarray,
+    logs: dict[str, EventLog],
+) -> Examples:
+    """Make the examples of the given numbers, given the logs of their users.
+
+    Args:
+        options: Options of the data set.
+        split: "train", "validation" or "test".
+        index: int64 [n], numbers of examples.
+        users: [u], ascending; every user that occurs.
+        logs: Their logs, in this order.
+    """
+    requests = _draw_requests(options, split, index, users=users, logs=logs)
     return _label(options, requests, true_logits(options, requests))
 
 
@@ -119,6 +140,11 @@ def num_examples(options: Options, split: str) -> int:
     return getattr(options, f"num_{split}")
 
 
+def user_of(options: Options, split: str, index: np.ndarray) -> np.ndarray:
+    """Return the user of each example, given their numbers."""
+    return counter_random.integers(options.num_users, options.seed, f"{split}: user", index)
+
+
 def _requests(options: Options, split: str, start: int, stop: int) -> Requests:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
@@ -132,14 +158,16 @@ def _draw_requests(
     split: str,
     index: np.ndarray,
     *,
+    users: np.ndarray | None = None,
     logs: dict[str, EventLog] | None = None,
 ) -> Requests:
-    """Draw everything but the labels; `logs`, if given, are those of all users."""
+    """Draw everything but the labels; `logs`, if given, are those of `users`."""
     seed = options.seed
-    user = row = counter_random.integers(options.num_users, seed, f"{split}: user", index)
-    if logs is None:
-        known, row = np.unique(user, return_inverse=True)
-        logs = make_logs(options, known)
+    user = user_of(options, split, index)
+    if users is None or logs is None:
+        users = np.unique(user)
+        logs = make_logs(options, users)
+    row = np.searchsorted(users, user)
     low, high = (int(HORIZON * bound) for bound in PERIODS[split])
     time = START + low + counter_random.integers(high - low, seed, f"{split}: time", index)
     ends = {name: events_before(log, row, time) for name, log in logs.items()}
@@ -199,7 +227,8 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-logits))
 
 
-def _schema(options: Options) -> Schema:
+def make_schema(options: Options) -> Schema:
+    """Return the schema."""
     sizes = {
         "segment": NUM_SEGMENTS,
         "item": options.num_items,

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from kunlun_jax.data.sources import counter_random
+from kunlun_jax.data import counter_random
 from kunlun_jax.data.tables import EventLog
 
 DAY = 86400

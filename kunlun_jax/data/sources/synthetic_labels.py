@@ -17,7 +17,7 @@ import dataclasses
 
 import numpy as np
 
-from kunlun_jax.data.sources import counter_random
+from kunlun_jax.data import counter_random
 from kunlun_jax.data.sources.synthetic_events import (
     DAY,
     PURCHASE,

@@ -3,12 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.sources import movielens_1m, movielens_1m_files
 from kunlun_jax.data.sources.movielens_1m import Options
 from kunlun_jax.data.sources.movielens_1m_files import Ratings
 from kunlun_jax.data.sources.movielens_1m_splits import DROPPED, split_ratings
-from kunlun_jax.data.validate import validate_tables
 
 DAY = 86400
 # (id, title, year, genres) and (id, gender, age, occupation, zip code).

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.data.sources import counter_random, synthetic, synthetic_events, synthetic_labels
+from kunlun_jax.data import counter_random
+from kunlun_jax.data.build import build_dataset, describe_source, write_dataset
+from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.sources import synthetic, synthetic_events, synthetic_labels
 from kunlun_jax.data.sources.synthetic import Options
 from kunlun_jax.data.tables import SPLITS
-from kunlun_jax.data.validate import validate_tables
 from kunlun_jax.training import metrics
 
 OPTIONS = Options(
@@ -241,3 +243,22 @@ def _history(log, user, time):
         )
         for row in rows
     ]
+
+
+def test_shard_by_shard_gives_the_same_files_as_from_memory(tmp_path):
+    options = Options(
+        num_users=200,
+        num_items=50,
+        num_categories=5,
+        num_train=3000,
+        num_validation=100,
+        num_test=100,
+        events_per_user=16,
+        history_len=8,
+    )
+    build_dataset("synthetic", options, tmp_path / "shards", num_shards=3)
+    description = describe_source("synthetic", options)
+    tables = synthetic.load(options)
+    write_dataset(tables, tmp_path / "memory", source=description, num_shards=3)
+    for path in (tmp_path / "memory").iterdir():
+        assert path.read_bytes() == (tmp_path / "shards" / path.name).read_bytes(), path.name

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kunlun_jax.data.sources import counter_random
+from kunlun_jax.data import counter_random
 
 
 def test_mixing_function_is_splitmix64():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import SchemaError
-from kunlun_jax.data.validate import validate_tables
+from kunlun_jax.data.consistency import validate_tables
 from tests.data import toy
 
 
@@ -108,17 +108,23 @@ def offsets(tables):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (milliseconds, r"stream 'click': \d+ rows with a time that is not in seconds, first: 0, 1"),
-        (unsorted, r"stream 'click': 1 rows with an event older than the one before it, first: "),
-        (request_in_milliseconds, r"split 'test': 1 rows with a time that is not in .* first: 3"),
+        (
+            milliseconds,
+            r"stream 'click': times: \d+ rows with a time .* first: 0, 1",
+        ),
+        (
+            unsorted,
+            r"stream 'click': times: 1 rows with an event older than .* first: ",
+        ),
+        (request_in_milliseconds, r"split 'test': request_times: 1 rows with a time .* first: 3"),
         (future, r"split 'train': stream 'click': 1 rows with an event at or after the request"),
         (end_of_another_user, r"stream 'visit': 1 rows with an end outside the user's log, .*: 2"),
         (negative_end, r"stream 'visit': 1 rows with an end outside the user's log, first: 2"),
         (user_out_of_range, r"split 'train': 1 rows with a user out of range, first: 4"),
-        (label, r"split 'train': 1 rows with a label that is not 0 or 1, first: 4"),
+        (label, r"split 'train': buy: 1 rows with a label that is not 0 or 1, first: 4"),
         (weight, r"split 'train': 1 rows with a bad weight, first: 4"),
-        (infinite, r"split 'train': 1 rows with an infinite dense value, first: 4"),
-        (infinite_attribute, r"stream 'click': 1 rows with an infinite dense value, first: 4"),
+        (infinite, r"split 'train': price: 1 rows with an infinite value, first: 4"),
+        (infinite_attribute, r"stream 'click': amount: 1 rows with an infinite value, first: 4"),
         (event_id, r"stream 'click': item: 1 rows with an id outside 0 \.\. 13, first: 4"),
         (negative_id, r"split 'train': item: 1 rows with an id outside 0 \.\. 13, first: 4"),
         (sparse_length, r"split 'train': tags: 1 rows with a bad length, first: 4"),

@@ -20,9 +20,9 @@ def bits(seed: int, purpose: str, *counters: np.ndarray | int) -> np.ndarray:
         counters: Integers or arrays of them that broadcast; each combination has its number.
     """
     start = (seed ^ (zlib.crc32(purpose.encode()) << 32)) & MASK
-    state = _splitmix64(np.asarray([start], np.uint64))
+    state = mix(np.asarray([start], np.uint64))
     for counter in counters:
-        state = _splitmix64(state ^ np.asarray(counter).astype(np.uint64))
+        state = mix(state ^ np.asarray(counter).astype(np.uint64))
     return state
 
 
@@ -44,8 +44,12 @@ def integers(
     return (uniform(seed, purpose, *counters) * bound).astype(np.int64)
 
 
-def _splitmix64(state: np.ndarray) -> np.ndarray:
-    """One step of the splitmix64 generator: a bijection that mixes every bit into every other."""
+def mix(state: np.ndarray) -> np.ndarray:
+    """One step of the splitmix64 generator: a bijection that mixes every bit into every other.
+
+    Args:
+        state: uint64.
+    """
     with np.errstate(over="ignore"):
         state = state + np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,0 +1,188 @@
+"""Seconds, processor time and peak memory of building data sets of millions of events.
+
+    python -m benchmarks.build_scale
+    python -m benchmarks.build_scale --kinds=csv --events=200_000_000 --workers=2 --memory_gb=4
+
+Each build is a process of its own, by the command line that a user would give; all of a kind have
+to give the same bytes. Memory is the sum over that process and its workers (resident, from /proc,
+so Linux only; pages that they share count twice). The tables of the kinds `parquet` and `csv` have
+one impression to ten events.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import duckdb
+from absl import app, flags
+
+from benchmarks.report import RESULTS, ROOT, environment, write_json
+
+_EVENTS = flags.DEFINE_integer("events", 10_000_000, "Events, about.")
+_KINDS = flags.DEFINE_list("kinds", ["synthetic", "parquet", "csv"], "What is built.")
+_WORKERS = flags.DEFINE_list("workers", ["1", "4"], "Numbers of workers to measure.")
+_MEMORY = flags.DEFINE_float("memory_gb", 2.0, "What joins and sorts may take, in GB.")
+_SCRATCH = flags.DEFINE_string("scratch", None, "Directory for inputs and data sets.")
+_OUT = flags.DEFINE_string("out", str(RESULTS / "build_scale.json"), "Where the JSON goes.")
+# What `synthetic` makes on average: three streams whose users are active to three degrees.
+SYNTHETIC_EVENTS_PER_USER = 167
+SCHEMA = """
+from kunlun_jax.data import DenseFeature
+from kunlun_jax.data.own_data import Built, Events, TableSchema
+
+SCHEMA = TableSchema(
+    name="scale",
+    sparse=("item", "category"),
+    candidate=("item", "category"),
+    streams=(
+        Events("view", ids=("item", "category"), dense=(DenseFeature("amount", log1p=True),)),
+    ),
+    vocabularies={"item": Built(min_count=2)},
+)
+"""
+
+
+def make_tables(directory: pathlib.Path, kind: str, events: int) -> list[str]:
+    """Write impressions and events; returns the arguments that build a data set of them."""
+    users, items = max(events // 100, 1), 100_000
+    (directory / "schema.py").write_text(SCHEMA)
+    # Popular items and lively users: squares of uniform numbers.
+    common = (
+        f"'u' || CAST(floor(pow((hash(i) % 1000003) / 1000003.0, 2) * {users}) AS BIGINT) AS user, "
+        "1700000000 + hash(i + 7) % 31536000 AS time, "
+        f"CAST(floor(pow((hash(i + 1) % 1000003) / 1000003.0, 3) * {items}) AS BIGINT) AS item, "
+        "'c' || (item % 300) AS category"
+    )
+    tables = {
+        "impressions": (events // 10, 10**12, "CAST(hash(i + 3) % 10 < 2 AS INTEGER) AS label"),
+        "events": (events, 0, "round((hash(i + 5) % 10000) / 100.0, 2) AS amount"),
+    }
+    with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
+        for name, (count, first, extra) in tables.items():
+            connection.execute(
+                f"COPY (SELECT {common}, {extra} FROM range({first}, {first + count}) AS r(i)) "
+                f"TO '{directory / f'{name}.{kind}'}' (FORMAT {kind})"
+            )
+    return [
+        f"--schema={directory / 'schema.py'}",
+        f"--impressions={directory / f'impressions.{kind}'}",
+        f"--events={directory / f'events.{kind}'}",
+        f"--memory_gb={_MEMORY.value}",
+    ]
+
+
+def synthetic_arguments(events: int) -> list[str]:
+    """Return the arguments that build synthetic data of about this many events."""
+    options = {
+        "num_users": max(events // SYNTHETIC_EVENTS_PER_USER, 1),
+        "num_items": 100_000,
+        "num_categories": 300,
+        "num_train": events // 10,
+        "num_validation": events // 100,
+        "num_test": events // 100,
+    }
+    return ["--source=synthetic", f"--options={json.dumps(options)}", "--num_shards=32"]
+
+
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """Run a build; return its seconds, processor seconds, peak memory and what it printed."""
+    command = [sys.executable, "-m", "kunlun_jax.data.build", *arguments]
+    start, processor, peak = time.perf_counter(), 0.0, 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True
+    ) as process:
+        while process.poll() is None:
+            memory, used = _tree(process.pid)
+            peak, processor = max(peak, memory), max(processor, used)
+            time.sleep(0.1)
+        assert process.stdout is not None
+        output = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
+    return {
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": processor,
+        "peak_bytes": peak,
+        **json.loads(output),
+    }
+
+
+def _tree(root: int) -> tuple[int, float]:
+    """Return resident bytes and processor seconds of a process and its descendants.
+
+    Descendants that have ended count through the processor time of their parents.
+    """
+    page, tick = 4096, 100.0
+    processes = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        processes[int(path.parent.name)] = fields
+    memory, processor, members = 0, 0.0, [root]
+    while members:
+        pid = members.pop()
+        members += [child for child, fields in processes.items() if int(fields[1]) == pid]
+        if pid in processes:
+            fields = processes[pid]
+            memory += int(fields[21]) * page
+            processor += sum(int(value) for value in fields[11:15]) / tick
+    return memory, processor
+
+
+def main(argv: list[str]) -> None:
+    """Measure every kind and number of workers, print the table, write the JSON."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    rows = []
+    print(f"{'kind':>9} {'workers':>7} {'events':>11} {'input MB':>8} {'s':>7} {'CPU s':>7} "
+          f"{'events/s':>9} {'per core':>9} {'peak MB':>8}")  # fmt: skip
+    for kind in _KINDS.value:
+        with tempfile.TemporaryDirectory(dir=_SCRATCH.value) as name:
+            directory = pathlib.Path(name)
+            if kind == "synthetic":
+                arguments = synthetic_arguments(_EVENTS.value)
+            else:
+                arguments = make_tables(directory, kind, _EVENTS.value)
+            size = sum(path.stat().st_size for path in directory.iterdir())
+            files = []
+            for workers in map(int, _WORKERS.value):
+                out = directory / f"workers-{workers}"
+                result = measure([*arguments, f"--workers={workers}", f"--out={out}"])
+                files.append(json.loads((out / "dataset.json").read_text())["files"])
+                if files[0] != files[-1]:
+                    raise SystemExit(f"{kind}: other bytes with {workers} workers")
+                events = sum(result["events"].values())
+                row = {
+                    "kind": kind,
+                    "workers": workers,
+                    "events": events,
+                    "examples": sum(result["rows"].values()),
+                    "input_bytes": size,
+                    "seconds": result["seconds"],
+                    "processor_seconds": result["processor_seconds"],
+                    "events_s": events / result["seconds"],
+                    "events_processor_s": events / result["processor_seconds"],
+                    "peak_bytes": result["peak_bytes"],
+                }
+                rows.append(row)
+                print(f"{kind:>9} {workers:>7} {events:>11,} {size / 1e6:>8.0f} "
+                      f"{row['seconds']:>7.1f} {row['processor_seconds']:>7.1f} "
+                      f"{row['events_s']:>9.0f} {row['events_processor_s']:>9.0f} "
+                      f"{row['peak_bytes'] / 1e6:>8.0f}", flush=True)  # fmt: skip
+    content = {
+        "benchmark": "build_scale",
+        "memory_gb": _MEMORY.value,
+        "rows": rows,
+        "environment": environment(("numpy", "pyarrow", "array-record", "duckdb")),
+    }
+    write_json(pathlib.Path(_OUT.value), content)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,77 @@
+"""The place where a data set is built: locked, resumable, renamed when it is complete."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+SCRATCH = "scratch"
+PLAN = "plan.json"
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path) -> Iterator[None]:
+    """Hold the right to build this directory; another process waits here."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / f".{directory.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.Path]:
+    """Give a directory to build in; at the end it loses its folder `scratch` and gets its name.
+
+    A build that was killed or ran out of disk leaves its directory behind, and the next one of the
+    same plan goes on in it. Data that are refused leave nothing.
+
+    Args:
+        directory: The name; has to be locked and must not exist.
+        plan: JSON-serialisable; everything that the content depends on.
+    """
+    place = directory.parent / f".{directory.name}.building"
+    try:
+        known = json.loads((place / SCRATCH / PLAN).read_text())
+    except (OSError, ValueError):
+        known = None
+    if known != json.loads(json.dumps(plan)):
+        shutil.rmtree(place, ignore_errors=True)
+        (place / SCRATCH).mkdir(parents=True)
+        publish(place / SCRATCH / PLAN, json.dumps(plan))
+    try:
+        yield place
+        shutil.rmtree(place / SCRATCH)
+        sync(place)
+        place.rename(directory)
+        sync(directory.parent)
+    except ValueError:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def publish(path: pathlib.Path, text: str) -> None:
+    """Write a file that appears only when it is complete."""
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_text(text)
+    sync(temporary)
+    temporary.rename(path)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Wait until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: pathlib.Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,141 @@
+"""Checks what a source produced before any of it is written."""
+
+import numpy as np
+import numpy.typing as npt
+
+from kunlun_jax.data.schema import EventId, EventStream, Schema, SchemaError, SparseFeature
+from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
+
+# Year 5138 in seconds; the time in milliseconds passed it in March 1973.
+LATEST_SECOND = 100_000_000_000
+ROWS_SHOWN = 5
+
+
+class BadRowsError(SchemaError):
+    """Rows that contradict the schema.
+
+    Attributes:
+        place: Table and column.
+        what: What the rows have.
+        rows: [n], their numbers.
+    """
+
+    def __init__(self, place: str, what: str, rows: np.ndarray) -> None:
+        shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
+        super().__init__(f"{place}: {len(rows)} rows with {what}, first: {shown}")
+        self.place, self.what, self.rows = place, what, rows
+
+
+def validate_tables(tables: SourceTables, rows: dict[str, np.ndarray] | None = None) -> None:
+    """Check that logs and examples agree with the schema and with each other.
+
+    Args:
+        tables: The tables.
+        rows: By split, [n], the numbers by which messages call the examples; by default their
+            places.
+
+    Raises:
+        SchemaError: On the first contradiction, with the numbers of the rows concerned.
+    """
+    schema = tables.schema
+    _same_names("streams", tables.logs, [s.name for s in schema.streams])
+    _same_names("splits", tables.splits, list(SPLITS))
+    for stream in schema.streams:
+        log = tables.logs[stream.name]
+        place = f"stream {stream.name!r}"
+        _same_names(f"{place}: ids", log.ids, [f.name for f in stream.ids])
+        columns = {"times": log.times, **log.ids}
+        for name, column in columns.items():
+            _shape(f"{place}: {name}", column, (len(log.times),))
+        _shape(f"{place}: dense", log.dense, (len(log.times), len(stream.dense)))
+        _check_log(place, log, stream, tables.num_users)
+        for feature in stream.ids:
+            _check_ids(f"{place}: {feature.name}", log.ids[feature.name], feature, schema)
+    for name, examples in tables.splits.items():
+        try:
+            _check_examples(f"split {name!r}", examples, tables)
+        except BadRowsError as error:
+            if rows is None:
+                raise
+            raise BadRowsError(error.place, error.what, rows[name][error.rows]) from error
+
+
+def _check_log(place: str, log: EventLog, stream: EventStream, num_users: int) -> None:
+    _shape(f"{place}: offsets", log.offsets, (num_users + 1,))
+    if log.offsets[0] != 0 or log.offsets[-1] != len(log.times) or (np.diff(log.offsets) < 0).any():
+        raise SchemaError(f"{place}: offsets do not partition the {len(log.times)} events")
+    _refuse(f"{place}: times", "a time that is not in seconds", np.abs(log.times) > LATEST_SECOND)
+    earlier = np.zeros(len(log.times), dtype=bool)
+    earlier[1:] = log.times[1:] < log.times[:-1]
+    first = log.offsets[:-1]
+    earlier[first[first < len(earlier)]] = False
+    _refuse(f"{place}: times", "an event older than the one before it", earlier)
+    for i, feature in enumerate(stream.dense):
+        _refuse(f"{place}: {feature.name}", "an infinite value", np.isinf(log.dense[:, i]))
+
+
+def _check_examples(place: str, examples: Examples, tables: SourceTables) -> None:
+    schema, count = tables.schema, len(examples)
+    _same_names(f"{place}: sparse", examples.sparse, [f.name for f in schema.sparse])
+    _same_names(f"{place}: sparse_lengths", examples.sparse_lengths, list(examples.sparse))
+    _same_names(f"{place}: ends", examples.ends, [s.name for s in schema.streams])
+    _shape(f"{place}: labels", examples.labels, (count, len(schema.labels)))
+    _shape(f"{place}: dense", examples.dense, (count, len(schema.dense)))
+    columns = {"request_times": examples.request_times, "weights": examples.weights}
+    columns |= examples.ends | examples.sparse_lengths
+    for name, column in columns.items():
+        _shape(f"{place}: {name}", column, (count,))
+    times = examples.request_times
+    _refuse(
+        f"{place}: request_times", "a time that is not in seconds", np.abs(times) > LATEST_SECOND
+    )
+    _refuse(place, "a user out of range", _outside(examples.users, tables.num_users))
+    for i, name in enumerate(schema.labels):
+        wrong = ~np.isin(examples.labels[:, i], (0.0, 1.0))
+        _refuse(f"{place}: {name}", "a label that is not 0 or 1", wrong)
+    _refuse(place, "a bad weight", ~np.isfinite(examples.weights) | (examples.weights < 0))
+    for i, feature in enumerate(schema.dense):
+        _refuse(f"{place}: {feature.name}", "an infinite value", np.isinf(examples.dense[:, i]))
+    for feature in schema.sparse:
+        ids, lengths = examples.sparse[feature.name], examples.sparse_lengths[feature.name]
+        _shape(f"{place}: {feature.name}", ids, (count, feature.max_values))
+        _refuse(f"{place}: {feature.name}", "a bad length", _outside(lengths, ids.shape[1] + 1))
+        _check_ids(f"{place}: {feature.name}", ids, feature, schema)
+        padding = np.arange(ids.shape[1]) >= lengths[:, None]
+        _refuse(f"{place}: {feature.name}", "padding that is not 0", (padding & (ids != 0)).any(1))
+    for name, end in examples.ends.items():
+        log = tables.logs[name]
+        start, stop = log.offsets[examples.users], log.offsets[examples.users + 1]
+        what = f"{place}: stream {name!r}"
+        _refuse(what, "an end outside the user's log", (end < 0) | (start + end > stop))
+        padded = np.append(log.times, 0)
+        late = (end > 0) & (padded[np.where(end > 0, start + end - 1, -1)] >= times)
+        _refuse(what, "an event at or after the request", late)
+
+
+def _check_ids(
+    place: str, ids: np.ndarray, feature: EventId | SparseFeature, schema: Schema
+) -> None:
+    rows = schema.vocabulary_by_name[feature.vocabulary].num_rows
+    bad = _outside(ids, rows)
+    _refuse(place, f"an id outside 0 .. {rows - 1}", bad.any(axis=1) if bad.ndim == 2 else bad)
+
+
+def _outside(values: np.ndarray, stop: int) -> np.ndarray:
+    return (values < 0) | (values >= stop)
+
+
+def _refuse(place: str, what: str, bad: npt.ArrayLike) -> None:
+    rows = np.flatnonzero(np.asarray(bad))
+    if len(rows):
+        raise BadRowsError(place, what, rows)
+
+
+def _shape(place: str, column: np.ndarray, expected: tuple[int, ...]) -> None:
+    if column.shape != expected:
+        raise SchemaError(f"{place}: expected shape {expected}, got {column.shape}")
+
+
+def _same_names(place: str, got: dict, expected: list[str]) -> None:
+    if set(got) != set(expected):
+        raise SchemaError(f"{place}: expected {sorted(expected)}, got {sorted(got)}")

@@ -1,0 +1,180 @@
+"""Makes the shards of staged tables: sorts each one's rows and finds where histories end."""
+
+import dataclasses
+import functools
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.stage import Stage
+from kunlun_jax.data.own_data.table_schema import TableSchema
+from kunlun_jax.data.schema import EventStream, Schema
+from kunlun_jax.data.shards import ShardSource
+from kunlun_jax.data.sources.encoding import events_before
+from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard, SourceTables
+
+# A shard of this many bytes of input takes a few hundred MB of memory to make.
+BYTES_PER_SHARD = 64_000_000
+LEAST_SHARDS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """Tables that were staged.
+
+    Attributes:
+        schema: The schema of the data set.
+        scratch: Where they lie.
+        first_rows: By split, the place of every shard's first example.
+    """
+
+    schema: Schema
+    scratch: pathlib.Path
+    first_rows: dict[str, tuple[int, ...]]
+
+
+def open_tables(
+    schema: TableSchema,
+    inputs: Inputs,
+    place: pathlib.Path,
+    *,
+    num_shards: int,
+    checksums: dict[str, str],
+    threads: int,
+    memory_gb: float,
+) -> ShardSource:
+    """Stage tables, or find them staged, and return their shards.
+
+    Args:
+        schema: What the columns mean.
+        inputs: The files.
+        place: Directory of the build.
+        num_shards: Shards.
+        checksums: SHA-256 of every file.
+        threads: Threads that read, join and sort.
+        memory_gb: Memory in GB before the disk is used.
+
+    Raises:
+        SchemaError: If the tables are not what the schema says; names file, row, column.
+    """
+    stage = Stage(
+        schema, inputs, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
+    )
+    before = np.cumsum(stage.rows, axis=0) - stage.rows
+    first_rows = {name: tuple(before[:, i].tolist()) for i, name in enumerate(SPLITS)}
+    found = schema.schema(stage.sizes)
+    make = functools.partial(make_shard, Staged(found, place / SCRATCH, first_rows))
+    return ShardSource(found, stage.users, num_shards, make, checksums, stage.vocabularies)
+
+
+def default_num_shards(inputs: Inputs) -> int:
+    """Return how many shards keep every one of them small."""
+    return max(LEAST_SHARDS, -(-inputs.num_bytes // BYTES_PER_SHARD))
+
+
+def make_shard(staged: Staged, number: int) -> Shard:
+    """Sort the rows of a shard, and find where histories end.
+
+    The order is by user, time and content, so that the order of the input does not matter.
+    """
+    schema = staged.schema
+    rows = _Rows(staged.scratch / "staged-0", number)
+    found, split = _examples(rows, schema)
+    users, user = np.unique(found.users, return_inverse=True)
+    found = dataclasses.replace(found, users=user.astype(np.int32))
+    logs = {
+        stream.name: _event_log(_Rows(staged.scratch / f"staged-{1 + i}", number), stream, users)
+        for i, stream in enumerate(schema.streams)
+    }
+    ends = {n: events_before(log, found.users, found.request_times) for n, log in logs.items()}
+    found = dataclasses.replace(found, ends=ends)
+    splits = {name: found.take(split == i) for i, name in enumerate(SPLITS)}
+    tables = SourceTables(schema, len(users), logs, splits, checksums={})
+    places = {n: staged.first_rows[n][number] + np.arange(len(e)) for n, e in splits.items()}
+    return Shard(tables, users, places)
+
+
+class _Rows:
+    """The rows of one table in one shard, in no particular order."""
+
+    def __init__(self, directory: pathlib.Path, shard: int) -> None:
+        files = sorted((directory / f"shard={shard}").glob("*.parquet"))
+        parts = [pq.ParquetFile(path).read() for path in files]
+        self._table = pa.concat_tables(parts) if parts else None
+
+    def numbers(self, name: str, dtype: type) -> np.ndarray:
+        """Return a column; nulls are NaN in float columns, and OOV in others."""
+        if self._table is None:
+            return np.empty(0, dtype)
+        column = self._table[name]
+        filled = column.fill_null(np.nan if np.issubdtype(dtype, np.floating) else 0)
+        return filled.to_numpy().astype(dtype)
+
+    def ids(self, name: str, max_values: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return int32 [n, max_values], zeros behind the true length, and int32 [n] lengths."""
+        if self._table is None:
+            return np.empty((0, max_values), np.int32), np.empty(0, np.int32)
+        column = self._table[name].combine_chunks()
+        if max_values == 1:
+            lengths = np.asarray(column.is_valid()).astype(np.int32)
+            return self.numbers(name, np.int32)[:, None], lengths
+        lengths = column.value_lengths().fill_null(0).to_numpy().astype(np.int32)
+        ids = np.zeros((len(lengths), max_values), np.int32)
+        ids[np.arange(max_values) < lengths[:, None]] = column.flatten().to_numpy()
+        return ids, lengths
+
+    def columns(self, prefix: str, count: int, dtype: type) -> list[np.ndarray]:
+        """Return the columns prefix0, prefix1, ..."""
+        return [self.numbers(f"{prefix}{i}", dtype) for i in range(count)]
+
+
+def _examples(rows: _Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
+    """Return the examples without ends, users by their numbers in the data set, and the splits."""
+    user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
+    split = rows.numbers("split", np.int32)
+    labels = rows.columns("l", len(schema.labels), np.float32)
+    weight = rows.numbers("w0", np.float32)
+    dense = rows.columns("d", len(schema.dense), np.float32)
+    sparse = {f.name: rows.ids(f"s{i}", f.max_values) for i, f in enumerate(schema.sparse)}
+    keys = [user, time, *labels, weight, *dense]
+    for ids, lengths in sparse.values():
+        keys += [lengths, *ids.T]
+    order = _order(keys)
+    return Examples(
+        users=user[order],
+        request_times=time[order],
+        labels=_matrix(labels, order),
+        weights=weight[order],
+        dense=_matrix(dense, order),
+        sparse={name: ids[order] for name, (ids, _) in sparse.items()},
+        sparse_lengths={name: lengths[order] for name, (_, lengths) in sparse.items()},
+        ends={},
+    ), split[order]
+
+
+def _event_log(rows: _Rows, stream: EventStream, users: np.ndarray) -> EventLog:
+    user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
+    ids = rows.columns("s", len(stream.ids), np.int32)
+    dense = rows.columns("d", len(stream.dense), np.float32)
+    order = _order([user, time, *ids, *dense])
+    ends = np.searchsorted(user[order], users, side="right")
+    return EventLog(
+        offsets=np.concatenate([[0], ends]).astype(np.int64),
+        times=time[order],
+        ids={f.name: column[order] for f, column in zip(stream.ids, ids, strict=True)},
+        dense=_matrix(dense, order),
+    )
+
+
+def _order(keys: list[np.ndarray]) -> np.ndarray:
+    """Sort by the first key, then the second, and so on."""
+    return np.lexsort(keys[::-1])
+
+
+def _matrix(columns: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """Return float32 [n, columns]."""
+    return np.stack([*columns], axis=1)[order] if columns else np.zeros((len(order), 0), np.float32)

@@ -1,0 +1,338 @@
+"""From tables of any size to one small piece per shard, with ids in place of values.
+
+    users        the users of the impressions, in ascending order: number, shard
+    typed        every table, checked: seconds, ids as text, numbers, the number of the user
+    split        when validation and test begin
+    vocabulary   the values that training has seen often enough, in ascending order: id
+    staged       every table again, with ids, one folder per shard
+
+DuckDB joins, sorts and counts, on disk where memory does not suffice. Each step is a file that
+appears when it is complete, so an interrupted build does not repeat it.
+"""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from kunlun_jax.data import counter_random
+from kunlun_jax.data.building import SCRATCH, file_sha256, publish
+from kunlun_jax.data.own_data import columns
+from kunlun_jax.data.own_data.columns import Column, literal
+from kunlun_jax.data.own_data.engine import Engine, Table, named, rewrite
+from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.table_schema import (
+    IMPRESSIONS,
+    Built,
+    ByDate,
+    ByTime,
+    ByUser,
+    Events,
+    Hashed,
+    TableSchema,
+)
+from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
+from kunlun_jax.data.shards import shard_of_users
+from kunlun_jax.data.tables import SPLITS
+
+VOCABULARIES = "vocabularies"
+DAY = 86400
+
+
+class Stage:
+    """The steps between the input files and the shards.
+
+    Attributes:
+        users: Users of the data set.
+        sizes: Known ids by vocabulary.
+        vocabularies: By built vocabulary, what the manifest says of its file.
+        rows: int64 [shards, splits], examples.
+    """
+
+    def __init__(
+        self,
+        schema: TableSchema,
+        inputs: Inputs,
+        place: pathlib.Path,
+        *,
+        num_shards: int,
+        threads: int,
+        memory_gb: float,
+    ) -> None:
+        """Run every step that is not done yet.
+
+        Args:
+            schema: What the columns mean.
+            inputs: The files.
+            place: Directory of the build.
+            num_shards: Shards.
+            threads: Threads.
+            memory_gb: Memory in GB before the disk is used.
+
+        Raises:
+            SchemaError: If the tables are not what the schema says; names file, row, column.
+        """
+        self._schema, self._inputs, self._num_shards = schema, inputs, num_shards
+        self._place, self._scratch = place, place / SCRATCH
+        (place / VOCABULARIES).mkdir(exist_ok=True)
+        self._engine = Engine(self._scratch, threads=threads, memory_gb=memory_gb)
+        names = schema.vocabulary_names
+        steps = 3 + len(names) + 2 * len(schema.streams)
+        try:
+            with tqdm(total=steps, desc=f"{schema.name}: staging", unit="step") as bar:
+                self._type_tables(bar)
+                self._choose_splits()
+                bar.update()
+                self.sizes, self.vocabularies = {}, {}
+                for number, name in enumerate(names):
+                    self.sizes[name] = self._build_vocabulary(number, name)
+                    bar.update()
+                self._encode_tables(bar)
+                self.rows = self._count_rows()
+        finally:
+            self._engine.close()
+
+    def _type_tables(self, bar: tqdm) -> None:
+        """Check every table, number the users, and write the tables with typed columns."""
+        schema = self._schema
+        latest = int(time.time()) + DAY
+        for owner, name in self._tables():
+            table = Table(self._engine, name, self._inputs.files[name], owner.where)
+            table.require(owner.column_names)
+            with named(table.place):
+                user = columns.identifier(owner.user, table.types[owner.user], required=True)
+                if isinstance(owner, Events):
+                    wanted = columns.event_columns(owner, table.types, latest)
+                else:
+                    wanted = columns.impression_columns(owner, table.types, latest)
+            if not self._typed(name).exists():
+                table.check([check for c in (user, *wanted.values()) for check in c.checks])
+            if owner is schema:
+                keys = f"SELECT DISTINCT {user.sql} AS key FROM {table.sql}"
+                self.users = self._number_users(keys)
+            self._write_typed(name, table, user, wanted)
+            if not pq.read_metadata(self._typed(name)).num_rows:
+                raise SchemaError(
+                    f"{table.place}: column {owner.user!r}: expected users that occur in the "
+                    "impressions, got none of them"
+                )
+            bar.update()
+
+    def _number_users(self, keys: str) -> int:
+        """Write key, number, shard and a uniform number of every user; return how many."""
+        path, ordered = self._scratch / "users.parquet", self._scratch / "user_keys.parquet"
+        if not path.exists():
+            self._engine.copy(f"{keys} ORDER BY key", ordered, in_order=True)
+            split = self._schema.split
+            seed = split.seed if isinstance(split, ByUser) else 0
+
+            def number(first: int, batch: pa.RecordBatch) -> dict[str, Any]:
+                numbers = np.arange(first, first + batch.num_rows)
+                return {
+                    "key": batch.column(0),
+                    "number": numbers,
+                    "shard": shard_of_users(numbers, self._num_shards),
+                    "unit": counter_random.uniform(seed, "split of a user", numbers),
+                }
+
+            rewrite(ordered, path, number)
+        count = pq.read_metadata(path).num_rows
+        if count > np.iinfo(np.int32).max:
+            raise SchemaError(f"users: expected at most 2^31 - 1, got {count}")
+        return count
+
+    def _write_typed(
+        self, name: str, table: Table, user: Column, wanted: dict[str, Column]
+    ) -> None:
+        values = ", ".join(f"{column.sql} AS {alias}" for alias, column in wanted.items())
+        self._engine.copy(
+            f"SELECT number, shard, unit, t.* EXCLUDE (key) FROM "
+            f"(SELECT {user.sql} AS key, {values} FROM {table.sql}) AS t "
+            f"JOIN {self._from('users.parquet')} AS users ON t.key = users.key",
+            self._typed(name),
+        )
+
+    def _choose_splits(self) -> None:
+        """Find the seconds, or the uniform numbers, at which validation and test begin."""
+        split, path = self._schema.split, self._scratch / "split.json"
+        if isinstance(split, ByTime) and not path.exists():
+            relation = self._from_typed(IMPRESSIONS)
+            total = self._engine.execute(f"SELECT count(*) FROM {relation}")[0][0]
+            bounds = []
+            for share in (split.validation + split.test, split.test):
+                place = int(total * (1.0 - share))
+                ordered = f"SELECT time FROM {relation} ORDER BY time LIMIT 1 OFFSET {place}"
+                bounds.append(self._engine.execute(ordered)[0][0])
+            publish(path, json.dumps(bounds))
+        if isinstance(split, ByTime):
+            bounds = json.loads(path.read_text())
+        elif isinstance(split, ByDate):
+            bounds = list(split.seconds())
+        else:
+            bounds = [1.0 - split.validation - split.test, 1.0 - split.test]
+        by = "unit" if isinstance(split, ByUser) else "time"
+        self._split = (
+            f"(CASE WHEN {by} < {bounds[0]} THEN 0 WHEN {by} < {bounds[1]} THEN 1 ELSE 2 END)"
+        )
+
+    def _build_vocabulary(self, number: int, name: str) -> int:
+        kind = self._schema.vocabulary(name)
+        if isinstance(kind, Hashed):
+            return kind.num_ids
+        file = f"{VOCABULARIES}/{number:03d}.parquet"
+        path = self._place / file
+        if not path.exists():
+            seen = " UNION ALL ".join(self._values(name, f"{self._split} = 0"))
+            ordered = self._scratch / f"values-{number:03d}.parquet"
+            self._engine.copy(
+                f"SELECT value, count(*) AS count FROM ({seen}) WHERE value IS NOT NULL "
+                f"GROUP BY value HAVING count(*) >= {kind.min_count} ORDER BY value",
+                ordered,
+                in_order=True,
+            )
+            rewrite(
+                ordered,
+                path,
+                lambda first, batch: {
+                    "value": batch.column(0),
+                    "id": np.arange(first + 1, first + 1 + batch.num_rows),
+                    "count": batch.column(1),
+                },
+            )
+        size = pq.read_metadata(path).num_rows
+        if not size:
+            raise SchemaError(
+                f"vocabulary {name!r}: expected values that training sees at least "
+                f"{kind.min_count} times, got none"
+            )
+        self.vocabularies[name] = {
+            "name": file,
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        return size
+
+    def _values(self, vocabulary: str, condition: str) -> list[str]:
+        """Return a query for each column of ids of a vocabulary: its values, one per row."""
+        queries = []
+        for table, alias, feature in self._id_columns():
+            if feature.vocabulary == vocabulary:
+                value = _each_value(alias, feature)
+                relation = self._from_typed(table)
+                queries.append(f"SELECT {value} AS value FROM {relation} WHERE {condition}")
+        return queries
+
+    def _id_columns(self) -> list[tuple[str, str, SparseFeature | EventId]]:
+        context = [
+            (IMPRESSIONS, f"s{i}", feature)
+            for i, feature in enumerate(self._schema.sparse_features)
+        ]
+        events = [
+            (events.name, f"s{i}", feature)
+            for events in self._schema.streams
+            for i, feature in enumerate(events.stream.ids)
+        ]
+        return [*context, *events]
+
+    def _encode_tables(self, bar: tqdm) -> None:
+        for _, name in self._tables():
+            self._encode(name, f", {self._split} AS split" if name == IMPRESSIONS else "")
+            bar.update()
+
+    def _encode(self, table: str, more: str) -> None:
+        """Write a table with ids, one folder per shard."""
+        ids, joins = [], []
+        for name, alias, feature in self._id_columns():
+            if name == table:
+                relation = self._lookup(table, alias, feature)
+                if relation is None:
+                    known = _hashed(alias, self._schema.vocabulary(feature.vocabulary))
+                else:
+                    known = f"v_{alias}.id"
+                    joins.append(
+                        f"LEFT JOIN {relation} AS v_{alias} ON t.{alias} = v_{alias}.value"
+                    )
+                    if not columns.is_list(feature):
+                        known = (
+                            f"CASE WHEN t.{alias} IS NOT NULL THEN coalesce({known}, {OOV_ID}) END"
+                        )
+                ids.append(f"{known} AS {alias}")
+        exclude = ", ".join(["unit", *(i.split(" AS ")[-1] for i in ids)])
+        select = ", ".join([f"t.* EXCLUDE ({exclude})", *ids])
+        self._engine.copy(
+            f"SELECT {select}{more} FROM {self._from_typed(table)} AS t {' '.join(joins)}",
+            self._scratch / f"staged-{self._number(table)}",
+            partition_by="shard",
+        )
+
+    def _lookup(self, table: str, alias: str, feature: SparseFeature | EventId) -> str | None:
+        """Return a relation (value, id) for a column, None if its ids are computed."""
+        kind = self._schema.vocabulary(feature.vocabulary)
+        number = self._schema.vocabulary_names.index(feature.vocabulary)
+        values = self._from(f"../{VOCABULARIES}/{number:03d}.parquet")
+        if not columns.is_list(feature):
+            return values if isinstance(kind, Built) else None
+        # Every different list is encoded once, and then looked up as a whole.
+        if isinstance(kind, Built):
+            known = f"coalesce(v.id, {OOV_ID})"
+            join = f"LEFT JOIN {values} AS v ON one = v.value"
+        else:
+            known, join = _hashed("one", kind), ""
+        cells = f"SELECT DISTINCT {alias} AS value FROM {self._from_typed(table)}"
+        parts = f"string_split(value, {columns.UNIT_SEPARATOR})"
+        self._engine.copy(
+            f"SELECT value, list({known} ORDER BY place) AS id FROM "
+            f"(SELECT value, unnest({parts}) AS one, generate_subscripts({parts}, 1) AS place "
+            f"FROM ({cells}) WHERE value IS NOT NULL) {join} GROUP BY value",
+            self._scratch / f"lists-{alias}.parquet",
+        )
+        return self._from(f"lists-{alias}.parquet")
+
+    def _count_rows(self) -> np.ndarray:
+        files = literal(str(self._scratch / "staged-0" / "*" / "*.parquet"))
+        counted = self._engine.execute(
+            f"SELECT shard, split, count(*) FROM read_parquet({files}, hive_partitioning=true) "
+            "GROUP BY ALL"
+        )
+        rows = np.zeros((self._num_shards, len(SPLITS)), dtype=np.int64)
+        for shard, split, count in counted:
+            rows[int(shard), split] = count
+        for split, count in zip(SPLITS, rows.sum(axis=0), strict=True):
+            if not count:
+                raise SchemaError(
+                    f"split {self._schema.split}: expected requests in {split}, got none"
+                )
+        return rows
+
+    def _tables(self) -> list[tuple[TableSchema | Events, str]]:
+        """Return what is said of each table, and its name; the impressions come first."""
+        return [(self._schema, IMPRESSIONS), *((e, e.name) for e in self._schema.streams)]
+
+    def _number(self, table: str) -> int:
+        """Return 0 for the impressions, and 1, 2, ... for the streams."""
+        return [name for _, name in self._tables()].index(table)
+
+    def _typed(self, table: str) -> pathlib.Path:
+        return self._scratch / f"typed-{self._number(table)}.parquet"
+
+    def _from_typed(self, table: str) -> str:
+        return self._from(self._typed(table).name)
+
+    def _from(self, name: str) -> str:
+        return f"read_parquet({literal(str(self._scratch / name))})"
+
+
+def _each_value(alias: str, feature: SparseFeature | EventId) -> str:
+    if columns.is_list(feature):
+        return f"unnest(string_split({alias}, {columns.UNIT_SEPARATOR}))"
+    return alias
+
+
+def _hashed(value: str, kind: Built | Hashed) -> str:
+    assert isinstance(kind, Hashed)
+    return f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS INTEGER)"
