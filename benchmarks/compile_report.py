@@ -9,10 +9,14 @@ Compiles each kernel with the tiles of the table's section "default" and with th
 section, and prints registers, spills, shared memory and matrix instructions. Ends with exit code 1
 where a choice does not compile, spills (f32 at precision "highest" may), or misses the GPU's matrix
 instruction in bf16 at head dim 64 or 128. `--sweep` tries the candidates for one entry of the table
-instead. A kernel takes 2 to 5 seconds of one core; --cut_down adds the tiles of all sequences that
-are shorter than a block, which takes four times as long.
+instead. --cut_down adds the tiles of all sequences that are shorter than a block.
+
+A kernel takes 2 to 5 seconds of one core. What the JSON already says is not compiled again, as long
+as the kernels' sources and the compilers' versions are what they were.
 """
 
+import hashlib
+import importlib.metadata
 import itertools
 import json
 import pathlib
@@ -23,6 +27,7 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
+import pallas_kernels
 from benchmarks import absent_gpu, kernel_cases, machine_code
 from benchmarks.kernel_cases import Case
 from benchmarks.report import RESULTS, environment
@@ -40,7 +45,7 @@ _THREADS = flags.DEFINE_integer("threads", 2, "Kernels to compile at the same ti
 _OUT = flags.DEFINE_string("out", str(RESULTS / "compile_report.json"), "Where the JSON goes.")
 
 _SWEEP_BLOCKS = (16, 32, 64, 128)
-_LIBRARIES = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cuda-nvcc")
+_COMPILERS = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cuda-nvcc")
 
 
 class Result(NamedTuple):
@@ -72,8 +77,9 @@ class Result(NamedTuple):
             faults.append(
                 f"needs {code.shared_bytes} of {gpu.shared_memory} bytes of shared memory"
             )
-        long = min(case.rows, case.keys) >= 64
-        if case.format == "bf16" and case.head_dim in (64, 128) and long:
+        # Of what the GPU runs; the section "default" may be overruled by its own.
+        judged = gpu.capability in self.sections and min(case.rows, case.keys) >= 64
+        if judged and case.format == "bf16" and case.head_dim in (64, 128):
             for where, names in (("PTX", code.tensor_ptx), ("SASS", code.tensor_sass)):
                 wanted = gpu.tensor_ptx if where == "PTX" else gpu.tensor_sass
                 if wanted not in names:
@@ -83,8 +89,19 @@ class Result(NamedTuple):
     def record(self) -> dict[str, Any]:
         """Return the JSON of the result."""
         code = {"error": self.error} if self.code is None else self.code._asdict()
-        sections = {"sections": self.sections} if self.sections else {}
-        return {"gpu": self.gpu, **sections, **self.case._asdict(), **code}
+        return {"gpu": self.gpu, "sections": self.sections, **self.case._asdict(), **code}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Result":
+        """Undo `record`."""
+        case = Case(*(record[name] for name in Case._fields))
+        case = case._replace(tile=Tile(*case.tile))
+        code, error = None, record.get("error", "")
+        if not error:
+            code = machine_code.MachineCode(
+                *(record[name] for name in machine_code.MachineCode._fields)
+            )
+        return cls(record["gpu"], tuple(record["sections"]), case, code, error)
 
 
 def cases_of_table(gpu: str) -> Iterator[tuple[tuple[str, ...], Case]]:
@@ -127,10 +144,39 @@ def compile_case(gpu: str, sections: tuple[str, ...], case: Case) -> Result:
         return Result(gpu, sections, case, None, str(error).strip().splitlines()[0][:200])
 
 
-def compile_all(cases: Iterable[tuple[str, tuple[str, ...], Case]]) -> Iterator[Result]:
-    """Compile all, some at a time, in order."""
+def compile_all(
+    cases: Iterable[tuple[str, tuple[str, ...], Case]], known: dict[tuple[str, Case], Result]
+) -> Iterator[Result]:
+    """Compile what is not known, some at a time, in order."""
+
+    def result(gpu: str, sections: tuple[str, ...], case: Case) -> Result:
+        if (gpu, case) in known:
+            return known[gpu, case]._replace(sections=sections)
+        return compile_case(gpu, sections, case)
+
     with ThreadPoolExecutor(_THREADS.value) as pool:
-        yield from pool.map(lambda arguments: compile_case(*arguments), cases)
+        yield from pool.map(lambda arguments: result(*arguments), cases)
+
+
+def compilers() -> dict[str, str]:
+    """Return what the machine code depends on: versions, and a hash of the kernels' sources."""
+    root = pathlib.Path(pallas_kernels.__file__).parent
+    files = [root / name for name in ("activations.py", "launch.py", "tiles.py")]
+    files += sorted(root.glob("*/forward.py")) + sorted(root.glob("*/backward.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    versions = {name: importlib.metadata.version(name) for name in _COMPILERS}
+    return {"sources": digest[:16], **versions}
+
+
+def read_known(path: pathlib.Path) -> dict[tuple[str, Case], Result]:
+    """Read the results of an earlier run that still hold."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    if content["compilers"] != compilers():
+        return {}
+    results = (Result.of(record) for record in content["kernels"])
+    return {(result.gpu, result.case): result for result in results}
 
 
 def print_row(result: Result) -> None:
@@ -156,7 +202,8 @@ def write(path: pathlib.Path, results: list[Result]) -> None:
     """Write the JSON, one kernel a line."""
     fields = {
         "benchmark": "compile_report",
-        "environment": environment(_LIBRARIES),
+        "environment": environment(("jax", "jaxlib")),
+        "compilers": compilers(),
         "num_faults": sum(len(result.faults()) for result in results),
     }
     lines = [f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in fields.items()]
@@ -183,13 +230,20 @@ def main(argv: list[str]) -> None:
         f"{'gpu':5} {'kernel':42} {'format':11} {'H':>4} {'rows':>5} {'keys':>5} {'tile':>12} "
         f"{'regs':>4} {'spill':>6} {'shared':>7} {'tmem':>4} {'load':>4}  matrix products"
     )
-    results = []
-    for result in compile_all(cases):
-        print_row(result)
-        results.append(result)
     if _SWEEP.value:
+        for result in compile_all(cases, {}):
+            print_row(result)
         return
-    write(pathlib.Path(_OUT.value), results)
+    out, results = pathlib.Path(_OUT.value), []
+    known = read_known(out)
+    try:
+        for result in compile_all(cases, known):
+            print_row(result)
+            results.append(result)
+        known = {}
+    finally:  # interrupted, it keeps what it knows
+        of_this_run = {(result.gpu, result.case): result for result in results}
+        write(out, list((known | of_this_run).values()))
     faulty = [(result, fault) for result in results for fault in result.faults()]
     for result, fault in faulty:
         case = result.case

@@ -17,6 +17,7 @@ from pallas_kernels.gdpa import forward as gdpa_forward
 from pallas_kernels.seed_attention import backward as seed_backward
 from pallas_kernels.seed_attention import forward as seed_forward
 from pallas_kernels.tile_choices import Tile, choices_for, choose
+from pallas_kernels.tiles import num_tiles
 from pallas_kernels.window_attention import backward as window_backward
 from pallas_kernels.window_attention import forward as window_forward
 
@@ -76,9 +77,8 @@ class Case(NamedTuple):
         keys = 0
         if self.kernel == "gdpa_forward":
             # Keys that stay on the multiprocessor are a loop that is written out.
-            padded = -(-self.keys // self.tile.block_kv) * self.tile.block_kv
-            resident = 2 * padded * self.head_dim * itemsize <= gdpa_forward.RESIDENT_BYTES
-            keys = padded if resident else -1
+            resident = gdpa_forward.keeps_keys(self.keys, self.head_dim, itemsize, self.tile)
+            keys = num_tiles(self.keys, self.tile.block_kv) if resident else -1
         return self._replace(rows=0, keys=keys)
 
 
@@ -106,11 +106,7 @@ def launches(section: str, format: str, head_dim: int, cut_down: bool) -> Iterat
 def _sizes(cut_down: bool) -> Iterable[tuple[int, int]]:
     if cut_down:
         return itertools.product((_LONG, *_SHORT), repeat=2)
-    return [
-        (_LONG, _LONG),
-        *((_LONG, keys) for keys in _SHORT),
-        *((rows, _LONG) for rows in _SHORT),
-    ]
+    return [(_LONG, _LONG), (_LONG, 256), (_LONG, 128), (_LONG, 64), (128, _LONG), (64, _LONG)]
 
 
 def _kernels_of(like, rows: int, keys: int) -> Iterator[tuple[str, bool]]:

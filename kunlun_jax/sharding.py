@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from kunlun_jax.config import ConfigError, MeshConfig
+from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
 from kunlun_jax.shapes import Array
 
 AXES = ("data", "fsdp", "tensor", "expert")
@@ -69,6 +69,33 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def check_divisible(config: ExperimentConfig, mesh: Mesh) -> None:
+    """Check that a mesh divides what it is to split evenly.
+
+    Args:
+        config: The experiment.
+        mesh: The mesh.
+
+    Raises:
+        ConfigError: If batches, heads or experts do not divide.
+    """
+    groups = mesh.shape["data"] * mesh.shape["fsdp"]
+    wanted = [
+        ("data.batch_size", config.data.batch_size, groups, "mesh.data * mesh.fsdp"),
+        ("data.eval_batch_size", config.data.eval_batch_size, groups, "mesh.data * mesh.fsdp"),
+    ]
+    for stream in config.model.streams:
+        name = f"model.streams.{stream.name}.num_heads"
+        wanted.append((name, stream.num_heads, mesh.shape["tensor"], "mesh.tensor"))
+    experts = config.model.wukong.num_experts
+    wanted.append(("model.wukong.num_experts", experts, mesh.shape["expert"], "mesh.expert"))
+    for name, value, divisor, source in wanted:
+        if value % divisor:
+            raise ConfigError(
+                f"config.{name}: expected a multiple of {divisor} ({source}), got {value}"
+            )
+
+
 def spec_of(axes: LogicalAxes, shape: Sequence[int], sizes: Mapping[str, int]) -> PartitionSpec:
     """Return how an array is split.
 
@@ -96,10 +123,15 @@ def shardings_of(boxed: Any, mesh: Mesh) -> Any:
 
     def sharding(leaf: Any) -> NamedSharding:
         if not isinstance(leaf, nn.LogicallyPartitioned):
-            return NamedSharding(mesh, PartitionSpec())
+            return replicated(mesh)
         return NamedSharding(mesh, spec_of(leaf.names, leaf.value.shape, mesh.shape))
 
     return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of what every device has whole."""
+    return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,10 +1,21 @@
 """Tile sizes of the kernels, read from a table.
 
-The table `tile_choices.json` has one list of entries for each compute capability and kernel. An
-entry applies up to its head dim and its number of keys, for inputs of its width in bytes; the first
-that applies is taken. The section "default" is for every other GPU: sizes that spill no register
-and fit the shared memory of each of them (`benchmarks/compile_report.py` shows it). Entries under
-a compute capability are measured by `python -m pallas_kernels.tune`; nothing is tuned inside jit.
+The table `tile_choices.json` is capability -> kernel -> entries:
+
+    {"9.0": {"gdpa_forward": [
+        {"itemsize": 2, "head_dim": 128, "keys": 128, "tile": [64, 128, 4, 3]}, ...
+
+`itemsize` is the width of the inputs in bytes. `head_dim`, and where they stand `rows` and `keys`,
+are the largest sizes that an entry is for; the first entry that holds all sizes is taken, and its
+`tile` is the fields of `Tile` in order, the last of which may be left out. A capability without an
+entry that holds them takes one of the section "default": sizes for every GPU from compute
+capability 8.0 on, and small enough where a block is granted only 99 KiB of shared memory.
+`benchmarks/compile_report.py` shows that no entry spills a register, and
+`python -m pallas_kernels.tune` measures better ones; nothing is tuned inside jit.
+
+"gdpa_backward" is the pass over tiles of keys: the only one where a block holds all keys, else the
+sweep for dK and dV beside "gdpa_backward_queries". "seed_attention_backward" is the pass over tiles
+of seeds, in the same manner.
 """
 
 import contextlib
@@ -18,6 +29,9 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
+# capability -> kernel -> entries
+Table = dict[str, dict[str, list[dict[str, Any]]]]
+
 _capability: contextvars.ContextVar[str | None] = contextvars.ContextVar("capability", default=None)
 
 
@@ -29,19 +43,27 @@ class Tile(NamedTuple):
         block_kv: key rows of a tile.
         num_warps: warps of 32 threads.
         num_stages: depth of the pipeline that loads ahead of the products.
+        resident_bytes: keys and values that GDPA's forward pass may keep on the multiprocessor;
+            without a meaning for the other kernels.
     """
 
     block_q: int
     block_kv: int
     num_warps: int
     num_stages: int
+    resident_bytes: int = 131_072
 
     def within(self, rows: int, keys: int) -> "Tile":
-        """Return the tile cut down to sequences that are shorter than its blocks."""
+        """Return the tile cut down to sequences that are shorter than its blocks.
+
+        A cut tile of at most 64 x 64 has work for 4 warps, one group of the matrix units.
+        """
         block_q = min(self.block_q, _side(rows))
         block_kv = min(self.block_kv, _side(keys))
-        small = max(block_q, block_kv) <= 64 and (block_q, block_kv) != self[:2]
-        return Tile(block_q, block_kv, min(self.num_warps, 4 if small else 8), self.num_stages)
+        cut = self._replace(block_q=block_q, block_kv=block_kv)
+        if cut != self and max(block_q, block_kv) <= 64:
+            return cut._replace(num_warps=min(self.num_warps, 4))
+        return cut
 
 
 def _side(size: int) -> int:
@@ -49,10 +71,22 @@ def _side(size: int) -> int:
 
 
 @functools.cache
-def table() -> dict[str, dict[str, list[dict[str, Any]]]]:
+def table() -> Table:
     """Return the table: compute capability -> kernel -> entries."""
     text = resources.files("pallas_kernels").joinpath("tile_choices.json").read_text()
     return json.loads(text)
+
+
+def as_json(sections: Table) -> str:
+    """Return a table as text, one entry a line."""
+    texts = []
+    for capability, kernels in sections.items():
+        lists = []
+        for kernel, entries in kernels.items():
+            lines = ",\n".join(f"   {json.dumps(entry)}" for entry in entries)
+            lists.append(f"  {json.dumps(kernel)}: [\n{lines}\n  ]")
+        texts.append(f" {json.dumps(capability)}: {{\n" + ",\n".join(lists) + "\n }")
+    return "{\n" + ",\n".join(texts) + "\n}\n"
 
 
 @contextlib.contextmanager

@@ -206,9 +206,9 @@ def _fast_compilation() -> dict[str, Any]:
     return more
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return jax.jit(function) that compiles fast rather than well."""
-    return jax.jit(function, compiler_options=_fast_compilation())
+def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return jax.jit(function, **options) that compiles fast rather than well."""
+    return jax.jit(function, compiler_options=_fast_compilation(), **options)
 
 
 @functools.cache

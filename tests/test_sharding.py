@@ -1,4 +1,4 @@
-"""Rules, and attention on a mesh of several devices (in a process of its own, which has them)."""
+"""Rules, and training on a mesh of several devices (in a process of its own, which has them)."""
 
 import os
 import pathlib
@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from kunlun_jax.config import ConfigError, MeshConfig
-from kunlun_jax.sharding import EXAMPLES, ROWS, make_mesh, on_each_shard, spec_of
+from kunlun_jax.config import ConfigError, DataConfig, ExperimentConfig, MeshConfig
+from kunlun_jax.sharding import (
+    EXAMPLES,
+    ROWS,
+    check_divisible,
+    make_mesh,
+    on_each_shard,
+    spec_of,
+)
+from tests import factories
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2, "expert": 1}
 
@@ -29,6 +37,28 @@ class TestSpecOf:
 
     def test_axes_without_a_rule_stay_whole(self):
         assert spec_of(("kv", None), (8, 8), SIZES) == PartitionSpec(None, None)
+
+
+class TestCheckDivisible:
+    MESH = make_mesh(MeshConfig(data=2, expert=4), jax.devices() * 8)
+
+    @pytest.mark.parametrize(
+        ("data", "model", "message"),
+        [
+            ({"batch_size": 9}, {}, r"config.data.batch_size: expected a multiple of 2.*got 9"),
+            ({"eval_batch_size": 3}, {}, "config.data.eval_batch_size: expected.*got 3"),
+            ({}, {"wukong": {"num_experts": 3}}, "config.model.wukong.num_experts: .*mesh.expert"),
+        ],
+    )
+    def test_what_does_not_divide_is_one_line(self, data, model, message):
+        config = ExperimentConfig(data=DataConfig(**data), model=factories.config(**model))
+        with pytest.raises(ConfigError, match=message):
+            check_divisible(config, self.MESH)
+
+    def test_heads(self):
+        mesh = make_mesh(MeshConfig(tensor=8), jax.devices() * 8)
+        with pytest.raises(ConfigError, match=r"num_heads: expected a multiple of 8 \(mesh.tensor"):
+            check_divisible(ExperimentConfig(model=factories.config()), mesh)
 
 
 class TestMakeMesh:
@@ -54,19 +84,26 @@ def test_without_a_mesh_it_is_a_plain_call():
     assert (out[2] == 2).all()
 
 
-def test_attention_and_its_gradients_are_those_of_one_device():
+@pytest.mark.parametrize(
+    ("kernels", "meshes"),
+    [
+        ("xla", ["8 1 1 1", "2 4 1 1", "2 2 2 1", "2 1 2 2", "1 1 1 8"]),
+        ("triton_interpret", ["2 2 2 1"]),
+    ],
+)
+def test_ten_steps_are_those_of_one_device(kernels, meshes):
     environment = dict(
         os.environ,
         JAX_PLATFORMS="cpu",
         XLA_FLAGS="--xla_force_host_platform_device_count=8",
     )
     result = subprocess.run(
-        [sys.executable, "-m", "tests.sharded_attention"],
+        [sys.executable, "-m", "tests.sharded_training", kernels],
         cwd=pathlib.Path(__file__).parents[1],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["triton_interpret", "xla"]
+    assert result.stdout.splitlines() == meshes

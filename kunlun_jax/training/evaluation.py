@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
+from kunlun_jax.sharding import batch_sharding, replicated
 from kunlun_jax.training import metrics
 from kunlun_jax.training.effective_rank import EffectiveRanks
 from kunlun_jax.training.grouped_auc import UserScores
@@ -21,16 +23,27 @@ class Evaluator:
     """
 
     def __init__(
-        self, eval_step: Callable[..., Any], *, label_rates: list[float], tasks: tuple[str, ...]
+        self,
+        eval_step: Callable[..., Any],
+        mesh: Mesh,
+        *,
+        label_rates: list[float],
+        tasks: tuple[str, ...],
     ) -> None:
         """Compile nothing yet; remember what the metrics need.
 
         Args:
             eval_step: (params, tables, metrics, batch) -> (metrics, logits, moments).
+            mesh: The devices; they share every batch.
             label_rates: Mean label of the training split, one a task.
             tasks: Names of the tasks.
         """
-        self._eval_step = jax.jit(eval_step)
+        self._everywhere = replicated(mesh)
+        self._eval_step = jax.jit(
+            eval_step,
+            in_shardings=(None, None, self._everywhere, batch_sharding(mesh)),
+            out_shardings=self._everywhere,
+        )
         self.label_rates = label_rates
         self.tasks = tasks
 
@@ -42,9 +55,7 @@ class Evaluator:
             tables: Embedding tables.
             source: The split's batches, in order.
         """
-        # On the parameters' device from the first batch on: one compilation, not two.
-        device = jax.tree.leaves(params)[0].sharding
-        state = jax.device_put(metrics.init(len(self.tasks)), device)
+        state = jax.device_put(metrics.init(len(self.tasks)), self._everywhere)
         scores, ranks = UserScores(), EffectiveRanks()
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
             state, logits, moments = self._eval_step(params, tables, state, batch)

@@ -1,6 +1,7 @@
 """One run: everything a configuration stands for, put together in one place."""
 
 import contextlib
+import functools
 import pathlib
 import sys
 from types import TracebackType
@@ -12,11 +13,18 @@ from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError, mak
 from kunlun_jax.data.build import open_or_build
 from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.models.registry import create_model
+from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointError
 from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.loop import NonFiniteError, Trainer
-from kunlun_jax.training.step import TrainState, create_train_state, make_eval_step, make_train_step
+from kunlun_jax.training.step import (
+    TrainState,
+    create_train_state,
+    make_eval_step,
+    make_train_step,
+    state_shapes,
+)
 from kunlun_jax.training.summary import model_summary, result_summary
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, WorkdirError
 
@@ -60,10 +68,6 @@ def open_dataset(config: DataConfig) -> Dataset:
         raise DatasetError(str(error)) from error
 
 
-def _device() -> jax.sharding.SingleDeviceSharding:
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
-
-
 def _label_rates(dataset: Dataset) -> list[float]:
     """Return the mean training label of every task; NE is relative to their entropy."""
     rates = dataset.manifest["label_rates"]["train"]
@@ -93,9 +97,12 @@ class Run(contextlib.AbstractContextManager):
             workdir: The working directory.
         """
         self.config, self._workdir = config, workdir
+        self._context = contextlib.ExitStack()
         data = config.data
         self.dataset = open_dataset(data)
         schema = self.dataset.schema
+        self._mesh = make_mesh(config.mesh)
+        check_divisible(config, self._mesh)
         self._model = create_model(config, schema)
         self._source = self._batches("train", data.batch_size, data.max_train_examples)
         self.num_steps = max(
@@ -106,6 +113,7 @@ class Run(contextlib.AbstractContextManager):
         )
         self._evaluator = Evaluator(
             make_eval_step(self._model, probe=config.training.log_effective_rank),
+            self._mesh,
             label_rates=_label_rates(self.dataset),
             tasks=schema.labels,
         )
@@ -121,6 +129,11 @@ class Run(contextlib.AbstractContextManager):
             },
         )
 
+    def __enter__(self) -> "Run":
+        """Make the mesh known to the layers."""
+        self._context.enter_context(jax.set_mesh(self._mesh))
+        return self
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -128,7 +141,8 @@ class Run(contextlib.AbstractContextManager):
         trace: TracebackType | None,
     ) -> None:
         """Finish pending saves; a failed one raises."""
-        self._checkpoints.close()
+        with self._context:
+            self._checkpoints.close()
 
     def _batches(self, split: str, batch_size: int, max_examples: int) -> BatchSource:
         try:
@@ -149,16 +163,20 @@ class Run(contextlib.AbstractContextManager):
             self._model, self.config, self._source[0], num_steps=self.num_steps
         )
 
+    @functools.cached_property
     def _target(self) -> TrainState:
-        """Return the shapes of the state, and where it goes."""
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_device()),
-            jax.eval_shape(self._initial_state),
+        """Shapes of the state, and where it goes."""
+        return state_shapes(
+            self._model, self.config, self._source[0], self._mesh, num_steps=self.num_steps
         )
+
+    @property
+    def _shardings(self) -> TrainState:
+        return jax.tree.map(lambda x: x.sharding, self._target)
 
     def summary(self) -> str:
         """Return the table of parameters and FLOPs by module and stream."""
-        return model_summary(self.config.model, self.dataset.schema, self._target())
+        return model_summary(self.config.model, self.dataset.schema, self._target)
 
     def resume_or_initialize(self) -> TrainState:
         """Return the state of the newest good checkpoint, or a fresh one; the iterator follows.
@@ -167,7 +185,7 @@ class Run(contextlib.AbstractContextManager):
             CheckpointError: If there are checkpoints, but none that is good and of this run; or if
                 the disk has no room for more.
         """
-        target = self._target()
+        target = self._target
         state, damaged = self._checkpoints.restore_newest(target, self._iterator)
         for line in damaged:
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -176,9 +194,11 @@ class Run(contextlib.AbstractContextManager):
         if state is None or int(state.step) < self.num_steps:
             self._checkpoints.require_room(target)
         if state is None:
-            # Committed to a device as a restored state is: one compilation of the step for both.
+            # Placed as a restored state is: one compilation of the step for both.
             initialize = jax.jit(
-                self._initial_state, out_shardings=_device(), compiler_options=_FAST_COMPILATION
+                self._initial_state,
+                out_shardings=self._shardings,
+                compiler_options=_FAST_COMPILATION,
             )
             state = initialize()
         return state
@@ -196,7 +216,12 @@ class Run(contextlib.AbstractContextManager):
         )
         trainer = Trainer(
             config=self.config,
-            train_step=jax.jit(step, donate_argnums=0),
+            train_step=jax.jit(
+                step,
+                donate_argnums=0,
+                in_shardings=(self._shardings, batch_sharding(self._mesh)),
+                out_shardings=self._shardings,
+            ),
             data=self._iterator,
             validation=self._batches("validation", data.eval_batch_size, data.max_eval_examples),
             evaluator=self._evaluator,

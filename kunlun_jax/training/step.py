@@ -17,7 +17,7 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
 from kunlun_jax.layers.probe import PROBES
 from kunlun_jax.shapes import Array
-from kunlun_jax.sharding import shardings_of
+from kunlun_jax.sharding import replicated, shardings_of
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
@@ -109,7 +109,7 @@ def state_shapes(
     state = jax.eval_shape(
         functools.partial(create_train_state, model, config, num_steps=num_steps), batch
     )
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    everywhere = replicated(mesh)
     shardings = jax.tree.map(lambda _: everywhere, state).replace(
         params=params,
         tables=tables,

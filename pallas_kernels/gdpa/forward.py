@@ -28,7 +28,7 @@ from pallas_kernels.launch import launch, of_example, of_head, rows_of_head, spl
 from pallas_kernels.tile_choices import Tile
 
 # Keys and values that one program keeps on the multiprocessor, in bytes; an H200 has 227 KiB, of
-# which the query tiles in flight take up to 64.
+# which the query tiles in flight take up to 64. A tile may allow less.
 RESIDENT_BYTES = 131_072
 
 
@@ -115,6 +115,13 @@ def _kernel(
     tiles.store_zeros(o_ref, last_valid, last, tile.block_q, rows)
 
 
+def keeps_keys(keys: int, head_dim: int, itemsize: int, tile: Tile) -> bool:
+    """Return whether a program loads the keys and values of its head once."""
+    padded_keys = tiles.num_tiles(keys, tile.block_kv) * tile.block_kv
+    num_bytes = 2 * padded_keys * head_dim * itemsize
+    return num_bytes <= min(RESIDENT_BYTES, tile.resident_bytes)
+
+
 def forward(
     query: Float[Array, "B T N H"],
     key: Float[Array, "B S N H"],
@@ -131,8 +138,7 @@ def forward(
     """Return the output of GDPA; H and the tile's sizes are powers of two from 16 on."""
     batch, rows, heads, head_dim = query.shape
     keys = key.shape[1]
-    padded_keys = tiles.num_tiles(keys, tile.block_kv) * tile.block_kv
-    resident = 2 * padded_keys * head_dim * query.dtype.itemsize <= RESIDENT_BYTES
+    resident = keeps_keys(keys, head_dim, query.dtype.itemsize, tile)
     row_tiles = tiles.num_tiles(rows, tile.block_q)
     splits = splits_for(batch * heads, row_tiles) if resident else row_tiles
     kernel = partial(

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from kunlun_jax.config import MeshConfig
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.metrics import binary_entropy
 from tests.data import toy
@@ -22,7 +24,9 @@ def batches(dataset, batch_size, split="validation", **options):
 
 @pytest.fixture(scope="module")
 def evaluator():
-    return Evaluator(linear.eval_step, label_rates=LABEL_RATES, tasks=TASKS)
+    return Evaluator(
+        linear.eval_step, make_mesh(MeshConfig()), label_rates=LABEL_RATES, tasks=TASKS
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from kunlun_jax.config import DataConfig, ExperimentConfig, TrainingConfig
+from kunlun_jax.config import DataConfig, ExperimentConfig, MeshConfig, TrainingConfig
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.loop import NonFiniteError, StopSignal, Trainer
@@ -37,7 +38,12 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def train(dataset):
     """Start, or go on with, the run of a working directory, as train.py does."""
-    evaluator = Evaluator(linear.eval_step, label_rates=[0.35, 0.15], tasks=dataset.schema.labels)
+    evaluator = Evaluator(
+        linear.eval_step,
+        make_mesh(MeshConfig()),
+        label_rates=[0.35, 0.15],
+        tasks=dataset.schema.labels,
+    )
 
     def batches(split):
         return BatchSource(

@@ -13,6 +13,7 @@ import pytest
 from configs import smoke
 from kunlun_jax.config import ConfigError, DataConfig, experiment_config
 from kunlun_jax.data import DatasetError
+from kunlun_jax.data.dataset import manifest_checksum
 from kunlun_jax.training.checkpoint import CheckpointError
 from kunlun_jax.training.run import Run, open_dataset
 from kunlun_jax.training.workdir import MetricWriter
@@ -218,6 +219,7 @@ class TestBadData:
         before = manifest.read_text()
         content = json.loads(before)
         content["label_rates"]["train"]["click"] = 0.0
+        content["manifest_sha256"] = manifest_checksum(content)
         manifest.write_text(json.dumps(content))
         try:
             with pytest.raises(DatasetError, match=r"'click' of both classes, got a mean of 0\.0"):
