@@ -8,6 +8,8 @@ of collective with its number and bytes; writes them as JSON.
 """
 
 import collections
+import dataclasses
+import importlib.util
 import json
 import math
 import pathlib
@@ -74,6 +76,9 @@ def compile_step(
         gpu: A key of `absent_gpu.GPUS`.
         num_devices: GPUs of the node.
     """
+    if config.model.kernels == "auto":  # would ask the machine that compiles
+        model = dataclasses.replace(config.model, kernels="triton")
+        config = dataclasses.replace(config, model=model)
     devices = absent_gpu.topology(gpu, f"1x1x{num_devices}").devices
     mesh = make_mesh(config.mesh, devices)
     max_lens = {stream.name: stream.max_len for stream in config.model.streams}
@@ -86,14 +91,11 @@ def compile_step(
     step = make_train_step(model, schema, config, num_steps=_NUM_STEPS)
     start = time.time()
     with choices_for(absent_gpu.GPUS[gpu].capability), jax.set_mesh(mesh):
-        lowered = jax.jit(step, donate_argnums=0).trace(state, batch).lower(
-            lowering_platforms=("cuda",)
-        )
+        traced = jax.jit(step, donate_argnums=0).trace(state, batch)
+        lowered = traced.lower(lowering_platforms=("cuda",))
         text = lowered.as_text()
         compiled = lowered.compile()
     hlo = compiled.as_text()
-    import os
-    if os.environ.get("HLO"): open(os.environ["HLO"], "w").write(hlo)
     memory = compiled.memory_analysis()
     fields = ("argument", "output", "alias", "temp")
     sizes = {name: getattr(memory, f"{name}_size_in_bytes") for name in fields}
@@ -109,7 +111,10 @@ def compile_step(
         "table_rows": sum(table.shape[0] for table in state.tables.values()),
         "flops_per_example": sum(flops_by_module(config.model, schema).values()),
         "bytes_per_device": sizes,
-        "peak_bytes_per_device": sizes["argument"] + sizes["output"] - sizes["alias"] + sizes["temp"],
+        "peak_bytes_per_device": sizes["argument"]
+        + sizes["output"]
+        - sizes["alias"]
+        + sizes["temp"],
         "kernels": dict(kernels),
         "collectives": collectives(hlo),
     }
@@ -125,7 +130,7 @@ def main(argv: list[str]) -> None:
     try:
         absent_gpu.require_packages()
     except absent_gpu.MissingPackagesError as error:
-        sys.exit(f"error: expected the packages of the extra 'aot' (pip install -e '.[aot]'): {error}")
+        sys.exit(f"error: expected pip install -e '.[aot]', without it there is no {error}")
     file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     schema = config_module(file).schema()
     result = compile_step(experiment_config(CONFIG.value), schema, _GPU.value, _DEVICES.value)
@@ -136,8 +141,6 @@ def main(argv: list[str]) -> None:
 
 def config_module(file: pathlib.Path) -> Any:
     """Import a config file by its path, for its `schema`."""
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
