@@ -72,12 +72,12 @@ class Gradients(NamedTuple):
     phi: Array | None
 
 
-def _store_turned_back(parts, gradients, refs, rotation, start, rows: int, end) -> None:
+def _store_turned_back(gradients, rows_ref, refs, rotation, start, rows: int, end) -> None:
     """Store the gradient of unturned rows, and this program's share in those of theta and phi.
 
     Args:
-        parts: the rows of query or key as they entered the scores.
-        gradients: of the parts, f32.
+        gradients: of the parts that entered the scores, f32.
+        rows_ref: the rows of query or key, unturned.
         refs: where the rows' gradients go and, with a rotation, those of theta and phi.
         rotation: references to the fields of `Rotation`, or None.
         start: first row of the tile.
@@ -91,15 +91,19 @@ def _store_turned_back(parts, gradients, refs, rotation, start, rows: int, end) 
     ref, dtheta_ref, dphi_ref = refs
     *table, positions_ref, times_ref = rotation
     block = gradients[0].shape[0]
-    turn = parts[0].astype(jnp.float32) * gradients[1] - parts[1].astype(jnp.float32) * gradients[0]
+    sin, cos = load_rotation(table, start, block, end)
+    first, second = gradients
+    first, second = first * cos + second * sin, second * cos - first * sin
+    left, right = halves(ref.shape[1])
+    tiles.store_rows(ref, start, first, rows, left)
+    tiles.store_rows(ref, start, second, rows, right)
+    # a dB - b dA is the same before and after a turn of both pairs. The rows are loaded anew: kept
+    # from above they would hold registers all through the loop.
+    a, b = (tiles.load_rows(rows_ref, start, block, end, half) for half in (left, right))
+    turn = a.astype(jnp.float32) * second - b.astype(jnp.float32) * first
     for values_ref, out_ref in ((positions_ref, dtheta_ref), (times_ref, dphi_ref)):
         values = tiles.load_numbers(values_ref, start, block, end)
         out_ref[...] = jnp.sum(values[:, None] * turn, axis=0)
-    sin, cos = load_rotation(table, start, block, end)
-    first, second = gradients
-    left, right = halves(ref.shape[1])
-    tiles.store_rows(ref, start, first * cos + second * sin, rows, left)
-    tiles.store_rows(ref, start, second * cos - first * sin, rows, right)
 
 
 def _query_tile_kernel(
@@ -148,7 +152,7 @@ def _query_tile_kernel(
     )
     dq = [part * (scale / tiles.LOG2_E) for part in dq]
     outputs = refs[4:] if rotated else refs
-    _store_turned_back(q, dq, outputs, rotation, start, rows, num_rows)
+    _store_turned_back(dq, q_ref, outputs, rotation, start, rows, num_rows)
 
 
 def _key_tile_kernel(
@@ -197,7 +201,7 @@ def _key_tile_kernel(
     dk = [part * (scale / tiles.LOG2_E) for part in dk]
     dv_ref, *outputs = refs[4:] if rotated else refs
     tiles.store_rows(dv_ref, start, dv, rows)
-    _store_turned_back(k, dk, outputs, rotation, start, rows, num_rows)
+    _store_turned_back(dk, k_ref, outputs, rotation, start, rows, num_rows)
 
 
 def backward(
