@@ -11,7 +11,6 @@ import collections
 import dataclasses
 import importlib.util
 import json
-import math
 import pathlib
 import re
 import sys
@@ -23,6 +22,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import absent_gpu
+from benchmarks.collectives import collectives
 from benchmarks.report import RESULTS, environment, write_json
 from kunlun_jax.config import ExperimentConfig, experiment_config
 from kunlun_jax.data.batch import batch_shapes
@@ -38,31 +38,6 @@ _GPU = flags.DEFINE_string("gpu", "b200", f"Of {', '.join(absent_gpu.GPUS)}.")
 _DEVICES = flags.DEFINE_integer("devices", 8, "GPUs of the node.")
 _OUT = flags.DEFINE_string("out", str(RESULTS / "compile_step.json"), "Where the JSON goes.")
 _NUM_STEPS = 1000
-_COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
-
-
-def collectives(hlo: str) -> dict[str, dict[str, int]]:
-    """Return number and result bytes of every kind of collective in compiled HLO.
-
-    Args:
-        hlo: Text of the compiled module, whose shapes are those of one device.
-    """
-    found: dict[str, dict[str, int]] = {}
-    pattern = re.compile(rf"= (.*?) ({'|'.join(_COLLECTIVES)})(?:-start)?\(")
-    for line in hlo.splitlines():
-        match = pattern.search(line)
-        if match is None:
-            continue
-        shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-        size = sum(
-            _BYTES.get(dtype, 4) * math.prod(int(n) for n in dims.split(",") if n)
-            for dtype, dims in shapes
-        )
-        entry = found.setdefault(match[2], {"count": 0, "bytes": 0})
-        entry["count"] += 1
-        entry["bytes"] += size
-    return found
 
 
 def compile_step(

@@ -4,7 +4,7 @@
 
 compiles its training step for eight GPUs that are not attached, and prints the memory of each and
 what they exchange. `schema` describes the data set it expects: ten streams of up to 2,048 events,
-two hundred context features, 2^28 rows of tables.
+two hundred context features, 2^28 rows of tables. The context features are hashed into one table.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ _STREAMS = {
 }
 _NUM_SPARSE, _NUM_DENSE = 200, 400
 # Rows are powers of two, so that they divide among the GPUs; row 0 is the OOV row.
-_ITEMS, _AUTHORS, _CATEGORIES, _CONTEXT = 2**27, 2**26, 2**14, 2**18
+_ROWS = {"item": 2**27, "author": 2**26, "category": 2**14, "context": 2**26}
 
 
 def schema() -> Schema:
@@ -44,14 +44,12 @@ def schema() -> Schema:
         EventId("author", "author"),
         EventId("category", "category"),
     )
-    sizes = {"item": _ITEMS, "author": _AUTHORS, "category": _CATEGORIES}
-    sizes |= {f"context_{i}": _CONTEXT for i in range(_NUM_SPARSE)}
     candidate = ("item", "author", "category")
     features = [SparseFeature(name, name) for name in candidate]
-    features += [SparseFeature(f"context_{i}", f"context_{i}") for i in range(_NUM_SPARSE)]
+    features += [SparseFeature(f"context_{i}", "context") for i in range(_NUM_SPARSE)]
     return Schema(
         name="production",
-        vocabularies=tuple(Vocabulary(name, rows - 1) for name, rows in sizes.items()),
+        vocabularies=tuple(Vocabulary(name, rows - 1) for name, rows in _ROWS.items()),
         dense=tuple(DenseFeature(f"dense_{i}") for i in range(_NUM_DENSE)),
         sparse=tuple(features),
         candidate=candidate,

@@ -15,6 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -22,9 +23,10 @@ from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
 from kunlun_jax.shapes import Array
 
 AXES = ("data", "fsdp", "tensor", "expert")
+_BATCH_AXES = ("data", "fsdp")
 # Of two dimensions that want one mesh axis, the one whose rule comes first gets it.
 RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
-    ("batch", ("data", "fsdp")),
+    ("batch", _BATCH_AXES),
     ("vocab", AXES),
     ("expert", "expert"),
     ("heads", "tensor"),
@@ -42,6 +44,8 @@ NUMBERS: LogicalAxes = ("batch", None)
 HEADS: LogicalAxes = ("heads",)
 SEEDS: LogicalAxes = (None, "heads", None)
 REPLICATED: LogicalAxes = (None,)
+# Axes of an embedding table.
+TABLE: LogicalAxes = ("vocab", "embed")
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -139,6 +143,49 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, nn.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
 
 
+def is_split(shape: Sequence[int], axes: LogicalAxes, mesh: Any) -> bool:
+    """Return whether the first dimension of an array is split over devices.
+
+    Args:
+        shape: Its shape.
+        axes: Logical name of every dimension.
+        mesh: The mesh.
+    """
+    return spec_of(axes, shape, mesh.shape)[0] is not None
+
+
+def active_mesh() -> Any:
+    """Return the mesh that `jax.set_mesh` made known, or None where there is one device only."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def speaks_for_its_examples() -> Array:
+    """Return, inside `on_every_device`, whether this device is the first with its examples."""
+    first = jnp.asarray(True)
+    for name in AXES:
+        if name not in _BATCH_AXES:
+            first &= jax.lax.axis_index(name) == 0
+    return first
+
+
+def on_every_device(
+    function: Callable[..., Any], in_axes: Sequence[LogicalAxes], out_axes: Sequence[LogicalAxes]
+) -> Callable[..., Any]:
+    """Return a function that every device of the mesh runs on its own share.
+
+    Args:
+        function: Of positional arguments; may use collectives over `AXES`.
+        in_axes: Logical axes of each argument, the same for all arrays in it. Must divide.
+        out_axes: Logical axes of each result, likewise.
+    """
+    in_specs, out_specs = (
+        tuple(nn.logical_to_mesh_axes(names, RULES) or PartitionSpec() for names in axes)
+        for axes in (in_axes, out_axes)
+    )
+    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
 def on_each_shard(
     function: Callable[..., Array],
     arrays: Mapping[str, tuple[Array, LogicalAxes]],
@@ -155,9 +202,9 @@ def on_each_shard(
         arrays: By name, each with its logical axes.
         out_axes: Logical axes of the result.
     """
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh = active_mesh()
     values = {name: array for name, (array, _) in arrays.items()}
-    if mesh.empty or mesh.size == 1:
+    if mesh is None:
         return function(**values)
     specs = {name: spec_of(axes, array.shape, mesh.shape) for name, (array, axes) in arrays.items()}
     dims = {

@@ -92,13 +92,23 @@ def test_without_a_mesh_it_is_a_plain_call():
     ],
 )
 def test_ten_steps_are_those_of_one_device(kernels, meshes):
+    assert on_eight_devices("tests.sharded_training", kernels) == meshes
+
+
+def test_rows_of_split_tables_are_fetched_and_updated_exactly():
+    want = ["even", "one owner", "skewed", "single", "bytes do not grow"]
+    assert on_eight_devices("tests.sharded_tables") == want
+
+
+def on_eight_devices(module: str, *arguments: str) -> list[str]:
+    """Run a module in a process with eight CPU devices; return the lines that it prints."""
     environment = dict(
         os.environ,
         JAX_PLATFORMS="cpu",
         XLA_FLAGS="--xla_force_host_platform_device_count=8",
     )
     result = subprocess.run(
-        [sys.executable, "-m", "tests.sharded_training", kernels],
+        [sys.executable, "-m", module, *arguments],
         cwd=pathlib.Path(__file__).parents[1],
         env=environment,
         capture_output=True,
@@ -106,4 +116,4 @@ def test_ten_steps_are_those_of_one_device(kernels, meshes):
         timeout=600,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == meshes
+    return result.stdout.splitlines()

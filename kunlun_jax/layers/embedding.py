@@ -16,7 +16,17 @@ import jax.numpy as jnp
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import OOV_ID, Schema
+from kunlun_jax.layers.table_exchange import distinct_rows, fetch
 from kunlun_jax.shapes import Array, Bool, Float, Int
+from kunlun_jax.sharding import (
+    AXES,
+    EXAMPLES,
+    TABLE,
+    active_mesh,
+    is_split,
+    on_each_shard,
+    on_every_device,
+)
 
 
 def known_ids(ids: Int[Array, "*ids"], num_rows: int) -> Int[Array, "*ids"]:
@@ -24,17 +34,25 @@ def known_ids(ids: Int[Array, "*ids"], num_rows: int) -> Int[Array, "*ids"]:
     return jnp.where((ids > OOV_ID) & (ids < num_rows), ids, OOV_ID)
 
 
-def lookup(table: Float[Array, "rows D"], ids: Int[Array, "*ids"]) -> Float[Array, "*ids D"]:
+def lookup(table: Float[Array, "... rows D"], ids: Int[Array, "*ids"]) -> Float[Array, "*ids D"]:
     """Return the rows of a table; any id without a row gives the OOV row, row 0.
 
     The only place that indexes a table: `jnp.take` alone would give NaN for an id that is too
     large and the last row for -1.
 
     Args:
-        table: Embedding table with the OOV row first.
+        table: Embedding table with the OOV row first; or [shards, rows, D], the rows that each
+            shard of the batch uses (`compact_tables`), with ids that count within the shard.
         ids: Any integers.
     """
-    return table.at[known_ids(ids, table.shape[0])].get(mode="promise_in_bounds")
+    if table.ndim == 2:
+        return table.at[known_ids(ids, table.shape[0])].get(mode="promise_in_bounds")
+    rest = (None,) * (ids.ndim - 1)
+    return on_each_shard(
+        lambda table, ids: lookup(table[0], ids),
+        {"table": (table, ("batch", None, None)), "ids": (ids, ("batch", *rest))},
+        ("batch", *rest, None),
+    )
 
 
 def combine(
@@ -71,7 +89,7 @@ class EmbeddingTables(nn.Module):
     init_std: float
 
     @nn.compact
-    def __call__(self) -> dict[str, Float[Array, "_ D"]]:
+    def __call__(self) -> dict[str, Float[Array, "... D"]]:
         """Return the tables by vocabulary name."""
 
         def create(num_rows: int) -> Callable[[], Any]:
@@ -79,7 +97,7 @@ class EmbeddingTables(nn.Module):
                 drawn = nn.initializers.normal(self.init_std)(key, (num_rows, self.dim))
                 return drawn.at[OOV_ID].set(0.0)
 
-            init = nn.with_logical_partitioning(rows, ("vocab", "embed"))
+            init = nn.with_logical_partitioning(rows, TABLE)
             return lambda: init(self.make_rng("params"))
 
         return {
@@ -109,9 +127,11 @@ def compact_tables(
 ) -> tuple[dict[str, Array], dict[str, Array | None], Batch]:
     """Cut the tables down to the rows a batch uses.
 
-    The cost depends on the batch, not on the vocabularies: a table with no more rows than the batch
-    has ids is passed through whole; any other is replaced by the batch's distinct rows, padded to a
-    fixed count (its ids are sorted once to find them).
+    The cost depends on the batch, not on the vocabularies. On one device a table with no more rows
+    than the batch has ids is passed through whole; any other is replaced by the batch's distinct
+    rows, padded to a fixed count (its ids are sorted once to find them). On a mesh every shard of
+    the batch gets the rows of its own, from the devices that own them (`table_exchange.py`), and
+    only a table that is not split is passed through.
 
     Args:
         tables: Embedding tables by vocabulary.
@@ -119,43 +139,60 @@ def compact_tables(
         schema: Its schema.
 
     Returns:
-        The small tables; for each the numbers of its rows in the original table, or None where it
-        was passed through; and the batch with its ids renumbered. Row 0 stays the OOV row. Padding
-        among the row numbers is one past the last row, so that a scatter drops it.
+        The small tables, on a mesh with a leading axis of the batch's shards; for each the numbers
+        of its rows in the original table, or None where it was passed through; and the batch with
+        its ids renumbered. Row 0 stays the OOV row. Padding among the row numbers is one past the
+        last row, so that a scatter drops it.
     """
+    mesh = active_mesh()
+    if mesh is None:
+        sizes = _ids_by_table(batch, schema)
+        cut = {name: t for name, t in tables.items() if t.shape[0] > sizes.get(name, 0)}
+        rows, local = _distinct_rows({name: t.shape[0] for name, t in cut.items()}, batch, schema)
+        found = {name: t.at[rows[name]].get(mode="clip") for name, t in cut.items()}
+    else:
+        cut = {name: t for name, t in tables.items() if is_split(t.shape, TABLE, mesh)}
+
+        def fetch_own(blocks: dict[str, Array], batch: Batch) -> tuple[dict, dict, Batch]:
+            sizes = {name: block.shape[0] * mesh.size for name, block in blocks.items()}
+            rows, local = _distinct_rows(sizes, batch, schema)
+            found = {name: fetch(block, rows[name], AXES) for name, block in blocks.items()}
+            return *jax.tree.map(lambda x: x[None], (found, rows)), local
+
+        found, rows, local = on_every_device(
+            fetch_own, (TABLE[:1], EXAMPLES), (EXAMPLES, EXAMPLES, EXAMPLES)
+        )(cut, batch)
+    passed = {name: t for name, t in tables.items() if name not in cut}
+    return {**passed, **found}, {**dict.fromkeys(passed), **rows}, local
+
+
+def _ids_by_table(batch: Batch, schema: Schema) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for vocabulary, ids, _ in _id_arrays(batch, schema):
+        sizes[vocabulary] = sizes.get(vocabulary, 0) + ids.size
+    return sizes
+
+
+def _distinct_rows(
+    num_rows: Mapping[str, int], batch: Batch, schema: Schema
+) -> tuple[dict[str, Array], Batch]:
+    """Return the distinct rows of each table named, and the batch with ids that count in them."""
     id_arrays = _id_arrays(batch, schema)
-    small: dict[str, Array] = {}
-    rows: dict[str, Array | None] = {}
     renumbered: list[Array] = [ids for _, ids, _ in id_arrays]
-    for name, table in tables.items():
+    rows = {}
+    for name, size in num_rows.items():
         places = [i for i, (vocabulary, _, _) in enumerate(id_arrays) if vocabulary == name]
-        small[name], rows[name] = table, None
-        if table.shape[0] <= sum(id_arrays[i][1].size for i in places):
-            continue
         flat = [jnp.zeros(1, jnp.int32)]  # the OOV row comes along, and comes first
         for i in places:
             _, ids, real = id_arrays[i]
-            flat.append(jnp.where(real, known_ids(ids, table.shape[0]), OOV_ID).ravel())
-        rows[name], inverse = _distinct(jnp.concatenate(flat), fill=table.shape[0])
-        small[name] = table.at[rows[name]].get(mode="clip")
+            flat.append(jnp.where(real, known_ids(ids, size), OOV_ID).ravel())
+        rows[name], inverse = distinct_rows(jnp.concatenate(flat), fill=size)
         start = 1
         for i in places:
-            shape, size = id_arrays[i][1].shape, id_arrays[i][1].size
-            renumbered[i] = inverse[start : start + size].reshape(shape)
-            start += size
-    return small, rows, _with_ids(batch, schema, renumbered)
-
-
-def _distinct(ids: Int[Array, "M"], *, fill: int) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
-    """Return the distinct ids in ascending order, filled up, and the place of every id in them."""
-    ordered, origin = jax.lax.sort((ids, jnp.arange(ids.size, dtype=jnp.int32)), num_keys=1)
-    is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
-    place = jnp.cumsum(is_new, dtype=jnp.int32)
-    distinct = jnp.full_like(ids, fill).at[place].set(ordered, mode="promise_in_bounds")
-    inverse = (
-        jnp.zeros_like(ids).at[origin].set(place, mode="promise_in_bounds", unique_indices=True)
-    )
-    return distinct, inverse
+            shape, count = id_arrays[i][1].shape, id_arrays[i][1].size
+            renumbered[i] = inverse[start : start + count].reshape(shape)
+            start += count
+    return rows, _with_ids(batch, schema, renumbered)
 
 
 def _id_arrays(batch: Batch, schema: Schema) -> list[tuple[str, Array, Bool[Array, "B _"]]]:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from kunlun_jax.config import OptimizerConfig
+from kunlun_jax.layers.table_exchange import push
 from kunlun_jax.shapes import Array, Bool, Float, Int
+from kunlun_jax.sharding import AXES, EXAMPLES, TABLE, on_every_device, speaks_for_its_examples
 
 _TABLE_EPSILON = 1e-10
 
@@ -95,3 +97,43 @@ def update_table(
         table.at[rows].add(-scale[:, None] * gradient, **options),
         accumulator.at[rows].set(sums, **options),
     )
+
+
+def update_split_table(
+    table: Float[Array, "rows D"],
+    accumulator: Float[Array, "rows"],
+    gradient: Float[Array, "shards M D"],
+    rows: Int[Array, "shards M"],
+    learning_rate: Float[Array, ""],
+    *,
+    take: Bool[Array, ""],
+) -> tuple[Array, Array]:
+    """Take the step of `update_table` with a table whose rows are split over the mesh.
+
+    Args:
+        table: Embedding table.
+        accumulator: Sums of mean squared gradients.
+        gradient: Gradient of the rows that each shard of the batch uses.
+        rows: Which rows these are, in ascending order; numbers past the end are dropped.
+        learning_rate: Rate of this step.
+        take: Whether to take it.
+
+    Returns:
+        The new table and accumulator.
+    """
+    num_rows = table.shape[0]
+
+    def update_own(state, gradient, rows, learning_rate, take):
+        def update(state: tuple[Array, Array], rows: Array, gradient: Array):
+            return update_table(*state, gradient, rows, learning_rate, take=take)
+
+        named = jnp.where(speaks_for_its_examples(), rows[0], num_rows)
+        return push(state, named, gradient[0], AXES, update=update)
+
+    by_row, everywhere = TABLE[:1], ()
+    run = on_every_device(
+        update_own,
+        (by_row, EXAMPLES, EXAMPLES, everywhere, everywhere),
+        (by_row, by_row),
+    )
+    return run((table, accumulator), gradient, rows, learning_rate, take)

@@ -21,7 +21,12 @@ from kunlun_jax.sharding import replicated, shardings_of
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
-from kunlun_jax.training.optimizer import dense_optimizer, schedule, update_table
+from kunlun_jax.training.optimizer import (
+    dense_optimizer,
+    schedule,
+    update_split_table,
+    update_table,
+)
 
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
@@ -176,7 +181,7 @@ def make_train_step(
 
         rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
         updated = {
-            name: update_table(
+            name: (update_split_table if small[name].ndim == 3 else update_table)(
                 table, state.accumulators[name], table_gradients[name], rows[name], rate, take=take
             )
             for name, table in state.tables.items()

@@ -1,0 +1,143 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pallas_kernels import timing, trials, tune
+from pallas_kernels.tile_choices import Tile, choices_for, choose, table
+from pallas_kernels.timing import Budget
+from pallas_kernels.trials import Bucket
+
+FORWARD = Bucket("gdpa_forward", 2, 64, keys=128)
+ANY_KEYS = Bucket("gdpa_forward", 2, 64)
+
+
+def test_candidates_are_chosen_as_they_are():
+    # A tile that is cut down to a bucket's sizes would be timed under another's name.
+    for bucket in tune.buckets(tune.KERNELS, (16, 64, 256)):
+        tiles = tune.candidates(bucket)
+        assert len(set(tiles)) == len(tiles) >= 3, bucket
+        for tile in tiles:
+            assert tile.within(bucket.num_rows, bucket.num_keys) == tile
+
+
+def test_every_kernel_of_the_table_is_tuned():
+    assert set(tune.KERNELS) == set(table()["default"])
+
+
+def test_the_fastest_wins_and_a_tie_goes_to_the_first():
+    small, large, slow = (Tile(size, size, 4, 2) for size in (32, 64, 128))
+    assert tune.fastest({small: 1.05, large: 1.0, slow: 2.0}) == large
+    assert tune.fastest({small: 1.005, large: 1.0, slow: 2.0}) == small
+    assert tune.fastest({}) is None
+
+
+def test_entries_are_replaced_and_tight_bounds_stand_first():
+    old, new = Tile(32, 32, 4, 1), Tile(64, 64, 4, 2)
+    entries = [{"itemsize": 2, "head_dim": 128, "tile": [1, 1, 1, 1]}]
+    entries = tune.merged(entries, ANY_KEYS, old)
+    entries = tune.merged(entries, FORWARD, old)
+    entries = tune.merged(entries, ANY_KEYS, new)
+    assert [(e["head_dim"], e.get("keys")) for e in entries] == [(64, 128), (64, None), (128, None)]
+    assert entries[1]["tile"] == list(new)
+
+
+def test_winners_reach_the_file_and_are_chosen_from_it(tmp_path, monkeypatch):
+    path = tmp_path / "tile_choices.json"
+    sections = {"default": {"gdpa_forward": [ANY_KEYS.entry(Tile(16, 16, 4, 1))]}}
+    favourite = Tile(64, 128, 8, 3, 0)
+    left = tune.tune(
+        [FORWARD, ANY_KEYS],
+        sections,
+        "9.0",
+        measure=lambda bucket, tiles: (
+            {tile: 1.0 + (tile != favourite) for tile in tiles} if bucket == FORWARD else {}
+        ),
+        save=lambda sections: tune._save(path, sections),
+        budget=Budget(60.0),
+    )
+    assert left == []
+    monkeypatch.setattr("pallas_kernels.tile_choices.table", lambda: json.loads(path.read_text()))
+    like = jnp.zeros((1, 64), jnp.bfloat16)
+    with choices_for("9.0"):
+        assert choose("gdpa_forward", like, rows=1024, keys=128) == favourite
+        # No candidate of the other bucket worked: the default section decides.
+        assert choose("gdpa_forward", like, rows=1024, keys=512) == Tile(16, 16, 4, 1)
+
+
+def test_buckets_beyond_the_time_budget_are_named():
+    def measure(bucket, tiles):
+        raise AssertionError("no time for this")
+
+    todo = [FORWARD, ANY_KEYS]
+    left = tune.tune(todo, {}, "9.0", measure=measure, save=lambda _: None, budget=Budget(0.0))
+    assert left == todo
+
+
+def test_a_trial_runs_its_tile_and_is_checked(monkeypatch):
+    kernel = "seed_attention_backward_keys"
+    monkeypatch.setattr(trials, "_LONG", 16)
+    monkeypatch.setattr(trials, "_MANY_SEEDS", 16)
+    monkeypatch.setattr(trials, "num_sets", lambda _: 1)
+    monkeypatch.setattr(trials, "seconds_per_call", lambda *_: 1.0)
+    seen = []
+
+    def spy(name, *arguments, **sizes):
+        seen.append((name, choose(name, *arguments, **sizes)))
+        return seen[-1][1]
+
+    monkeypatch.setattr("pallas_kernels.seed_attention.api.choose", spy)
+    tile = Tile(16, 16, 8, 3)
+    problem = trials.problem_of(Bucket(kernel, 2, 32), "triton_interpret", batch=1)
+    options = {"section": {}, "workers": 1, "budget": Budget(600.0)}
+    assert trials.try_tiles(problem, [tile], **options) == {tile: 1.0}
+    assert (kernel, tile) in seen
+    assert not [name for name in table() if name.startswith("trial")]
+    wrong = problem._replace(want=jax.tree.map(lambda x: 2.0 * x, problem.want))
+    [reason] = trials.try_tiles(wrong, [tile], **options).values()
+    assert reason.startswith("relative error 5.0e-01")
+
+
+def test_a_tile_that_does_not_compile_is_dropped_with_the_reason():
+    def fail():
+        raise RuntimeError("RESOURCE_EXHAUSTED: shared memory")
+
+    jobs = {"good": lambda: "program", "bad": fail}
+    found = timing.compile_all(jobs, workers=2, budget=Budget(60.0))
+    assert found["good"] == "program"
+    assert timing.first_line(found["bad"]) == "out of memory"
+
+
+def test_calls_in_a_loop_are_all_made():
+    sets = [(jnp.full((8, 8), number),) for number in (1.0, 2.0, 3.0)]
+
+    def square(x):
+        return x @ x
+
+    loop = jax.jit(lambda turns, sets: timing.calls_in_turn(square, turns, sets))
+    text = loop.lower(2, sets).compile().as_text()
+    assert text.count(" dot(") == 3 or text.count("custom-call(") == 3
+    for result, (x,) in zip(loop(2, sets), sets, strict=True):
+        assert (result == x @ x).all()
+    assert timing.seconds_in_loop(square, sets, rounds=1) > 0
+
+
+def test_small_arrays_rotate():
+    assert timing.num_sets(200e6) == 1
+    assert timing.num_sets(100e6) == 3
+    assert timing.num_sets(1e3) == 6
+
+
+def test_without_a_gpu_one_line_says_so():
+    if jax.devices()[0].platform == "gpu":
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit, match="no GPU here to tune for") as stopped:
+        tune.main(["--budget-seconds=1"])
+    assert stopped.value.code != 0
+
+
+def test_an_unknown_kernel_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        tune.main(["--kernels=gdpa_sideways"])
+    assert "expected some of gdpa_forward" in capsys.readouterr().err
