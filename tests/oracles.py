@@ -151,6 +151,8 @@ def seed_pooling(p, events, stream, model):
     pooled = pooled @ p["out"]["kernel"]
     if model.pooling.pooling == "pma":
         return pooled
+    if not model.pooling.use_sum_kron:
+        return p["mix"].T @ pooled
     return sum_kron(pooled, p["token_maps"], p["width_maps"])
 
 

@@ -113,6 +113,8 @@ CHOICES = {
     "model.wukong.partition": "random",
     "model.wukong.merge": "mean",
     "model.interaction_input": "all",
+    "model.allocation": "fair",
+    "model.attention": "sparse",
     "model.rote.gaps": "none",
     "model.init": "zeros",
     "model.dtype": "float16",
@@ -143,6 +145,7 @@ POSITIVE = [
     "model.wukong.num_experts",
     "model.wukong.fm_rank",
     "model.wukong.mlp_dim",
+    "model.wukong.num_tokens",
     "optimizer.learning_rate",
     "optimizer.table_learning_rate",
     "training.log_every",
@@ -218,6 +221,60 @@ def test_experts_divide_the_tokens_of_every_input():
     mapping["model"]["wukong"]["num_experts"] = 3
     with pytest.raises(ConfigError, match="a divisor of the 8 tokens"):
         experiment_config(mapping)
+
+
+PEER_COUNTS = [
+    ("din", "attention_dims", [8, 0]),
+    ("interformer", "num_heads", 0),
+    ("interformer", "num_pma", 0),
+    ("interformer", "num_recent", 0),
+    ("hstu", "num_heads", 0),
+    ("hstu", "num_time_buckets", 0),
+    ("tokenformer", "num_full_layers", 0),
+    ("tokenformer", "windows", [4, 0]),
+    ("tokenformer", "ffn_dim", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value"), PEER_COUNTS)
+def test_settings_of_the_peer_that_is_chosen_are_checked(name, field, value):
+    mapping = changed(f"model.{name}.{field}", value)
+    experiment_config(mapping)  # of no concern to Kunlun
+    mapping["model"]["name"] = name
+    with pytest.raises(ConfigError) as raised:
+        experiment_config(mapping)
+    assert str(raised.value) == f"config.model.{name}.{field}: expected > 0, got 0"
+
+
+@pytest.mark.parametrize("name", ["interformer", "hstu", "tokenformer"])
+def test_heads_of_a_peer_divide_its_width(name):
+    mapping = changed(f"model.{name}.num_heads", 3)
+    mapping["model"]["name"] = name
+    message = rf"config.model.{name}.num_heads: expected a divisor of half of .* = 8, got 3"
+    with pytest.raises(ConfigError, match=message):
+        experiment_config(mapping)
+
+
+class TestStreams:
+    def test_uniform_allocation_gives_every_stream_the_widest_share(self):
+        buy, view = factories.config(allocation="uniform").streams
+        assert view == factories.VIEW
+        assert buy == dataclasses.replace(factories.VIEW, name="buy", max_len=10)
+
+    def test_full_attention_sees_the_whole_stream(self):
+        streams = factories.config(attention="full").streams
+        assert [s.window for s in streams] == [s.max_len for s in streams] == [10, 7]
+        assert [s.n_kv for s in streams] == [factories.BUY.n_kv, factories.VIEW.n_kv]
+
+    def test_a_configuration_so_changed_is_the_same_again(self):
+        for changes in ({"allocation": "uniform"}, {"attention": "full"}):
+            config = ExperimentConfig(model=factories.config(wukong={"num_experts": 1}, **changes))
+            assert experiment_config(to_mapping(config)) == config
+
+    def test_a_peer_encodes_all_events_at_its_one_width(self):
+        assert factories.config().encoded_streams == (factories.BUY, factories.VIEW)
+        encoded = factories.config(name="hstu").encoded_streams
+        assert [s.model_dim for s in encoded] == [8, 8]
 
 
 def test_derived_values():

@@ -1,14 +1,18 @@
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from kunlun_jax.flops import attended_pairs, flops_by_module, flops_by_stream
+from kunlun_jax.flops import attended_pairs, causal_pairs, flops_by_module, flops_by_stream
 from kunlun_jax.layers import PFFN, Head, SeedPooling, WeightGeneration, WindowAttention
 from kunlun_jax.layers.event_encoder import EventEncoder
+from kunlun_jax.layers.hstu import HSTUBlock
+from kunlun_jax.layers.target_attention import TargetAttention
 from kunlun_jax.layers.wukong import WukongExperts
+from kunlun_jax.models.tokenformer import TokenFormerBlock
 from tests import factories
 from tests.models.variants import PEERS, VARIANTS
 
@@ -112,6 +116,13 @@ def module_under_test(path, model):
     }[path]()
 
 
+def measured_by_xla(module, args):
+    """Return the operations an example that XLA counts in a compiled module."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
+    compiled = factories.jit(module.apply).lower(shapes, *args).compile()
+    return compiled.cost_analysis()["flops"] / 64
+
+
 @pytest.mark.parametrize(
     ("path", "changes"),
     [
@@ -123,6 +134,7 @@ def module_under_test(path, model):
         ("layer_0/buy_attention", {}),
         ("layer_0/buy_pooling", {}),
         ("layer_0/buy_pooling", {"pooling": {"pooling": "pma"}}),
+        ("layer_0/buy_pooling", {"pooling": {"use_sum_kron": False}}),
         ("layer_0/interaction", {}),
         ("layer_0/interaction", {"wukong": {"partition": "full", "merge": "sum"}}),
         ("head", {}),
@@ -130,11 +142,36 @@ def module_under_test(path, model):
 )
 def test_every_module_agrees_with_the_cost_analysis_of_xla(path, changes):
     model = large(**changes)
-    module, args = module_under_test(path, model)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
-    compiled = factories.jit(module.apply).lower(shapes, *args).compile()
-    measured = compiled.cost_analysis()["flops"] / 64
+    measured = measured_by_xla(*module_under_test(path, model))
     assert measured == pytest.approx(flops_by_module(model, SCHEMA)[path], rel=0.05)
+
+
+def test_target_attention_agrees_with_the_cost_analysis_of_xla():
+    model = large(name="din", din={"attention_dims": (256, 64)})
+    args = (example(384), example(200, 384), LENGTHS)
+    measured = measured_by_xla(TargetAttention((256, 64), FLOAT32), args)
+    assert measured == pytest.approx(flops_by_module(model, SCHEMA)["buy_attention"], rel=0.05)
+
+
+def test_causal_blocks_agree_with_the_cost_analysis_of_xla_but_for_masked_pairs():
+    heads = {"num_heads": 4}
+    model = large(hstu=heads, tokenformer={**heads, "windows": (20,), "ffn_dim": 512})
+    num_static, behaviours = factories.NUM_CONTEXT_TOKENS - 1, 201
+    length = num_static + behaviours
+    block = functools.partial(TokenFormerBlock, model.tokenformer)
+    hstu = HSTUBlock(model.hstu, length, FLOAT32)
+    angles = jax.ShapeDtypeStruct((length, 384 // 4 // 2), FLOAT32)
+    sliding = jax.ShapeDtypeStruct((behaviours, 384 // 4 // 2), FLOAT32)
+    cases = {
+        ("hstu", "block_0"): (hstu, length, length, example(length, dtype=jnp.int32)),
+        ("tokenformer", "block_0"): (block(), length, length, angles),
+        ("tokenformer", "block_1"): (block(window=20), behaviours, 20, sliding),
+    }
+    for (name, path), (module, tokens, window, places) in cases.items():
+        masked = tokens**2 - causal_pairs(tokens, window)
+        analytic = flops_by_module(dataclasses.replace(model, name=name), SCHEMA)[path]
+        measured = measured_by_xla(module, (example(tokens, 384), places))
+        assert measured == pytest.approx(analytic + 4 * 384 * masked, rel=0.05), path
 
 
 def test_a_narrow_window_costs_little_more_than_its_pairs():
@@ -165,6 +202,14 @@ def test_a_narrow_window_costs_little_more_than_its_pairs():
 def test_attended_pairs(num_events, window):
     pairs = [(t, s) for t in range(num_events) for s in range(num_events) if abs(t - s) <= window]
     assert attended_pairs(num_events, window) == len(pairs)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 7])
+@pytest.mark.parametrize("window", [None, 0, 3, 50])
+def test_causal_pairs(num_tokens, window):
+    reach = num_tokens if window is None else window
+    pairs = [(t, s) for t in range(num_tokens) for s in range(t + 1) if t - s <= reach]
+    assert causal_pairs(num_tokens, window) == len(pairs)
 
 
 def test_streams_get_their_own_modules_even_if_a_name_begins_another():

@@ -1,7 +1,10 @@
 """The models by name."""
 
-from kunlun_jax.config import ConfigError, ExperimentConfig
+from kunlun_jax.config import ConfigError, ExperimentConfig, ModelConfig
+from kunlun_jax.config_parsing import require
 from kunlun_jax.data.schema import Schema
+from kunlun_jax.layers.context import num_context_tokens
+from kunlun_jax.layers.features import features_in_use
 from kunlun_jax.models.din import DIN
 from kunlun_jax.models.hstu import HSTU
 from kunlun_jax.models.interformer import InterFormer
@@ -28,8 +31,8 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
         schema: The data set's schema.
 
     Raises:
-        ConfigError: If the configuration names a stream that the data set does not have, or asks
-            for longer histories than it offers.
+        ConfigError: If the configuration names a stream that the data set does not have, asks for
+            longer histories than it offers, or for experts that its tokens do not divide among.
     """
     for stream in config.model.streams:
         events = schema.stream_by_name.get(stream.name)
@@ -43,4 +46,19 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
                 f"config.model.streams.{stream.name}.max_len: expected at most {events.max_len}, "
                 f"got {stream.max_len}"
             )
+    if config.model.name == "kunlun" and config.model.interaction_input == "full":
+        _require_whole_parts(config.model, schema)
     return MODELS[config.model.name](config.model, schema, config.optimizer.table_init_std)
+
+
+def _require_whole_parts(model: ModelConfig, schema: Schema) -> None:
+    """Check that experts share what the first layer reads: how much that is, the data decide."""
+    num_context = num_context_tokens(features_in_use(schema, model))
+    num_tokens, experts = num_context + model.num_pooled_tokens, model.wukong.num_experts
+    require(
+        model.wukong.partition == "full" or num_tokens % experts == 0,
+        "config.model.wukong.num_experts",
+        f"a divisor of the {num_tokens} tokens ({num_context} of the context, and n_tokens of all "
+        "streams)",
+        experts,
+    )

@@ -11,7 +11,6 @@ the static tokens rest, and the head reads them as they are.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kunlun_jax.config import TokenFormerConfig
 from kunlun_jax.data.batch import Batch
@@ -22,8 +21,6 @@ from kunlun_jax.layers.normalization import rms_norm
 from kunlun_jax.layers.rote import frequencies
 from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.shapes import Array, Float
-
-_ROPE_BASE = 10_000.0
 
 
 class TokenFormerBlock(nn.Module):
@@ -39,13 +36,13 @@ class TokenFormerBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "B T D"], positions: Float[np.ndarray, "T"]
+        self, tokens: Float[Array, "B T D"], angles: Float[Array, "T half_H"]
     ) -> Float[Array, "B T D"]:
         """Return X'. Padding stands at the end, where no real token looks.
 
         Args:
             tokens: X.
-            positions: Position of every place, for RoPE.
+            angles: RoPE's rotation of every place, in radian.
         """
         dim, heads, dtype = tokens.shape[-1], self.config.num_heads, tokens.dtype
 
@@ -55,7 +52,6 @@ class TokenFormerBlock(nn.Module):
         x = rms_norm(tokens)
         qkv = jnp.split(linear(3 * dim, ("embed", "heads"), "qkv")(x), 3, axis=-1)
         query, key, value = (y.reshape(*y.shape[:2], heads, dim // heads) for y in qkv)
-        angles = jnp.asarray(positions)[:, None] * frequencies(dim // heads, _ROPE_BASE)
         attended = causal_attention(query, key, value, angles=angles, window=self.window)
         attended = linear(dim, ("heads", "embed"), "out")(attended.reshape(tokens.shape))
         tokens = tokens + jax.nn.sigmoid(linear(dim, ("embed", None), "gate")(x)) * attended
@@ -72,18 +68,19 @@ class TokenFormer(Recommender):
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
     ) -> Float[Array, "B n D"]:
         """Return the static tokens and the target's after the last layer."""
-        config, num_static = self.model.tokenformer, tokens.shape[1] - 1
-        merge = MergedEvents(tuple(s.name for s in self.model.streams), name="merged")
+        model, config, num_static = self.model, self.model.tokenformer, tokens.shape[1] - 1
+        merge = MergedEvents(tuple(s.name for s in model.streams), name="merged")
         history = merge(events, batch)
         sequence = between_context_and_candidate(tokens, history)
-        places = np.arange(sequence.shape[1], dtype=np.float32)
-        positions = np.maximum(places - num_static + 1, 0)  # 0 for static fields
+        places = jnp.arange(sequence.shape[1], dtype=jnp.float32)
+        positions = jnp.maximum(places - num_static + 1, 0)  # 0 for static fields
+        angles = positions[:, None] * frequencies(model.dim // config.num_heads, model.rote.base)
         for index in range(config.num_full_layers):
-            sequence = TokenFormerBlock(config, name=f"block_{index}")(sequence, positions)
+            sequence = TokenFormerBlock(config, name=f"block_{index}")(sequence, angles)
             self.probe("merged", index + 1, sequence[:, num_static:-1], history.lengths, batch)
         static, sequence = sequence[:, :num_static], sequence[:, num_static:]
         for index, window in enumerate(config.windows, start=config.num_full_layers):
             block = TokenFormerBlock(config, window, name=f"block_{index}")
-            sequence = block(sequence, positions[num_static:])
+            sequence = block(sequence, angles[num_static:])
             self.probe("merged", index + 1, sequence[:, :-1], history.lengths, batch)
         return jnp.concatenate([static, rows_at(sequence, history.lengths[:, None])], axis=1)

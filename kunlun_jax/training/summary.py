@@ -61,6 +61,8 @@ def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
     tables.append(("all tables", "", "", f"{_count(state.tables):,}"))
     by_stream = flops_by_stream(model, schema)
     settings = ("max_len", "model_dim", "num_heads", "n_kv", "window", "n_tokens", "num_layers")
+    if model.name != "kunlun":  # the streams of a peer differ in nothing else
+        settings = ("max_len",)
     streams = [
         (
             stream.name,

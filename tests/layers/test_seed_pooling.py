@@ -14,8 +14,15 @@ LENGTHS = factories.ints(6, 2, 0)
 EVENTS = factories.array(3, 6, 12)
 
 
+KINDS = {
+    "hsp": {"pooling": "hsp"},
+    "hsp_without_sum_kron": {"pooling": "hsp", "use_sum_kron": False},
+    "pma": {"pooling": "pma"},
+}
+
+
 def pooling(kind="hsp"):
-    return SeedPooling(STREAM, factories.config(streams=(STREAM,), pooling={"pooling": kind}))
+    return SeedPooling(STREAM, factories.config(streams=(STREAM,), pooling=KINDS[kind]))
 
 
 class TestSumKron:
@@ -60,7 +67,7 @@ class TestSumKron:
         assert np.std(out) == pytest.approx(1.0, rel=0.15)
 
 
-@pytest.mark.parametrize("kind", ["hsp", "pma"])
+@pytest.mark.parametrize("kind", KINDS)
 class TestSeedPooling:
     def test_equals_the_formula(self, kind):
         module = pooling(kind)
@@ -102,6 +109,14 @@ class TestSeedPooling:
             rtol=1e-5,
             atol=1e-5,
         )
+
+
+def test_without_sum_kron_seeds_are_compressed_by_one_map_of_either_axis():
+    module = pooling("hsp_without_sum_kron")
+    shapes = jax.eval_shape(module.init, jax.random.key(0), EVENTS, LENGTHS)["params"]
+    assert set(shapes) == {"seeds", "query", "key_value", "out", "mix"}
+    assert shapes["out"]["kernel"].value.shape == (12, 8)
+    assert shapes["mix"].value.shape == (5, 2)
 
 
 def test_pma_has_a_query_a_token_and_no_sum_kron():

@@ -20,9 +20,9 @@ from kunlun_jax.data.schema import (
     Vocabulary,
 )
 from kunlun_jax.layers.embedding import known_ids
-from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.models import MODELS
 from tests import factories
-from tests.models.variants import VARIANTS
+from tests.models.variants import PEERS, VARIANTS
 
 BATCH = factories.batch(lengths={"buy": [10, 7, 3, 2], "view": [7, 4, 2, 5]}, seed=5)
 CONFIGS = sorted(
@@ -113,14 +113,19 @@ def generic_batch(schema, model):
     )
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_parameter_of_a_shipped_config_reaches_a_logit(name):
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [*((config, "kunlun") for config in CONFIGS), *(("base", name) for name in PEERS)],
+)
+def test_every_parameter_of_a_shipped_config_reaches_a_logit(config, name):
     """Follow the data flow, without numbers: the shipped models are too large to run here."""
-    model = experiment_config(importlib.import_module(f"configs.{name}").get_config()).model
+    values = importlib.import_module(f"configs.{config}").get_config()
+    values.model.name = name
+    model = experiment_config(values).model
     schema = generic_schema(model)
-    kunlun, batch = Kunlun(model, schema), generic_batch(schema, model)
-    shapes = jax.eval_shape(kunlun.init, jax.random.key(0), batch)
-    jaxpr = jax.make_jaxpr(kunlun.apply)(jax.tree.map(lambda x: x, shapes), batch).jaxpr
+    module, batch = MODELS[name](model, schema), generic_batch(schema, model)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), batch)
+    jaxpr = jax.make_jaxpr(module.apply)(jax.tree.map(lambda x: x, shapes), batch).jaxpr
     needed = set(jaxpr.outvars)
     for equation in reversed(jaxpr.eqns):
         if not needed.isdisjoint(equation.outvars):

@@ -34,3 +34,12 @@ def test_a_longer_history_than_the_data_offer_is_refused():
     longer = dataclasses.replace(factories.BUY, max_len=13)
     with pytest.raises(ConfigError, match=r"streams.buy.max_len: expected at most 12, got 13"):
         create_model(experiment(longer), factories.SCHEMA)
+
+
+def test_experts_that_do_not_divide_all_of_the_context_are_refused():
+    buy = dataclasses.replace(factories.BUY, n_tokens=3)
+    model = factories.config(streams=(buy,), interaction_input="full")
+    create_model(ExperimentConfig(model=model), factories.SCHEMA)  # 5 + 3 tokens, 2 experts
+    fewer = ExperimentConfig(model=dataclasses.replace(model, use_dense=False))
+    with pytest.raises(ConfigError, match=r"num_experts: expected a divisor of the 7 .* got 2"):
+        create_model(fewer, factories.SCHEMA)

@@ -43,6 +43,7 @@ VARIANTS = {
         pooling={"final_pooling": False},
         gdpa={"temperature": "outside"},
         init="random",
+        use_dense=False,
     ),
     "interaction_of_all_context": one_layer(
         interaction_input="full",
@@ -56,7 +57,6 @@ VARIANTS = {
         interaction_input="full",
         wukong={"fm_fraction": 1.0},
         head_dims=(),
-        use_dense=False,
     ),
 }
 PEERS = {
