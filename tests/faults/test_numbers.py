@@ -48,8 +48,8 @@ def test_nan_is_skipped(runs, tmp_path, poison, observe):
 
 @pytest.mark.fault(
     "NaN or infinity `stop_after_skips` times in a row",
-    "exit 1; the first such batch is kept and the place where it arose is named; checkpoints before "
-    "it stay",
+    "exit 1; the first such batch is kept, the place where it arose is named, and the checkpoints "
+    "before it stay",
 )
 def test_nan_in_a_row(runs, uninterrupted, tmp_path, poison, observe):
     poison(6, 7, 8)
@@ -57,8 +57,8 @@ def test_nan_in_a_row(runs, uninterrupted, tmp_path, poison, observe):
     outcome = runs.here(workdir, "training.stop_after_skips=3")
     assert outcome.code == 1
     assert outcome.message.startswith(
-        "error: step 8: expected a finite loss and finite gradients, got NaN or infinity in 3 steps "
-        "in a row (6 .. 8); it came in with batch/dense"
+        "error: step 8: expected a finite loss and finite gradients, got NaN or infinity in 3 "
+        "steps in a row (6 .. 8); it came in with batch/dense"
     )
     assert outcome.message.endswith("the newest checkpoint is of step 4")
     assert steps(workdir) == {"4"}
