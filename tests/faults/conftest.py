@@ -89,8 +89,8 @@ def runs(tmp_path_factory, compilation_cache):
 
 @pytest.fixture(scope="session")
 def uninterrupted(runs, tmp_path_factory):
-    """The working directory of a run that nothing stopped."""
+    """The working directory of a run that nothing stopped; steps 10, 16 and 20 are kept."""
     workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    outcome = runs.here(workdir)
+    outcome = runs.here(workdir, "training.keep_checkpoints=2")
     assert outcome.code == 0, outcome.err
     return workdir

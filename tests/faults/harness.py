@@ -74,6 +74,7 @@ class Runs:
             patch.setattr(allocator, "keep_freed_memory", lambda: False)
             import train
         self._train = train
+        self._finished: dict[pathlib.Path, Any] = {}
 
     def arguments(self, workdir: pathlib.Path, *changes: str) -> list[str]:
         """Return the flags of a run, settings given as "training.log_every=2"."""
@@ -160,7 +161,10 @@ class Runs:
             changes: Settings of both, as (name, value).
             metrics: Whether to compare the training metrics too, whose windows are settings.
         """
-        state, other = (self.state(place, **dict(changes)) for place in (workdir, expected))
+        state = self.state(workdir, **dict(changes))
+        if expected not in self._finished:
+            self._finished[expected] = self.state(expected, **dict(changes))
+        other = self._finished[expected]
         if not metrics:
             state = state.replace(metrics=other.metrics)
         assert_equal_states(state, other)

@@ -1,6 +1,5 @@
 """Checkpoints that are not what was saved, or not of this run."""
 
-import json
 import random
 import shutil
 
@@ -9,10 +8,11 @@ import pytest
 
 from kunlun_jax.data import BatchSource, make_train_iterator
 from kunlun_jax.training.checkpoint import Checkpoints
+from kunlun_jax.training.run import Run
 from tests.data import toy
 from tests.faults.harness import flip_bit, steps
-from tests.training import linear, tiny
-from tests.training.runs import assert_equal_states
+from tests.training import linear
+from tests.training.runs import assert_equal_states, records
 
 # A read that fails lets the storage library drop others that are under way, noisily.
 quiet = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -28,12 +28,11 @@ def array_file(step):
 
 
 @pytest.fixture
-def stopped(runs, uninterrupted, tmp_path):
-    """A copy of the finished run without its last checkpoint; 16 and 10, the best, are left."""
+def finished(uninterrupted, tmp_path):
+    """A copy of the finished run; its newest checkpoint, of step 20, is what gets damaged."""
     workdir = tmp_path / "run"
     shutil.copytree(uninterrupted, workdir)
-    config = tiny.get_config()
-    assert {config.training.eval_every, config.training.checkpoint_every} == {10, 4}
+    assert steps(workdir) == {"10", "16", "20"}
     return workdir
 
 
@@ -42,19 +41,18 @@ def stopped(runs, uninterrupted, tmp_path):
     "found by the leaf's checksum; falls back to the newest good step, says so, keeps the damaged "
     "one aside, and ends bitwise as if nothing had been",
 )
-def test_flipped_bit(runs, uninterrupted, stopped, observe):
-    newest = max(steps(stopped), key=int)
-    file = array_file(stopped / "checkpoints" / newest)
+def test_flipped_bit(runs, uninterrupted, finished, observe):
+    file = array_file(finished / "checkpoints" / "20")
     flip_bit(file, 4 * file.stat().st_size)
-    outcome = runs.elsewhere(stopped)
+    outcome = runs.elsewhere(finished)
     assert outcome.code == 0, outcome.err
     (warning,) = (line for line in outcome.err.splitlines() if line.startswith("warning: "))
-    assert f"checkpoints/{newest}: " in warning
-    aside = stopped / "damaged_checkpoints" / newest
+    assert "checkpoints/20: " in warning
+    aside = finished / "damaged_checkpoints" / "20"
     assert warning.endswith(f"set aside as {aside}")
     assert array_file(aside).name == file.name
-    runs.assert_same_run(stopped, uninterrupted)
-    observe(outcome, f"warning: .../run/checkpoints/{newest}: ...; set aside as ...")
+    runs.assert_same_run(finished, uninterrupted)
+    observe(outcome, "warning: .../checkpoints/20: ...; set aside as .../damaged_checkpoints/20")
 
 
 @pytest.mark.fault(
@@ -70,28 +68,27 @@ def test_flipped_bit(runs, uninterrupted, stopped, observe):
     ],
     ids=["state missing", "manifest missing", "manifest empty", "metadata cut off"],
 )
-def test_incomplete(runs, uninterrupted, stopped, damage, observe):
-    newest = max(steps(stopped), key=int)
-    damage(stopped / "checkpoints" / newest)
-    outcome = runs.here(stopped)
+def test_incomplete(runs, uninterrupted, finished, damage, observe):
+    damage(finished / "checkpoints" / "20")
+    outcome = runs.here(finished)
     assert outcome.code == 0
-    assert f"warning: {stopped}/checkpoints/{newest}: " in outcome.err
-    assert "resumed from step" in outcome.out
-    runs.assert_same_run(stopped, uninterrupted)
-    observe(outcome, f"warning: .../run/checkpoints/{newest}: ...; set aside as ...")
+    assert f"warning: {finished}/checkpoints/20: " in outcome.err
+    assert "resumed from step 16 of 20" in outcome.out
+    runs.assert_same_run(finished, uninterrupted)
+    observe(outcome, "warning: .../checkpoints/20: ...; set aside as .../damaged_checkpoints/20")
 
 
 @pytest.mark.fault(
     "every checkpoint damaged", "refused, and nothing is touched: it never silently begins anew"
 )
-def test_all_damaged(runs, stopped, observe):
-    for step in steps(stopped):
-        (stopped / "checkpoints" / step / "manifest" / "metadata").write_text("{}")
-    before = files(stopped / "checkpoints")
-    outcome = runs.here(stopped)
+def test_all_damaged(runs, finished, observe):
+    for step in steps(finished):
+        (finished / "checkpoints" / step / "manifest" / "metadata").write_text("{}")
+    before = files(finished / "checkpoints")
+    outcome = runs.here(finished)
     assert outcome.code == 1
     assert "expected a good checkpoint, got" in outcome.message
-    assert files(stopped / "checkpoints") == before
+    assert files(finished / "checkpoints") == before
     observe(outcome)
 
 
@@ -99,32 +96,32 @@ def test_all_damaged(runs, stopped, observe):
     "the best checkpoint damaged when it is to be reported",
     "exits with 1 and sets it aside; the same command then reports the best one that is left",
 )
-def test_best_damaged(runs, stopped, observe):
-    entropies = {}
-    for step in steps(stopped):
-        manifest = json.loads((stopped / "checkpoints" / step / "manifest/metadata").read_text())
-        if manifest["metrics"]:
-            entropies[step] = manifest["metrics"]["normalized_entropy"]
-    best = min(entropies, key=entropies.get)
-    newest = max(steps(stopped), key=int)
-    if best == newest:  # then resuming would find it; damage the ranking's first of the others
-        pytest.skip("the best checkpoint is the newest one")
-    shutil.rmtree(stopped / "checkpoints" / best / "state")
-    outcome = runs.here(stopped)
+def test_best_damaged(runs, uninterrupted, finished, monkeypatch, observe):
+    report = Run.report_best
+
+    def damage_and_report(self, state):
+        best = int(records(uninterrupted)[-1]["best/step"])
+        shutil.rmtree(finished / "checkpoints" / str(best) / "state")
+        return report(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "report_best", damage_and_report)
+        outcome = runs.here(finished)
     assert outcome.code == 1
-    assert f"the best checkpoint is lost: {stopped}/checkpoints/{best}: " in outcome.message
-    again = runs.here(stopped)
+    assert f"the best checkpoint is lost: {finished}/checkpoints/" in outcome.message
+    assert len(steps(finished)) == 2
+    again = runs.here(finished)
     assert again.code == 0
-    assert f"best checkpoint: step {newest}" in again.out
+    assert "best checkpoint: step" in again.out
     observe(outcome)
 
 
 @pytest.mark.fault(
     "a checkpoint of another model, dtype or shape", "refused, naming the place, expected and got"
 )
-def test_another_model(runs, stopped, observe):
-    (stopped / "metrics.jsonl").unlink()  # without a record, the workdir does not bind
-    outcome = runs.here(stopped, "model.dim=16")
+def test_another_model(runs, finished, observe):
+    (finished / "metrics.jsonl").unlink()  # without a record, the workdir does not bind
+    outcome = runs.here(finished, "model.dim=16")
     assert outcome.code == 1
     assert "another run: config.model.dim: expected 16, got 8" in outcome.message
     observe(outcome)
@@ -134,9 +131,9 @@ def test_another_model(runs, stopped, observe):
     "a position in the data of another seed, batch size or file list",
     "refused by the pipeline's fingerprint",
 )
-def test_another_pipeline(runs, stopped, observe):
-    (stopped / "metrics.jsonl").unlink()
-    outcome = runs.here(stopped, "data.seed=1")
+def test_another_pipeline(runs, finished, observe):
+    (finished / "metrics.jsonl").unlink()
+    outcome = runs.here(finished, "data.seed=1")
     assert outcome.code == 1
     assert "another run: pipeline: expected" in outcome.message
     observe(outcome)

@@ -46,6 +46,7 @@ def on_small_disk(runs, uninterrupted, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a disk too full to begin", "refused before the first step")
 def test_full_before(on_small_disk, observe):
     outcome, kept = on_small_disk("600k")
@@ -68,7 +69,6 @@ def test_full_at_the_last_save(runs, uninterrupted, on_small_disk, observe):
     assert "No space left on device" in outcome.message
     resumed = runs.here(kept, "training.log_every=7")
     assert resumed.code == 0
-    assert "resumed from step 4 of 20" in resumed.out
     runs.assert_same_run(kept, uninterrupted, metrics=False)
     observe(outcome)
 

@@ -20,10 +20,10 @@ def test_kill_during_a_save(runs, uninterrupted, tmp_path, observe):
     workdir = tmp_path / "run"
     outcome = runs.elsewhere(workdir, fault=("save", 8, "SIGKILL"))
     assert outcome.code == -9
-    assert "4" in steps(workdir)
+    assert steps(workdir) & {"4", "8"}
     half = workdir / "checkpoints" / "8.orbax-checkpoint-tmp"
     if not half.exists():  # the save was quicker
-        shutil.copytree(workdir / "checkpoints" / "4", half)
+        shutil.copytree(workdir / "checkpoints" / min(steps(workdir)), half)
     resumed = runs.here(workdir)
     assert resumed.code == 0
     assert not half.exists()
@@ -49,6 +49,7 @@ def test_sigterm(runs, uninterrupted, tmp_path, monkeypatch, observe):
     observe(outcome, "stopped and saved at step 7; the same command continues")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a second SIGTERM", "ends at once, without saving; the checkpoint before stays good"
 )
