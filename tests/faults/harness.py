@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
@@ -43,8 +45,10 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """The last line of standard error."""
-        return next(reversed(self.err.strip().splitlines()), "")
+        """The line in which the program says what is wrong; "" where it does not."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) <= 1, lines
+        return lines[0] if lines else ""
 
 
 @contextlib.contextmanager
@@ -144,6 +148,7 @@ class Runs:
     def logits(self, state: Any, schema: Schema, batch: Batch) -> np.ndarray:
         """Return what a state predicts."""
         model = small_model.SmallModel(schema)
+        batch = jax.tree.map(jnp.asarray, batch)
         return np.asarray(apply_model(model, state.params, state.tables, batch))
 
     def assert_same_run(
