@@ -85,5 +85,6 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.WARNING)  # checkpoints are talkative at INFO, absl's default
+    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
+    logging.set_verbosity(logging.FATAL)
     app.run(main, flags_parser=_parse_flags)

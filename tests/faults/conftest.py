@@ -1,0 +1,96 @@
+"""Collects what every fault led to, and writes the table of docs/reliability.md from it.
+
+    python -m pytest tests/faults -m "" --fault-table=docs/reliability.md
+
+A test of a fault is marked `@pytest.mark.fault("what goes wrong", "what is promised")` and hands
+the `observe` fixture what it saw.
+"""
+
+import pathlib
+import re
+
+import pytest
+
+from tests.data import toy
+from tests.faults.harness import ROOT, Runs, small_model_in_use
+
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+_ROWS: dict[str, list[str]] = {}
+_FAILED: list[str] = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fault-table", default=None, help="Markdown file whose table is rewritten.")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    marker, report = item.get_closest_marker("fault"), outcome.get_result()
+    if marker is None:
+        return
+    if report.failed or report.skipped:
+        _FAILED.append(f"{item.nodeid} ({report.outcome})")
+    elif report.when == "call":
+        test = item.nodeid.split("[")[0].removeprefix("tests/")
+        seen = dict(item.user_properties).get("observed", "")
+        row = _ROWS.setdefault(test, [*marker.args, seen])
+        row[2] = row[2] or seen
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--fault-table", default=None)
+    if path is None:
+        return
+    if _FAILED:
+        session.exitstatus = 1
+        print(f"\nno table: {', '.join(_FAILED)}")
+        return
+    file = pathlib.Path(path)
+    before, rest = file.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    header = "| fault | what happens | what the test saw | test |\n|---|---|---|---|\n"
+    rows = [f"| {' | '.join([*row, f'`{test}`'])} |\n" for test, row in _ROWS.items()]
+    file.write_text(f"{before}{BEGIN}\n{header}{''.join(rows)}{END}{after}")
+
+
+@pytest.fixture
+def observe(request, tmp_path):
+    """Note exit code and message of an outcome, without what is of this machine, for the table."""
+
+    def observe(outcome, note=""):
+        message = outcome.message if outcome.code > 0 else note
+        for place, name in ((tmp_path, "..."), (ROOT, "...")):
+            message = message.replace(str(place), name)
+        message = re.sub(r"process \d+ on \S+", "process N on HOST", message)
+        message = re.sub(r"\d+\.\d+ MB", "N MB", message).replace("|", "\\|")
+        text = f"exit {outcome.code}" + (f"; `{message}`" if message else "")
+        request.node.user_properties.append(("observed", text))
+
+    return observe
+
+
+@pytest.fixture
+def observe_text(request):
+    """Note for the table what was seen where there is no outcome of a program."""
+    return lambda text: request.node.user_properties.append(("observed", text))
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    return toy.toy_dataset(tmp_path_factory.mktemp("toy") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory, compilation_cache):
+    with small_model_in_use():
+        yield Runs(tmp_path_factory.mktemp("faults") / "data", compilation_cache)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(runs, tmp_path_factory):
+    """The working directory of a run that nothing stopped; steps 10, 16 and 20 are kept."""
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    outcome = runs.here(workdir, "training.keep_checkpoints=2")
+    assert outcome.code == 0, outcome.err
+    return workdir

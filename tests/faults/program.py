@@ -1,0 +1,61 @@
+"""Runs train.py with the small model, and causes a fault when it has come to a point.
+
+python -m tests.faults.program POINT STEP FAULT train.py --config=...
+
+POINT is "log" (a step was recorded) or "save" (a save of the step is under way); FAULT is a
+signal's name or "fill", which fills the disk of the working directory, or several such, as in
+"fill,SIGTERM". "none 0 none": no fault.
+"""
+
+import os
+import pathlib
+import runpy
+import signal
+import sys
+import time
+
+from kunlun_jax.training.checkpoint import Checkpoints
+from kunlun_jax.training.workdir import MetricWriter
+from tests.faults.small_model import use_small_model
+
+
+def fill_disk(directory: pathlib.Path) -> None:
+    with (directory / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(2**12))
+        except OSError:
+            return
+
+
+def cause(faults: str, workdir: pathlib.Path) -> None:
+    for name in faults.split(","):
+        if name == "fill":
+            fill_disk(workdir.parent)
+        else:
+            os.kill(os.getpid(), getattr(signal, name))
+            time.sleep(0.1)  # a signal is handled between two instructions, not at once
+
+
+def arm(point: str, step: int, fault: str) -> None:
+    """Cause the fault behind a method's return."""
+    owner, name = {"log": (MetricWriter, "write"), "save": (Checkpoints, "save")}[point]
+    method = getattr(owner, name)
+
+    def with_fault(self, at, *arguments, **options):
+        result = method(self, at, *arguments, **options)
+        if int(getattr(at, "step", at)) == step:
+            place = self.path if point == "log" else self.directory
+            cause(fault, place.parent)
+        return result
+
+    setattr(owner, name, with_fault)
+
+
+if __name__ == "__main__":
+    point, step, fault, program, *arguments = sys.argv[1:]
+    use_small_model()
+    if point != "none":
+        arm(point, int(step), fault)
+    sys.argv = [program, *arguments]
+    runpy.run_path(program, run_name="__main__")

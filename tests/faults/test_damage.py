@@ -1,0 +1,177 @@
+"""Checkpoints that are not what was saved, or not of this run."""
+
+import random
+import shutil
+
+import jax
+import pytest
+
+from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.training.checkpoint import Checkpoints
+from kunlun_jax.training.run import Run
+from tests.data import toy
+from tests.faults.harness import flip_bit, steps
+from tests.training import linear
+from tests.training.runs import assert_equal_states, records
+
+# A read that fails lets the storage library drop others that are under way, noisily.
+quiet = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def files(step):
+    return sorted(path for path in step.rglob("*") if path.is_file())
+
+
+def array_file(step):
+    """Return the largest file of a step: arrays."""
+    return max(files(step / "state"), key=lambda path: path.stat().st_size)
+
+
+@pytest.fixture
+def finished(uninterrupted, tmp_path):
+    """A copy of the finished run; its newest checkpoint, of step 20, is what gets damaged."""
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    assert steps(workdir) == {"10", "16", "20"}
+    return workdir
+
+
+@pytest.mark.fault(
+    "a flipped bit in a checkpoint's arrays",
+    "found by the leaf's checksum; falls back to the newest good step, says so, keeps the damaged "
+    "one aside, and ends bitwise as if nothing had been",
+)
+def test_flipped_bit(runs, uninterrupted, finished, observe):
+    file = array_file(finished / "checkpoints" / "20")
+    flip_bit(file, 4 * file.stat().st_size)
+    outcome = runs.elsewhere(finished)
+    assert outcome.code == 0, outcome.err
+    (warning,) = (line for line in outcome.err.splitlines() if line.startswith("warning: "))
+    assert "checkpoints/20: " in warning
+    aside = finished / "damaged_checkpoints" / "20"
+    assert warning.endswith(f"set aside as {aside}")
+    assert array_file(aside).name == file.name
+    runs.assert_same_run(finished, uninterrupted)
+    observe(outcome, "warning: .../checkpoints/20: ...; set aside as .../damaged_checkpoints/20")
+
+
+@pytest.mark.fault(
+    "a checkpoint with a missing, an empty or a cut-off file", "falls back likewise, and says so"
+)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda step: shutil.rmtree(step / "state"),
+        lambda step: (step / "manifest" / "metadata").unlink(),
+        lambda step: (step / "manifest" / "metadata").write_bytes(b""),
+        lambda step: (step / "state" / "_METADATA").write_text("{"),
+    ],
+    ids=["state missing", "manifest missing", "manifest empty", "metadata cut off"],
+)
+def test_incomplete(runs, uninterrupted, finished, damage, observe):
+    damage(finished / "checkpoints" / "20")
+    outcome = runs.here(finished)
+    assert outcome.code == 0
+    assert f"warning: {finished}/checkpoints/20: " in outcome.err
+    assert "resumed from step 16 of 20" in outcome.out
+    runs.assert_same_run(finished, uninterrupted)
+    observe(outcome, "warning: .../checkpoints/20: ...; set aside as .../damaged_checkpoints/20")
+
+
+@pytest.mark.fault(
+    "every checkpoint damaged", "refused, and nothing is touched: it never silently begins anew"
+)
+def test_all_damaged(runs, finished, observe):
+    for step in steps(finished):
+        (finished / "checkpoints" / step / "manifest" / "metadata").write_text("{}")
+    before = files(finished / "checkpoints")
+    outcome = runs.here(finished)
+    assert outcome.code == 1
+    assert "expected a good checkpoint, got" in outcome.message
+    assert files(finished / "checkpoints") == before
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "the best checkpoint damaged when it is to be reported",
+    "exits with 1 and sets it aside; the same command then reports the best one that is left",
+)
+def test_best_damaged(runs, uninterrupted, finished, monkeypatch, observe):
+    report = Run.report_best
+
+    def damage_and_report(self, state):
+        best = int(records(uninterrupted)[-1]["best/step"])
+        shutil.rmtree(finished / "checkpoints" / str(best) / "state")
+        return report(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "report_best", damage_and_report)
+        outcome = runs.here(finished)
+    assert outcome.code == 1
+    assert f"the best checkpoint is lost: {finished}/checkpoints/" in outcome.message
+    assert len(steps(finished)) == 2
+    again = runs.here(finished)
+    assert again.code == 0
+    assert "best checkpoint: step" in again.out
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "a checkpoint of another model, dtype or shape", "refused, naming the place, expected and got"
+)
+def test_another_model(runs, finished, observe):
+    (finished / "metrics.jsonl").unlink()  # without a record, the workdir does not bind
+    outcome = runs.here(finished, "model.dim=16")
+    assert outcome.code == 1
+    assert "another run: config.model.dim: expected 16, got 8" in outcome.message
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "a position in the data of another seed, batch size or file list",
+    "refused by the pipeline's fingerprint",
+)
+def test_another_pipeline(runs, finished, observe):
+    (finished / "metrics.jsonl").unlink()
+    outcome = runs.here(finished, "data.seed=1")
+    assert outcome.code == 1
+    assert "another run: pipeline: expected" in outcome.message
+    observe(outcome)
+
+
+@quiet
+@pytest.mark.slow
+@pytest.mark.fault(
+    "a flipped bit anywhere in a checkpoint, 20 times in the arrays and 20 anywhere",
+    "20 of 20 in the arrays found; of the others, each is found or leaves the state bitwise right",
+)
+def test_twenty_flipped_bits(dataset, tmp_path, observe_text):
+    source = BatchSource(dataset, split="train", batch_size=16, max_lens=toy.MAX_LENS)
+    step, data = jax.jit(linear.train_step), make_train_iterator(source)
+    states = {0: linear.initial_state()}
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, identity={})
+    for number in (1, 2):
+        states[number] = step(states[number - 1], next(data))
+        checkpoints.save(states[number], data)
+    checkpoints.close()
+
+    draw, found = random.Random(0), {"arrays": 0, "anywhere": 0}
+    for trial in range(40):
+        kind = "arrays" if trial < 20 else "anywhere"
+        copy = tmp_path / str(trial) / "checkpoints"
+        shutil.copytree(tmp_path / "checkpoints", copy)
+        candidates = [path for path in files(copy / "2") if path.stat().st_size]
+        file = array_file(copy / "2") if kind == "arrays" else draw.choice(candidates)
+        flip_bit(file, draw.randrange(8 * file.stat().st_size))
+        checkpoints, data = Checkpoints(copy, keep=2, identity={}), make_train_iterator(source)
+        state, damaged = checkpoints.restore_newest(linear.initial_state(), data)
+        checkpoints.close()
+        restored = int(state.step)
+        assert (restored, len(damaged)) in {(1, 1), (2, 0)}
+        assert_equal_states(state, states[restored])
+        assert data.get_state() == {"next_index": restored}
+        found[kind] += len(damaged)
+    assert found["arrays"] == 20
+    observe_text(
+        f"arrays: 20 of 20 found; anywhere: {found['anywhere']} found, the others harmless"
+    )

@@ -1,0 +1,108 @@
+"""Runs that are stopped: killed, asked to stop, or broken by an exception."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from kunlun_jax.training.workdir import open_workdir
+from tests.faults.harness import behind_log_line, steps
+from tests.training import tiny
+from tests.training.runs import records
+
+
+@pytest.mark.fault(
+    "kill -9 during a save",
+    "the next start removes what was half written and ends bitwise as if nothing had been",
+)
+def test_kill_during_a_save(runs, uninterrupted, tmp_path, observe):
+    workdir = tmp_path / "run"
+    outcome = runs.elsewhere(workdir, fault=("save", 8, "SIGKILL"))
+    assert outcome.code == -9
+    assert steps(workdir) & {"4", "8"}
+    half = workdir / "checkpoints" / "8.orbax-checkpoint-tmp"
+    if not half.exists():  # the save was quicker
+        shutil.copytree(workdir / "checkpoints" / min(steps(workdir)), half)
+    resumed = runs.here(workdir)
+    assert resumed.code == 0
+    assert not half.exists()
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "SIGTERM or Ctrl-C", "saves and exits with 0; the same command ends bitwise as if never stopped"
+)
+def test_sigterm(runs, uninterrupted, tmp_path, monkeypatch, observe):
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        behind_log_line(patch, 7, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        outcome = runs.here(workdir)
+    assert outcome.code == 0
+    assert "stopped and saved at step 7; the same command continues" in outcome.out
+    assert "7" in steps(workdir)
+    resumed = runs.here(workdir)
+    assert resumed.code == 0
+    assert "resumed from step 7 of 20" in resumed.out
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome, "stopped and saved at step 7; the same command continues")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "a second SIGTERM", "ends at once, without saving; the checkpoint before stays good"
+)
+def test_second_sigterm(runs, uninterrupted, tmp_path, observe):
+    workdir = tmp_path / "run"
+    outcome = runs.elsewhere(workdir, fault=("log", 7, "SIGTERM,SIGTERM"))
+    assert outcome.code == -15
+    assert "7" not in steps(workdir)
+    assert runs.here(workdir).code == 0
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "an exception during training",
+    "ends with it, pending saves finished; the same command goes on from the last checkpoint",
+)
+def test_exception(runs, uninterrupted, tmp_path, monkeypatch, observe):
+    workdir = tmp_path / "run"
+
+    def broken():
+        raise OSError(5, "Input/output error", "shard-00001")
+
+    with monkeypatch.context() as patch:
+        behind_log_line(patch, 9, broken)
+        outcome = runs.here(workdir)
+    assert outcome.code == 1
+    assert outcome.message == "error: [Errno 5] Input/output error: 'shard-00001'"
+    assert steps(workdir) == {"8"}
+    assert runs.here(workdir).code == 0
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome)
+
+
+@pytest.mark.fault("two runs in one workdir", "the second refuses, and names the first")
+def test_two_runs_in_one_workdir(runs, tmp_path, observe):
+    workdir = tmp_path / "run"
+    with open_workdir(workdir, tiny.experiment(runs.data)):
+        before = {path.name: path.read_bytes() for path in workdir.iterdir()}
+        outcome = runs.here(workdir)
+        assert {path.name: path.read_bytes() for path in workdir.iterdir()} == before
+    assert outcome.code == 1
+    assert outcome.message.startswith(f"error: {workdir}: in use by process ")
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "a workdir of other settings", "refused before the first step, naming the setting"
+)
+def test_other_settings(runs, uninterrupted, observe):
+    before = records(uninterrupted)
+    outcome = runs.here(uninterrupted, "optimizer.learning_rate=1.0")
+    assert outcome.code == 1
+    assert "config.optimizer.learning_rate" in outcome.message
+    assert records(uninterrupted) == before
+    observe(outcome)
