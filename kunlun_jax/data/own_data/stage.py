@@ -283,12 +283,12 @@ class Stage:
             join = f"LEFT JOIN {values} AS v ON one = v.value"
         else:
             known, join = _hashed("one", kind), ""
-        cells = f"SELECT DISTINCT {alias} AS value FROM {self._from_typed(table)}"
-        parts = f"string_split(value, {columns.UNIT_SEPARATOR})"
+        cells = f"SELECT DISTINCT {alias} AS cell FROM {self._from_typed(table)}"
+        parts = f"string_split(cell, {columns.UNIT_SEPARATOR})"
         self._engine.copy(
-            f"SELECT value, list({known} ORDER BY place) AS id FROM "
-            f"(SELECT value, unnest({parts}) AS one, generate_subscripts({parts}, 1) AS place "
-            f"FROM ({cells}) WHERE value IS NOT NULL) {join} GROUP BY value",
+            f"SELECT cell AS value, list({known} ORDER BY place) AS id FROM "
+            f"(SELECT cell, unnest({parts}) AS one, generate_subscripts({parts}, 1) AS place "
+            f"FROM ({cells}) WHERE cell IS NOT NULL) {join} GROUP BY cell",
             self._scratch / f"lists-{alias}.parquet",
         )
         return self._from(f"lists-{alias}.parquet")
