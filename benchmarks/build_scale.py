@@ -176,6 +176,10 @@ def main(argv: list[str]) -> None:
                       f"{row['seconds']:>7.1f} {row['processor_seconds']:>7.1f} "
                       f"{row['events_s']:>9.0f} {row['events_processor_s']:>9.0f} "
                       f"{row['peak_bytes'] / 1e6:>8.0f}", flush=True)  # fmt: skip
+                _write(rows)
+
+
+def _write(rows: list[dict[str, Any]]) -> None:
     content = {
         "benchmark": "build_scale",
         "memory_gb": _MEMORY.value,
