@@ -30,6 +30,7 @@ _SCRATCH = flags.DEFINE_string("scratch", None, "Directory for inputs and data s
 _OUT = flags.DEFINE_string("out", str(RESULTS / "build_scale.json"), "Where the JSON goes.")
 # What `synthetic` makes on average: three streams whose users are active to three degrees.
 SYNTHETIC_EVENTS_PER_USER = 167
+POLL_SECONDS = 0.5
 SCHEMA = """
 from kunlun_jax.data import DenseFeature
 from kunlun_jax.data.own_data import Built, Events, TableSchema
@@ -98,7 +99,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         while process.poll() is None:
             memory, used = _tree(process.pid)
             peak, processor = max(peak, memory), max(processor, used)
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)
         assert process.stdout is not None
         output = process.stdout.read()
     if process.returncode:
@@ -175,6 +176,10 @@ def main(argv: list[str]) -> None:
                       f"{row['seconds']:>7.1f} {row['processor_seconds']:>7.1f} "
                       f"{row['events_s']:>9.0f} {row['events_processor_s']:>9.0f} "
                       f"{row['peak_bytes'] / 1e6:>8.0f}", flush=True)  # fmt: skip
+                _write(rows)
+
+
+def _write(rows: list[dict[str, Any]]) -> None:
     content = {
         "benchmark": "build_scale",
         "memory_gb": _MEMORY.value,

@@ -233,8 +233,8 @@ class Schema:
 
 
 def _limits(**values: Any) -> Limits:
-    limits = Limits(**values)
-    return dataclasses.replace(limits, label_rate=tuple(limits.label_rate))
+    pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return Limits(**pairs)
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

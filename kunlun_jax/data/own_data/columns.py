@@ -144,7 +144,7 @@ def label(name: str, kind: str) -> Column:
 
 
 def _is_float(kind: str) -> bool:
-    return kind.startswith(FLOATS)
+    return kind.startswith(FLOATS) and not kind.endswith("[]")
 
 
 def impression_columns(

@@ -179,6 +179,12 @@ class Stage:
         self._split = (
             f"(CASE WHEN {by} < {bounds[0]} THEN 0 WHEN {by} < {bounds[1]} THEN 1 ELSE 2 END)"
         )
+        found = self._engine.execute(
+            f"SELECT DISTINCT {self._split} FROM {self._from_typed(IMPRESSIONS)}"
+        )
+        for number, name in enumerate(SPLITS):
+            if (number,) not in found:
+                raise SchemaError(f"{split}: expected requests in {name}, got none")
 
     def _build_vocabulary(self, number: int, name: str) -> int:
         kind = self._schema.vocabulary(name)
@@ -283,12 +289,12 @@ class Stage:
             join = f"LEFT JOIN {values} AS v ON one = v.value"
         else:
             known, join = _hashed("one", kind), ""
-        cells = f"SELECT DISTINCT {alias} AS value FROM {self._from_typed(table)}"
-        parts = f"string_split(value, {columns.UNIT_SEPARATOR})"
+        cells = f"SELECT DISTINCT {alias} AS cell FROM {self._from_typed(table)}"
+        parts = f"string_split(cell, {columns.UNIT_SEPARATOR})"
         self._engine.copy(
-            f"SELECT value, list({known} ORDER BY place) AS id FROM "
-            f"(SELECT value, unnest({parts}) AS one, generate_subscripts({parts}, 1) AS place "
-            f"FROM ({cells}) WHERE value IS NOT NULL) {join} GROUP BY value",
+            f"SELECT cell AS value, list({known} ORDER BY place) AS id FROM "
+            f"(SELECT cell, unnest({parts}) AS one, generate_subscripts({parts}, 1) AS place "
+            f"FROM ({cells}) WHERE cell IS NOT NULL) {join} GROUP BY cell",
             self._scratch / f"lists-{alias}.parquet",
         )
         return self._from(f"lists-{alias}.parquet")
@@ -302,11 +308,6 @@ class Stage:
         rows = np.zeros((self._num_shards, len(SPLITS)), dtype=np.int64)
         for shard, split, count in counted:
             rows[int(shard), split] = count
-        for split, count in zip(SPLITS, rows.sum(axis=0), strict=True):
-            if not count:
-                raise SchemaError(
-                    f"split {self._schema.split}: expected requests in {split}, got none"
-                )
         return rows
 
     def _tables(self) -> list[tuple[TableSchema | Events, str]]:

@@ -53,6 +53,9 @@ class Built:
 class Hashed:
     """A vocabulary of a fixed size; values share an id where their hashes meet.
 
+    The id is 1 + h % num_ids, where h are the last eight bytes, the lowest first, of the MD5 of the
+    value as UTF-8 text.
+
     Attributes:
         num_ids: Ids.
     """

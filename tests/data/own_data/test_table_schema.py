@@ -1,0 +1,72 @@
+import dataclasses
+
+import pytest
+
+from kunlun_jax.data import DenseFeature, SchemaError, SparseFeature
+from kunlun_jax.data.own_data import (
+    Built,
+    ByDate,
+    ByTime,
+    ByUser,
+    Events,
+    Hashed,
+    TableSchema,
+    load_schema,
+)
+
+VIEW = Events("view", ids=("item",))
+SCHEMA = TableSchema(
+    name="shop", sparse=("item", "site"), candidate=("item",), dense=("price",), streams=(VIEW,)
+)
+
+
+def test_names_stand_for_features():
+    schema = SCHEMA.schema({"item": 7, "site": 3})
+    assert schema.sparse == (SparseFeature("item", "item"), SparseFeature("site", "site"))
+    assert schema.dense == (DenseFeature("price"),)
+    assert schema.streams[0].ids[0].vocabulary == "item"
+    assert SCHEMA.vocabulary_names == ["item", "site"]
+    assert SCHEMA.vocabulary("item") == Built()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"streams": ()}, "streams: expected at least one, got none"),
+        ({"labels": ()}, "labels: expected at least one, got none"),
+        ({"dense": ("label",)}, "column 'label': a label, time or weight cannot be a feature"),
+        ({"sparse": ("item", "time")}, "column 'time': a label, time or weight cannot be"),
+        ({"weight": "price"}, "column 'price': a label, time or weight cannot be a feature"),
+        ({"candidate": ("colour",)}, r"candidate: no sparse feature named \['colour'\]"),
+        ({"dense": ("price", "item")}, r"context feature named more than once: \['item'\]"),
+        ({"vocabularies": {"colour": Built()}}, "vocabularies: no feature uses 'colour'"),
+        ({"vocabularies": {"item": Hashed(0)}}, "vocabulary 'item': expected at least 1, got 0"),
+        ({"vocabularies": {"item": Built(0)}}, "vocabulary 'item': expected at least 1, got 0"),
+        ({"split": ByTime(0.5, 0.5)}, "split: expected positive shares whose sum is below 1"),
+        ({"split": ByUser(0.0, 0.5)}, "split: expected positive shares whose sum is below 1"),
+        ({"split": ByDate("2024-03-01", "2024-03-01")}, "split: expected validation before test"),
+        ({"split": ByDate("March", "2024-03-01")}, "split: expected dates as '2024-03-01'"),
+        ({"streams": (dataclasses.replace(VIEW, name="impressions"),)}, "expected another name"),
+    ],
+)
+def test_contradictions_are_refused(changes, message):
+    with pytest.raises(SchemaError, match=message):
+        dataclasses.replace(SCHEMA, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SCHEMA = 3", "my.py: expected SCHEMA to be a TableSchema, got int"),
+        ("", "my.py: expected SCHEMA to be a TableSchema, got NoneType"),
+        ("1 / 0", "my.py: ZeroDivisionError: division by zero"),
+        ("def", "my.py: SyntaxError"),
+        (None, "my.py: FileNotFoundError"),
+    ],
+)
+def test_files_without_a_schema_are_refused(tmp_path, text, message):
+    path = tmp_path / "my.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SchemaError, match=message):
+        load_schema(path)
