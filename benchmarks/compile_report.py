@@ -80,10 +80,12 @@ class Result(NamedTuple):
         # Of what the GPU runs; the section "default" may be overruled by its own.
         judged = gpu.capability in self.sections and min(case.rows, case.keys) >= 64
         if judged and case.format == "bf16" and case.head_dim in (64, 128):
-            for where, names in (("PTX", code.tensor_ptx), ("SASS", code.tensor_sass)):
-                wanted = gpu.tensor_ptx if where == "PTX" else gpu.tensor_sass
+            for wanted, names in (
+                (gpu.tensor_ptx, code.tensor_ptx),
+                (gpu.tensor_sass, code.tensor_sass),
+            ):
                 if wanted not in names:
-                    faults.append(f"no {wanted} in {where}, but {names or 'nothing'}")
+                    faults.append(f"no {wanted}, but {names or 'no matrix instruction'}")
         return faults
 
     def record(self) -> dict[str, Any]:
@@ -183,9 +185,10 @@ def print_row(result: Result) -> None:
     """Print one line of the table."""
     case, code = result.case, result.code
     kernel = case.kernel + (" rotated" if case.rotated else "")
+    tile = case.tile if case.kernel == "gdpa_forward" else case.tile[:4]
     line = (
         f"{result.gpu:5} {kernel:42} {case.format:11} {case.head_dim:4} {case.rows:5} "
-        f"{case.keys:5} {','.join(map(str, case.tile)):>12}"
+        f"{case.keys:5} {','.join(map(str, tile)):>18}"
     )
     if code is None:
         print(f"{line}  {result.error}", flush=True)
@@ -227,7 +230,7 @@ def main(argv: list[str]) -> None:
         for sections, case in (cases_of_sweep() if _SWEEP.value else cases_of_table(gpu))
     )
     print(
-        f"{'gpu':5} {'kernel':42} {'format':11} {'H':>4} {'rows':>5} {'keys':>5} {'tile':>12} "
+        f"{'gpu':5} {'kernel':42} {'format':11} {'H':>4} {'rows':>5} {'keys':>5} {'tile':>18} "
         f"{'regs':>4} {'spill':>6} {'shared':>7} {'tmem':>4} {'load':>4}  matrix products"
     )
     if _SWEEP.value:
