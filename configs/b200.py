@@ -64,7 +64,7 @@ def schema() -> Schema:
 def get_config() -> ConfigDict:
     """Return base at production size."""
     config = base.get_config()
-    config.data.source = "tables"
+    config.data.source = "built"
     config.data.options = ConfigDict()
     config.data.directory = "datasets/production"
     config.data.batch_size = 512
