@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -116,7 +117,16 @@ def test_a_time_below_the_roofline_is_not_believed():
     ]
 
 
-def test_a_run_leaves_a_record_of_everything(tmp_path):
+@pytest.fixture
+def quick(monkeypatch):
+    """Let nothing be timed; `tests/pallas_kernels/test_tune.py` has the timing's own tests."""
+    ceilings = Ceilings(flops_per_second=1e12, bytes_per_second=1e12)
+    monkeypatch.setattr(kernel_measurements, "measure_ceilings", lambda *_: ceilings)
+    monkeypatch.setattr(kernel_measurements, "seconds_per_call", lambda *_: next(clock))
+    clock = itertools.count(1.0)
+
+
+def test_a_run_leaves_a_record_of_everything(tmp_path, quick):
     path = tmp_path / "records"
     kernel_measurements.run([DRY[0]], [DRY[1]], "xla", path, 120.0, True)
     records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -128,7 +138,7 @@ def test_a_run_leaves_a_record_of_everything(tmp_path):
     assert rows[0]["baselines"]["cudnn"] == "does not apply: GDPA has no softmax"
 
 
-def test_a_wrong_kernel_ends_the_run(tmp_path, monkeypatch):
+def test_a_wrong_kernel_ends_the_run(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(kernel_measurements, "_error", lambda got, want: float("nan"))
     path = tmp_path / "records"
     with pytest.raises(KernelError, match="out nan, d_query nan"):
@@ -137,7 +147,7 @@ def test_a_wrong_kernel_ends_the_run(tmp_path, monkeypatch):
     assert last["error"].startswith(DRY[3].name)
 
 
-def test_what_the_budget_does_not_hold_is_listed(tmp_path):
+def test_what_the_budget_does_not_hold_is_listed(tmp_path, quick):
     path = tmp_path / "records"
     kernel_measurements.run([DRY[3]], [], "xla", path, 0.0, True)
     notes = [json.loads(line).get("note") for line in path.read_text().splitlines()[2:]]
