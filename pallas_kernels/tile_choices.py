@@ -56,14 +56,12 @@ class Tile(NamedTuple):
     def within(self, rows: int, keys: int) -> "Tile":
         """Return the tile cut down to sequences that are shorter than its blocks.
 
-        A cut tile of at most 64 x 64 has work for 4 warps, one group of the matrix units.
+        It keeps its warps: with fewer, each would hold more of the sums over the other side, and
+        might spill.
         """
-        block_q = min(self.block_q, _side(rows))
-        block_kv = min(self.block_kv, _side(keys))
-        cut = self._replace(block_q=block_q, block_kv=block_kv)
-        if cut != self and max(block_q, block_kv) <= 64:
-            return cut._replace(num_warps=min(self.num_warps, 4))
-        return cut
+        return self._replace(
+            block_q=min(self.block_q, _side(rows)), block_kv=min(self.block_kv, _side(keys))
+        )
 
 
 def _side(size: int) -> int:
