@@ -89,7 +89,7 @@ def favourites(step):
 
 
 def mean_loss(name, variables):
-    batches = [favourites(-step % 2**31) for step in range(1, 9)]
+    batches = [favourites(1000 + i) for i in range(8)]  # not among the training steps
     losses = [weighted_loss(jnp.asarray(logits(name, b, variables)), b) for b in batches]
     return float(np.mean(losses))
 
@@ -111,7 +111,6 @@ def test_learns_what_a_user_buys(name):
             second,
         )
     after = mean_loss(name, variables)
-    print(name, before, after)
     # The mean label, a third, would give 0.64.
     assert after < 0.6 * min(before, 0.64), (before, after)
 
