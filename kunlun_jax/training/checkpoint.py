@@ -314,4 +314,6 @@ class Checkpoints:
 def _short(error: Exception) -> str:
     """Return the message of an error; of a KeyError the key alone would say little."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f"{' '.join(str(message).split()) or type(error).__name__:.300}"
+    text = " ".join(str(message).split()) or type(error).__name__
+    # Long ones repeat paths in the middle; the system's own word comes last.
+    return text if len(text) <= 300 else f"{text[:150]} ... {text[-145:]}"

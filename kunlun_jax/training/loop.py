@@ -123,8 +123,9 @@ class Trainer:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data)
                 if stop.received and not last:
-                    self.checkpoints.wait()
+                    self.checkpoints.wait()  # saved means: on the disk
                     return state, False
+            self.checkpoints.wait()
         return state, True
 
     def _log(self, state: TrainState, step: int, rate: float) -> tuple[TrainState, dict[str, str]]:

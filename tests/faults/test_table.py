@@ -1,0 +1,29 @@
+"""The page about faults names all quick tests, and no test that is not there."""
+
+import importlib
+import pathlib
+
+from tests.faults.conftest import read_table
+from tests.faults.harness import ROOT
+
+
+def marked_tests():
+    """Return what the tests marked as a fault say it is, by their names; and the slow ones."""
+    faults, slow = {}, set()
+    for file in sorted(pathlib.Path(__file__).parent.glob("test_*.py")):
+        module = importlib.import_module(f"tests.faults.{file.stem}")
+        for name, function in vars(module).items():
+            marks = {mark.name: mark for mark in getattr(function, "pytestmark", [])}
+            if "fault" in marks:
+                test = f"faults/{file.name}::{name}"
+                faults[test] = marks["fault"].args[0]
+                slow |= {test} if "slow" in marks else set()
+    return faults, slow
+
+
+def test_the_page_is_of_these_tests():
+    rows = read_table((ROOT / "docs" / "reliability.md").read_text())
+    faults, slow = marked_tests()
+    assert {test: cells[0] for test, cells in rows.items()} == {
+        test: fault for test, fault in faults.items() if test in rows or test not in slow
+    }
