@@ -14,13 +14,13 @@ import pathlib
 from ml_collections import ConfigDict
 
 from configs import base
-from kunlun_jax.data.dataset import read_schema
+from kunlun_jax.data.dataset import MANIFEST, read_schema
 
 MAX_LEN = 64
 
 
 def get_config(directory: str = "datasets/own_data") -> ConfigDict:
-    """Return base with the streams of a data set that exists.
+    """Return base with the streams of a data set.
 
     Args:
         directory: Directory of the data set.
@@ -30,8 +30,11 @@ def get_config(directory: str = "datasets/own_data") -> ConfigDict:
     config.data.options = ConfigDict()
     config.data.directory = directory
     config.data.num_epochs = 1.0
+    path = pathlib.Path(directory)
+    if not (path / MANIFEST).exists():
+        return config  # opening the data set will say what is missing
     config.model.streams = ConfigDict()
-    for stream in read_schema(pathlib.Path(directory)).streams:
+    for stream in read_schema(path).streams:
         config.model.streams[stream.name] = base.stream(
             model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
             max_len=min(stream.max_len, MAX_LEN), mlp_dim=32,

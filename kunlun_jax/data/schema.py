@@ -233,7 +233,9 @@ class Schema:
 
 
 def _limits(**values: Any) -> Limits:
-    pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    pairs: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
+    }
     return Limits(**pairs)
 
 

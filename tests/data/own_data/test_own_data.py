@@ -130,12 +130,15 @@ def test_splits_by_date(tmp_path, tables):
     assert times[1].max() < starts[1] <= times[2].min()
 
 
-def test_the_manifest_tells_the_oov_share(dataset):
+def test_a_value_seen_once_is_unknown_and_the_manifest_tells_the_share(tmp_path, tables):
+    rows = [dict(row) for row in tables["impressions"]]
+    min(rows, key=lambda row: int(row["time"]))["item"] = "seen once"
+    dataset = world.build(tmp_path, {**tables, "impressions": rows})
     for split, examples in dataset.splits.items():
         real = examples.sparse_lengths["item"] > 0
         expected = (examples.sparse["item"][real, 0] == 0).mean()
         assert dataset.manifest["oov_shares"][split]["item"] == pytest.approx(expected)
-    assert 0 < dataset.manifest["oov_shares"]["train"]["item"] < 1
+    assert 0 < dataset.manifest["oov_shares"]["train"]["item"] < 0.1
 
 
 def test_the_same_tables_are_not_built_twice(tmp_path, tables):

@@ -1,0 +1,34 @@
+import pytest
+from absl import flags
+
+from benchmarks import build_scale
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+
+
+def test_a_build_is_measured(tmp_path):
+    arguments = build_scale.make_tables(tmp_path, "csv", 2_000)
+    result = build_scale.measure([*arguments, f"--out={tmp_path / 'built'}"])
+    assert 1_900 <= sum(result["events"].values()) <= 2_000
+    assert sum(result["rows"].values()) == 200
+    # A Python with NumPy, Arrow and JAX has some hundred MB.
+    assert 50e6 < result["peak_bytes"] < 2e9
+    assert result["processor_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_tables(tmp_path):
+    """Ten times the events, far more than the 0.3 GB that joins and sorts may take."""
+    peaks = []
+    for events in (1_000_000, 10_000_000):
+        directory = tmp_path / str(events)
+        directory.mkdir()
+        arguments = build_scale.make_tables(directory, "csv", events)
+        arguments[-1] = "--memory_gb=0.3"
+        out = f"--out={directory / 'built'}"
+        peaks.append(build_scale.measure([*arguments, "--num_shards=64", out])["peak_bytes"])
+    assert peaks[1] < 1.5 * peaks[0], peaks
