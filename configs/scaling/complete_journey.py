@@ -1,0 +1,60 @@
+"""Kunlun and its peers on Complete Journey, at sizes that two CPU cores manage.
+
+    python -m kunlun_jax.scaling --study=configs/scaling/complete_journey.py --max-minutes=25
+
+Sizes rise in width alone: everything that has a width is proportional to `dim`, histories and
+numbers of tokens and layers are those of configs/base.py. The tables grow with `dim`, for all
+families alike.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+FAMILIES = ("kunlun", "interformer", "wukong", "din")
+DIMS = (8, 12, 16, 24, 32)
+
+
+def get_config() -> ConfigDict:
+    """Return four families of five sizes, three seeds, 131,000 examples a run."""
+    study = ConfigDict()
+    study.subject = "kunlun"
+    study.seeds = (0, 1, 2)
+    study.learning_rate = ConfigDict({"reference_dim": 32, "exponent": 0.5})
+    study.bootstrap = ConfigDict({"num_draws": 2000, "confidence": 0.95, "seed": 0})
+    study.families = ConfigDict()
+    for name in FAMILIES:
+        study.families[name] = ConfigDict({"sizes": tuple(size(name, dim) for dim in DIMS)})
+    study.experiment = experiment()
+    return study
+
+
+def size(name: str, dim: int) -> dict[str, object]:
+    """Return what a size of a family changes.
+
+    Args:
+        name: The family.
+        dim: Width, a multiple of 4 (half of it is the width of the smaller streams).
+    """
+    changes: dict[str, object] = {
+        "model.name": name,
+        "model.dim": dim,
+        "model.head_dims": (4 * dim, 2 * dim),
+        "model.wukong.mlp_dim": 2 * dim,
+        "model.din.attention_dims": (dim, dim // 2),
+        "model.tokenformer.ffn_dim": 2 * dim,
+    }
+    for stream, width in (("purchase", dim), ("trip", dim // 2), ("coupon", dim // 2)):
+        changes[f"model.streams.{stream}.model_dim"] = width
+        changes[f"model.streams.{stream}.mlp_dim"] = width
+    return changes
+
+
+def experiment() -> ConfigDict:
+    """Return what all runs share: the base experiment, evaluated at its end alone."""
+    config = base.get_config()
+    config.data.num_epochs = 0.1
+    config.training.eval_every = 1_000_000  # steps: the last one is evaluated in any case
+    config.training.checkpoint_every = 200
+    config.training.keep_checkpoints = 1
+    return config
