@@ -14,21 +14,23 @@ _FORMULAS = {
 }
 
 
-def render(study: StudyConfig, findings: Findings, *, command: str, plot: str, device: str) -> str:
+def render(
+    study: StudyConfig, findings: Findings, *, command: str, plot: str | None, device: str
+) -> str:
     """Return the page.
 
     Args:
         study: What was carried out.
         findings: What it found.
         command: The command that made it.
-        plot: File name of the picture beside the page.
+        plot: File name of the picture beside the page; None: there is none.
         device: What the last run ran on.
     """
     parts = [
         f"# Scaling study: {_data(study)}",
         f"```bash\n{command}\n```",
         _setting(study, device),
-        f"![NE over FLOPs]({plot})",
+        f"![NE over FLOPs]({plot})" if plot else "(No picture: it needs the extra `plot`.)",
         "## Measured",
         _measured(findings),
         "## The largest size, predicted from the smaller ones",
@@ -53,10 +55,10 @@ def _setting(study: StudyConfig, device: str) -> str:
     pool = f"{limit:,} training examples" if limit else "the training examples"
     return (
         f"{len(study.families)} families, {len(study.families[0].sizes)} sizes, "
-        f"{len(study.seeds)} seeds; every run sees {config.data.num_epochs:.0%} of {pool}, each once, in "
-        f"batches of {config.data.batch_size}; runs of one seed see the same examples in the same "
-        f"order. Learning rate: {rate:g} * ({rule.reference_dim} / "
-        f"dim)^{rule.exponent:g} for every family, not tuned. C is the forward FLOPs per example, "
+        f"{len(study.seeds)} seeds; every run sees {config.data.num_epochs:.0%} of {pool}, each "
+        f"once, in batches of {config.data.batch_size}; runs of one seed see the same examples in "
+        f"the same order. Learning rate: {rate:g} * ({rule.reference_dim} / dim)^{rule.exponent:g} "
+        f"for every family, not tuned. C is the forward FLOPs per example, "
         f"C_0 = {REFERENCE_FLOPS:g}. Device: {device}."
     )
 
@@ -120,9 +122,9 @@ def _reading(study: StudyConfig, findings: Findings) -> str:
     )
     return (
         f"Intervals hold {findings.confidence:.0%} of {study.bootstrap.num_draws} bootstrap draws "
-        f"of test users (the same for all runs of a draw) and seeds. {spread} They say how far chance "
-        "could have moved the points, not whether a law is the right one: that is what the gap "
-        "(predicted minus measured, whose interval holds zero where the law predicts) and the "
+        f"of test users (the same for all runs of a draw) and seeds. {spread} They say how far "
+        "chance could have moved the points, not whether a law is the right one: that is what the "
+        "gap (predicted minus measured, whose interval holds zero where the law predicts) and the "
         "residual are for. Most of the width of an NE's interval is shared by all runs, which meet "
         "the same users; gaps and etas do not contain it. A ratio is unbounded above where the "
         "baseline's eta may be zero."
