@@ -3,28 +3,33 @@
     python -m kunlun_jax.scaling --study=configs/scaling/complete_journey.py --max-minutes=25
 
 Sizes rise in width alone: everything that has a width is proportional to `dim`, histories and
-numbers of tokens and layers are those of configs/base.py. The tables grow with `dim`, for all
-families alike.
+numbers of tokens and layers are those of configs/base.py. The widths of the families are chosen to
+cover the same FLOPs, about 1 to 10 million an example, because where a curve flattens its slope
+depends on where it is looked at. The tables are as wide as the model.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
 
-FAMILIES = ("kunlun", "interformer", "wukong", "din")
-DIMS = (8, 12, 16, 24, 32)
+DIMS = {
+    "kunlun": (8, 12, 16, 24, 32),
+    "interformer": (6, 8, 12, 16, 20),
+    "wukong": (16, 24, 32, 48, 64),
+    "din": (16, 24, 32, 40, 56),
+}
 
 
 def get_config() -> ConfigDict:
-    """Return four families of five sizes, three seeds, 131,000 examples a run."""
+    """Return four families of five sizes, three seeds, 262,000 examples a run."""
     study = ConfigDict()
     study.subject = "kunlun"
     study.seeds = (0, 1, 2)
     study.learning_rate = ConfigDict({"reference_dim": 32, "exponent": 0.5})
     study.bootstrap = ConfigDict({"num_draws": 2000, "confidence": 0.95, "seed": 0})
     study.families = ConfigDict()
-    for name in FAMILIES:
-        study.families[name] = ConfigDict({"sizes": tuple(size(name, dim) for dim in DIMS)})
+    for name, dims in DIMS.items():
+        study.families[name] = ConfigDict({"sizes": tuple(size(name, dim) for dim in dims)})
     study.experiment = experiment()
     return study
 
@@ -34,7 +39,7 @@ def size(name: str, dim: int) -> dict[str, object]:
 
     Args:
         name: The family.
-        dim: Width, a multiple of 4 (half of it is the width of the smaller streams).
+        dim: Width, even.
     """
     changes: dict[str, object] = {
         "model.name": name,
@@ -44,7 +49,8 @@ def size(name: str, dim: int) -> dict[str, object]:
         "model.din.attention_dims": (dim, dim // 2),
         "model.tokenformer.ffn_dim": 2 * dim,
     }
-    for stream, width in (("purchase", dim), ("trip", dim // 2), ("coupon", dim // 2)):
+    half = 2 * (dim // 4)  # even, as the rotation of attention needs it
+    for stream, width in (("purchase", dim), ("trip", half), ("coupon", half)):
         changes[f"model.streams.{stream}.model_dim"] = width
         changes[f"model.streams.{stream}.mlp_dim"] = width
     return changes
@@ -53,7 +59,7 @@ def size(name: str, dim: int) -> dict[str, object]:
 def experiment() -> ConfigDict:
     """Return what all runs share: the base experiment, evaluated at its end alone."""
     config = base.get_config()
-    config.data.num_epochs = 0.1
+    config.data.num_epochs = 0.2
     config.training.eval_every = 1_000_000  # steps: the last one is evaluated in any case
     config.training.checkpoint_every = 200
     config.training.keep_checkpoints = 1

@@ -83,5 +83,5 @@ class UserLosses:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(**{f.name: arrays[f.name] for f in dataclasses.fields(cls)})
-        except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        except (EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
             raise WorkdirError(f"{path}: expected a run's losses by user: {error}") from error

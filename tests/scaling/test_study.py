@@ -247,8 +247,8 @@ class TestPieces:
 @pytest.fixture
 def keep_every_compilation():
     """Keep quick compilations, too: here are three runs of one small model."""
-    name = "jax_persistent_compilation_cache_min_compile_time_secs"
-    before = jax.config.read(name)
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
     jax.config.update(name, 0.0)
     yield
     jax.config.update(name, before)
