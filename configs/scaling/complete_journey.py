@@ -2,10 +2,13 @@
 
     python -m kunlun_jax.scaling --study=configs/scaling/complete_journey.py --max-minutes=25
 
+An estimated three hours on two idle CPU cores (from the time of single steps), sixty runs; a GPU
+needs no other command.
+
 Sizes rise in width alone: everything that has a width is proportional to `dim`, histories and
 numbers of tokens and layers are those of configs/base.py. The widths of the families are chosen to
-cover the same FLOPs, about 1 to 10 million an example, because where a curve flattens its slope
-depends on where it is looked at. The tables are as wide as the model.
+end at the same FLOPs, about 10 million an example, and to begin as low as 1 to 2, because where a
+curve flattens its slope depends on where it is looked at. The tables are as wide as the model.
 """
 
 from ml_collections import ConfigDict

@@ -12,7 +12,7 @@ import numpy as np
 from kunlun_jax.shapes import Float
 
 REFERENCE_FLOPS = 1e6  # C_0
-EXPONENTS = (0.01, 4.0)  # bounds of c: below, the power law is the logarithm; above, a step
+EXPONENTS = (0.01, 4.0)  # bounds of c: below is all but a logarithm, above all but a step
 _ROUNDS = (97, 33, 33, 33)  # exponents tried, each round between the neighbours of the best
 
 
