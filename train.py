@@ -17,6 +17,7 @@ keep_freed_memory()  # before anything large is allocated
 
 import jax  # noqa: E402
 
+from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
         with open_workdir(WORKDIR.value or _default_workdir(), config) as workdir:
             train(config, workdir)
     except USER_ERRORS as error:
-        sys.exit(_one_line(error))
+        sys.exit(one_line(error))
 
 
 def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
@@ -64,24 +65,7 @@ def _default_workdir() -> pathlib.Path:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """Parse the flags; whatever is wrong with them or with the config file is one line."""
-    try:
-        arguments = flags.FLAGS(argv)
-        if CONFIG.value is None:
-            raise flags.Error("expected --config=FILE, got none")
-        CONFIG.value.to_dict()  # raises if the file could not be read
-        if len(arguments) > 1:
-            raise flags.Error(f"expected flags only, got {arguments[1]!r}")
-        return arguments
-    except (flags.Error, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
-        sys.exit(_one_line(error))
-
-
-def _one_line(error: Exception) -> str:
-    """Return the message of an error; of a wrong key, ml_collections says little but the key."""
-    key = next((e for e in (error, *error.args) if isinstance(e, KeyError)), None)
-    message = str(error) if key is None else f"unknown config key: {key.args[0]}"
-    return f"error: {' '.join(message.split())}"
+    return parse_flags(argv, CONFIG)
 
 
 if __name__ == "__main__":

@@ -47,16 +47,20 @@ class Evaluator:
         self.label_rates = label_rates
         self.tasks = tasks
 
-    def evaluate(self, params: Any, tables: Any, source: BatchSource) -> dict[str, float]:
+    def evaluate(
+        self, params: Any, tables: Any, source: BatchSource, *, scores: UserScores | None = None
+    ) -> dict[str, float]:
         """Return all metrics of a split, GAUC and, if probed, effective ranks among them.
 
         Args:
             params: Dense parameters.
             tables: Embedding tables.
             source: The split's batches, in order.
+            scores: Gets the predictions, for whoever wants to see more of them than metrics.
         """
         state = jax.device_put(metrics.init(len(self.tasks)), self._everywhere)
-        scores, ranks = UserScores(), EffectiveRanks()
+        ranks = EffectiveRanks()
+        scores = UserScores() if scores is None else scores
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
             state, logits, moments = self._eval_step(params, tables, state, batch)
             ranks.add(moments)

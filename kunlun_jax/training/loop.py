@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -66,6 +67,7 @@ class Trainer:
         num_steps: Steps of the whole run.
         diagnose: Finds out why updates were not finite, from the state in which the guard gave up;
             returns a clause for the error message.
+        deadline: Reading of `time.monotonic` from which on the run saves and stops, as on a signal.
     """
 
     config: ExperimentConfig
@@ -77,6 +79,7 @@ class Trainer:
     writer: MetricWriter
     num_steps: int
     diagnose: Callable[[TrainState], str]
+    deadline: float = math.inf
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
         """Train from the state's step to the last one.
@@ -85,8 +88,8 @@ class Trainer:
             state: Where to begin, the iterator standing at the same step.
 
         Returns:
-            The final state, and whether the run is complete (False: stopped by a signal, and
-            wholly saved).
+            The final state, and whether the run is complete (False: stopped by a signal or at the
+            deadline, and wholly saved).
 
         Raises:
             NonFiniteError: If too many updates in a row were not finite; the checkpoints before
@@ -109,6 +112,7 @@ class Trainer:
                 state = self.train_step(state, next(self.data))
                 bar.update(batch_size)
                 last = step == self.num_steps
+                stopping = stop.received or time.monotonic() >= self.deadline
                 if last or step % cadence.log_every == 0:
                     seconds, logged_at = time.monotonic() - logged_at, time.monotonic()
                     rate = (step - logged_step) * batch_size / max(seconds, 1e-9)
@@ -119,10 +123,10 @@ class Trainer:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
                     logged_at = time.monotonic()
-                elif stop.received or step % cadence.checkpoint_every == 0:
+                elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data)
-                if stop.received and not last:
+                if stopping and not last:
                     self.checkpoints.wait()  # saved means: on the disk
                     return state, False
             self.checkpoints.wait()

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import pathlib
 import sys
 from types import TracebackType
@@ -17,6 +18,7 @@ from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointError
 from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
+from kunlun_jax.training.grouped_auc import UserScores
 from kunlun_jax.training.loop import NonFiniteError, Trainer
 from kunlun_jax.training.step import (
     TrainState,
@@ -26,6 +28,7 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import model_summary, result_summary
+from kunlun_jax.training.user_losses import UserLosses
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, WorkdirError
 
 USER_ERRORS = (
@@ -203,11 +206,12 @@ class Run(contextlib.AbstractContextManager):
             state = initialize()
         return state
 
-    def train(self, state: TrainState) -> tuple[TrainState, bool]:
+    def train(self, state: TrainState, *, deadline: float = math.inf) -> tuple[TrainState, bool]:
         """Train to the last step; returns the state and whether the run is complete.
 
         Args:
             state: Where to begin.
+            deadline: Reading of `time.monotonic` from which on it saves and stops early.
         """
         data = self.config.data
         writer = MetricWriter(self._workdir, from_step=int(state.step))
@@ -229,6 +233,7 @@ class Run(contextlib.AbstractContextManager):
             writer=writer,
             num_steps=self.num_steps,
             diagnose=self._diagnose,
+            deadline=deadline,
         )
         with contextlib.closing(writer):
             return trainer.run(state)
@@ -248,6 +253,8 @@ class Run(contextlib.AbstractContextManager):
     def report_best(self, state: TrainState) -> str:
         """Evaluate the best checkpoint on all of validation and test; record and return it.
 
+        The losses of the test split are kept by user, too (`UserLosses`).
+
         Args:
             state: Any state of the run, for shapes.
 
@@ -264,14 +271,17 @@ class Run(contextlib.AbstractContextManager):
                 f"the best checkpoint is lost: {error}; {self._checkpoints.set_aside(best)}; the "
                 "same command reports the best one that is left"
             ) from error
+        scores = {split: UserScores() for split in ("validation", "test")}
         results = {
             split: self._evaluator.evaluate(
                 state.params,
                 state.tables,
                 self._batches(split, self.config.data.eval_batch_size, 0),
+                scores=kept,
             )
-            for split in ("validation", "test")
+            for split, kept in scores.items()
         }
+        UserLosses.of(scores["test"], self._evaluator.label_rates).save(self._workdir)
         names = {"validation": "val", "test": "test"}
         record = {
             f"{names[split]}/{key}": value

@@ -8,7 +8,7 @@ def test_mixing_function_is_splitmix64():
     """The first outputs of the published generator for seed 0."""
     golden = 0x9E3779B97F4A7C15
     states = np.asarray([0, golden, 2 * golden % 2**64], np.uint64)
-    assert [hex(x) for x in counter_random._splitmix64(states)] == [
+    assert [hex(x) for x in counter_random.mix(states)] == [
         "0xe220a8397b1dcdaf",
         "0x6e789e6aa1b965f4",
         "0x6c45d188009454f",

@@ -101,13 +101,14 @@ def dataset(tmp_path_factory):
     return toy.toy_dataset(tmp_path_factory.mktemp("toy") / "dataset")
 
 
-@pytest.fixture(scope="session")
+# Of this package only, because the small model stands in Kunlun's place for as long.
+@pytest.fixture(scope="package")
 def runs(tmp_path_factory, compilation_cache):
     with small_model_in_use():
         yield Runs(tmp_path_factory.mktemp("faults") / "data", compilation_cache)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def uninterrupted(runs, tmp_path_factory):
     """The working directory of a run that nothing stopped; steps 10, 16 and 20 are kept."""
     workdir = tmp_path_factory.mktemp("uninterrupted") / "run"

@@ -1,8 +1,10 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -54,7 +56,7 @@ def train(dataset):
             shuffle=split == "train",
         )
 
-    def train(workdir, *, train_step=STEP, cadence=CADENCE):
+    def train(workdir, *, train_step=STEP, cadence=CADENCE, deadline=math.inf):
         checkpoints = Checkpoints(workdir / "checkpoints", keep=2, identity={})
         data, state = make_train_iterator(batches("train")), linear.initial_state()
         if checkpoints.latest_step is not None:
@@ -70,6 +72,7 @@ def train(dataset):
             writer=writer,
             num_steps=NUM_STEPS,
             diagnose=lambda state: f"diagnosed at step {int(state.step)}",
+            deadline=deadline,
         )
         with contextlib.closing(checkpoints), contextlib.closing(writer):
             return trainer.run(state)
@@ -166,6 +169,14 @@ class TestResume:
         assert complete
         assert_equal_states(state, uninterrupted[0])
         assert records(tmp_path) == uninterrupted[1]
+
+    def test_after_its_deadline_is_bitwise_equal(self, train, tmp_path, uninterrupted):
+        for step in range(1, NUM_STEPS):
+            state, complete = train(tmp_path, deadline=time.monotonic())
+            assert (int(state.step), complete) == (step, False)
+        state, complete = train(tmp_path, deadline=time.monotonic())
+        assert complete  # the last step has nothing after it to stop for
+        assert_equal_states(state, uninterrupted[0])
 
     def test_after_many_stops_is_bitwise_equal(self, train, tmp_path, uninterrupted):
         for step, how in ((2, kill), (3, terminate), (6, kill), (7, terminate), (9, kill)):

@@ -1,0 +1,1 @@
+"""Scaling studies: each file has a function `get_config` that returns one."""

@@ -1,0 +1,19 @@
+"""Scaling studies (spec 5): runs of many sizes, the laws that fit them, and how sure that is."""
+
+from kunlun_jax.scaling.analysis import Findings, Measurements, analyze
+from kunlun_jax.scaling.fit import LogLaw, PowerLaw, fit_log_law, fit_power_law
+from kunlun_jax.scaling.study import StudyConfig, carry_out, collect, study_config
+
+__all__ = [
+    "Findings",
+    "LogLaw",
+    "Measurements",
+    "PowerLaw",
+    "StudyConfig",
+    "analyze",
+    "carry_out",
+    "collect",
+    "fit_log_law",
+    "fit_power_law",
+    "study_config",
+]

@@ -1,0 +1,55 @@
+"""Carries out a scaling study, or goes on with it, and reports what it finds.
+
+    python -m kunlun_jax.scaling --study=configs/scaling/complete_journey.py
+
+Values are overridden as in --study.experiment.data.directory=...; --max-minutes stops in time.
+"""
+
+import math
+import pathlib
+import sys
+import time
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from kunlun_jax.training.allocator import keep_freed_memory
+
+keep_freed_memory()  # before anything large is allocated
+
+from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
+from kunlun_jax.scaling.report import write_report  # noqa: E402
+from kunlun_jax.scaling.study import carry_out, study_config  # noqa: E402
+from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
+
+STUDY = config_flags.DEFINE_config_file("study", None, "Study, such as configs/scaling/smoke.py.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the study; by default runs/scaling/<name of the study file>."
+)
+MAX_MINUTES = flags.DEFINE_float(
+    "max-minutes", None, "Save and stop after this many; the same command continues.", lower_bound=0
+)
+
+
+def main(argv: list[str]) -> None:
+    """Carry out what is left of the study, and report it once it is complete."""
+    del argv
+    minutes = math.inf if MAX_MINUTES.value is None else MAX_MINUTES.value
+    deadline = time.monotonic() + 60 * minutes
+    file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["study"]))
+    workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs/scaling") / file.stem)
+    try:
+        study = study_config(STUDY.value.to_dict())
+        if carry_out(study, workdir, deadline=deadline):
+            command = f"python -m kunlun_jax.scaling --study={file}"
+            print(write_report(study, workdir, command=command))
+        else:
+            print("the study is not complete yet; the same command continues", flush=True)
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))
+
+
+if __name__ == "__main__":
+    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
+    logging.set_verbosity(logging.FATAL)
+    app.run(main, flags_parser=lambda argv: parse_flags(argv, STUDY))
