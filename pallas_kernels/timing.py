@@ -8,6 +8,7 @@ every call enters only after the one before it.
 Arrays that fit the cache would be read from there, so that small ones rotate among several sets.
 """
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -24,6 +25,7 @@ SHORT = 100e-6
 _BEYOND_CACHE = 120e6
 _MIN_SETS, _MAX_SETS = 3, 6
 _FEW_CALLS, _MANY_CALLS = 10, 60
+OUT_OF_MEMORY = "out of memory"
 # A round of slow calls is cut short: a second of them says no more than a few tenths.
 _ROUND_SECONDS = 0.2
 
@@ -57,15 +59,19 @@ def num_sets(num_bytes: int | float) -> int:
 def first_line(error: BaseException) -> str:
     """Return what a table says of a failure."""
     text = str(error).strip() or type(error).__name__
-    if "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower():
-        return "out of memory"
+    # A tile too large for a multiprocessor exhausts a resource, too.
+    exhausted = "RESOURCE_EXHAUSTED" in text and "shared memory" not in text.lower()
+    if exhausted or "out of memory" in text.lower():
+        return OUT_OF_MEMORY
     return f"{type(error).__name__}: {text.splitlines()[0][:160]}"
 
 
 def compile_all(
     jobs: Mapping[Name, Callable[[], Any]], *, workers: int, budget: Budget
 ) -> dict[Name, Any]:
-    """Run compilations side by side.
+    """Run compilations side by side; again alone where they ran out of memory.
+
+    XLA tries products on the GPU while it compiles, with arrays of their true size.
 
     Args:
         jobs: what to compile, by name; functions that return the compiled program.
@@ -87,6 +93,10 @@ def compile_all(
             results[name] = future.exception() or future.result()
     # Compilations under way cannot be stopped, and would disturb the timings.
     futures.wait([future for future in running.values() if not future.cancelled()])
+    for name, result in results.items():
+        if isinstance(result, Exception) and first_line(result) == OUT_OF_MEMORY and budget.left:
+            with contextlib.suppress(Exception):
+                results[name] = jobs[name]()
     return results
 
 
