@@ -1,4 +1,4 @@
-"""A study in a minute, on synthetic data: does everything run? Its numbers mean nothing.
+"""A study in two minutes, on synthetic data: does everything run? Its numbers mean nothing.
 
 python -m kunlun_jax.scaling --study=configs/scaling/smoke.py
 """

@@ -237,8 +237,12 @@ def _run(
     rate = planned.config.optimizer.learning_rate
     print(f"run {number} of {of}: {planned.name}, learning rate {rate:.2e}", flush=True)
     with open_workdir(directory, planned.config), Run(planned.config, directory) as run:
-        state, complete = run.train(run.resume_or_initialize(), deadline=deadline)
-        if not complete or time.monotonic() >= deadline:
+        state = run.resume_or_initialize()
+        trained_before = int(state.step) == run.num_steps
+        state, complete = run.train(state, deadline=deadline)
+        # A start that finds nothing left but the evaluation does it: time too short for both
+        # would otherwise never get past it.
+        if not complete or (time.monotonic() >= deadline and not trained_before):
             print(f"stopped and saved at step {int(state.step)} of {run.num_steps}", flush=True)
             return False
         print(run.report_best(state), flush=True)

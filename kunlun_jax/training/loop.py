@@ -112,13 +112,14 @@ class Trainer:
                 state = self.train_step(state, next(self.data))
                 bar.update(batch_size)
                 last = step == self.num_steps
-                stopping = stop.received or time.monotonic() >= self.deadline
                 if last or step % cadence.log_every == 0:
                     seconds, logged_at = time.monotonic() - logged_at, time.monotonic()
                     rate = (step - logged_step) * batch_size / max(seconds, 1e-9)
                     logged_step = step
                     state, line = self._log(state, step, rate)
                     bar.set_postfix(line)
+                # Asked once: whoever stops here has saved here.
+                stopping = stop.received or time.monotonic() >= self.deadline
                 if last or step % cadence.eval_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))

@@ -183,6 +183,14 @@ class TestPieces:
         assert carry_out(study, tmp_path, deadline=math.inf)
         assert capsys.readouterr().out == ""
 
+    def test_time_too_short_for_setup_and_evaluation_still_gets_on(
+        self, values, tmp_path, capsys, monkeypatch
+    ):
+        trained = types.SimpleNamespace(step=10)
+        monkeypatch.setattr(PlantedRun, "resume_or_initialize", lambda self: trained)
+        assert not carry_out(study_config(values), tmp_path, deadline=1.0)
+        assert capsys.readouterr().out.count("reported") == 1
+
     def test_no_time_at_all(self, values, tmp_path):
         assert not carry_out(study_config(values), tmp_path / "w", deadline=0.0)
         assert not (tmp_path / "w").exists()
