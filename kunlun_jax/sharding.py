@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen import spmd
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
@@ -108,7 +109,7 @@ def spec_of(axes: LogicalAxes, shape: Sequence[int], sizes: Mapping[str, int]) -
         shape: Its shape.
         sizes: Size of every mesh axis.
     """
-    wanted = nn.logical_to_mesh_axes(axes, RULES) or PartitionSpec()
+    wanted = spmd.logical_to_mesh_axes(axes, RULES) or PartitionSpec()
     split: list[str | tuple[str, ...] | None] = []
     for size, names in zip(shape, wanted, strict=True):
         group = (names,) if isinstance(names, str) else tuple(names or ())
@@ -140,7 +141,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Return the sharding of every array of a batch: examples over data and fsdp."""
-    return NamedSharding(mesh, nn.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
+    return NamedSharding(mesh, spmd.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
 
 
 def is_split(shape: Sequence[int], axes: LogicalAxes, mesh: Any) -> bool:
@@ -180,7 +181,7 @@ def on_every_device(
         out_axes: Logical axes of each result, likewise.
     """
     in_specs, out_specs = (
-        tuple(nn.logical_to_mesh_axes(names, RULES) or PartitionSpec() for names in axes)
+        tuple(spmd.logical_to_mesh_axes(names, RULES) or PartitionSpec() for names in axes)
         for axes in (in_axes, out_axes)
     )
     return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)

@@ -159,12 +159,11 @@ def maths_for(dtype: DTypeLike, interpret: bool) -> Maths:
     """
     exp2 = jnp.exp2 if interpret else _exp2
     rounded = jnp.dtype(dtype).itemsize == 2
-    if rounded:
-        tanh = jnp.tanh if interpret else plgpu.approx_tanh
-    else:
 
-        def tanh(x: Array) -> Array:
-            return 1.0 - 2.0 / (1.0 + exp2((2.0 * LOG2_E) * x))
+    def tanh(x: Array) -> Array:
+        if rounded:
+            return jnp.tanh(x) if interpret else plgpu.approx_tanh(x)
+        return 1.0 - 2.0 / (1.0 + exp2((2.0 * LOG2_E) * x))
 
     def sigmoid(x: Array) -> Array:
         if rounded:

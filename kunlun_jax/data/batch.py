@@ -79,7 +79,7 @@ def batch_shapes(schema: Schema, max_lens: Mapping[str, int], batch_size: int) -
         batch_size: Examples.
     """
 
-    def shape(dtype: typing.Any, *rest: int) -> jax.ShapeDtypeStruct:
+    def shape(dtype: typing.Any, *rest: int) -> typing.Any:
         return jax.ShapeDtypeStruct((batch_size, *rest), dtype)
 
     return Batch(

@@ -144,6 +144,15 @@ def apply_model(model: nn.Module, params: Any, tables: Any, batch: Batch) -> Arr
     return logits
 
 
+def _update(
+    table: Array, accumulator: Array, gradient: Array, rows: Array | None, rate: Array, take: Array
+) -> tuple[Array, Array]:
+    """Update a table by the gradient of its small one, as `compact_tables` cut it."""
+    if rows is not None and rows.ndim == 2:
+        return update_split_table(table, accumulator, gradient, rows, rate, take=take)
+    return update_table(table, accumulator, gradient, rows, rate, take=take)
+
+
 def make_train_step(
     model: nn.Module, schema: Schema, config: ExperimentConfig, *, num_steps: int
 ) -> Callable[[TrainState, Batch], TrainState]:
@@ -181,8 +190,8 @@ def make_train_step(
 
         rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
         updated = {
-            name: (update_split_table if small[name].ndim == 3 else update_table)(
-                table, state.accumulators[name], table_gradients[name], rows[name], rate, take=take
+            name: _update(
+                table, state.accumulators[name], table_gradients[name], rows[name], rate, take
             )
             for name, table in state.tables.items()
         }

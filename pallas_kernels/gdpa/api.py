@@ -1,7 +1,7 @@
 """The public function of GDPA."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ def gdpa(
         return gdpa_reference(
             query, key, value, query_lengths, key_lengths, activations, scales, scale_out
         )
-    out = _kernels(
+    out: Any = _kernels(
         *(tiles.pad_head_dim(x) for x in (query, key, value)),
         tiles.full_or(query_lengths, query),
         tiles.full_or(key_lengths, key),
@@ -134,13 +134,16 @@ def _save_inputs(
     return _kernels(*arrays, options), arrays
 
 
-def _gradients(
-    options: _Options, saved: tuple[Array, ...], cotangent: Array
-) -> tuple[Array | None, ...]:
-    query, key, *_ = saved
+def _gradients(options: _Options, saved: Any, cotangent: Array) -> tuple[Array | None, ...]:
+    query, key, value, query_lengths, key_lengths, scale_in = saved
     sizes = {"rows": query.shape[1], "keys": key.shape[1]}
     gradients = backward(
-        *saved,
+        query,
+        key,
+        value,
+        query_lengths,
+        key_lengths,
+        scale_in,
         cotangent.astype(query.dtype),
         key_tile=choose("gdpa_backward", query, **sizes),
         query_tile=choose("gdpa_backward_queries", query, **sizes),

@@ -1,6 +1,7 @@
 """The public function of seed attention."""
 
 from functools import partial
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -61,7 +62,7 @@ def seed_attention(
     runs = resolve_implementation(implementation, dtype=key.dtype, head_dim=dim)
     if runs == "xla":
         return seed_attention_reference(seeds, key, value, lengths)
-    out = _kernels(
+    out: Any = _kernels(
         tiles.pad_head_dim(seeds if seeds.ndim == 4 else seeds[None]),
         tiles.pad_head_dim(key),
         tiles.pad_head_dim(value),
@@ -89,12 +90,17 @@ def _forward(
 
 
 def _gradients(
-    scale: float, interpret: bool, saved: tuple[Array, ...], cotangent: Array
+    scale: float, interpret: bool, saved: Any, cotangent: Array
 ) -> tuple[Array | None, ...]:
-    seeds, key, *_ = saved
+    seeds, key, value, lengths, out, lse = saved
     sizes = {"rows": seeds.shape[1], "keys": key.shape[1]}
     gradients = backward(
-        *saved,
+        seeds,
+        key,
+        value,
+        lengths,
+        out,
+        lse,
         cotangent.astype(key.dtype),
         scale=scale,
         seed_tile=choose("seed_attention_backward", key, **sizes),

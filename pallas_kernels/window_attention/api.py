@@ -2,7 +2,7 @@
 
 from functools import partial
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ def window_attention(
         tiles.pad_last(_or_zeros(position_frequencies, (dim // 2,)), tiles.padded_size(dim // 2)),
         tiles.pad_last(_or_zeros(time_frequencies, (dim // 2,)), tiles.padded_size(dim // 2)),
     )
-    out = _kernels(
+    out: Any = _kernels(
         tiles.pad_head_dim(query, halves=rotated),
         tiles.pad_head_dim(key, halves=rotated),
         tiles.pad_head_dim(value, halves=rotated),
@@ -176,6 +176,7 @@ def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
     )
     of_rotation = None
     if rotation:
+        assert gradients.theta is not None and gradients.phi is not None
         none = jnp.zeros_like(rotation.positions)
         of_rotation = _Rotation(none, none, gradients.theta, gradients.phi)
     return gradients.query, gradients.key, gradients.value, None, of_rotation
