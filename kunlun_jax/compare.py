@@ -22,12 +22,6 @@ from kunlun_jax.training.finished_run import open_finished
 from kunlun_jax.training.run import USER_ERRORS, Run
 from kunlun_jax.training.scores import Scores
 
-_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Examples to compare on.")
-_TASK = flags.DEFINE_string("task", None, "Label; by default the first one.")
-_RESAMPLES = flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
-_OUT = flags.DEFINE_string("out", None, "JSON file; by default A/compare_NAME_OF_B.json.")
-
 
 @dataclasses.dataclass(frozen=True)
 class _Scored:
@@ -143,19 +137,24 @@ def main(argv: list[str]) -> None:
         result = compare_runs(
             first,
             second,
-            split=_SPLIT.value,
-            task=_TASK.value,
-            num_resamples=_RESAMPLES.value,
-            seed=_SEED.value,
+            split=flags.FLAGS.split,
+            task=flags.FLAGS.task,
+            num_resamples=flags.FLAGS.resamples,
+            seed=flags.FLAGS.seed,
         )
         name = f"compare_{pathlib.Path(second).resolve().name}.json"
-        out = pathlib.Path(_OUT.value or pathlib.Path(first) / name)
+        out = pathlib.Path(flags.FLAGS.out or pathlib.Path(first) / name)
         out.write_text(json.dumps(result, indent=1) + "\n")
     except (*USER_ERRORS, ComparisonError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     print(line(result))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # not above: both commands have flags of one name
+    flags.DEFINE_enum("split", "test", ["validation", "test"], "Examples to compare on.")
+    flags.DEFINE_string("task", None, "Label; by default the first one.")
+    flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
+    flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
+    flags.DEFINE_string("out", None, "JSON file; by default A/compare_NAME_OF_B.json.")
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
     app.run(main)

@@ -26,13 +26,6 @@ from kunlun_jax.training.finished_run import open_finished
 from kunlun_jax.training.run import USER_ERRORS
 
 COUNTING_FILE = "counting.json"
-_WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of a finished run.")
-_COUNTING = flags.DEFINE_string("counting", None, "JSON file with counting rows of the data set.")
-_ROUNDS = flags.DEFINE_integer("rounds", NUM_ROUNDS, "Most boosting rounds.", 1)
-_TASK = flags.DEFINE_string("task", None, "Label; by default the first one.")
-_MAX_EXAMPLES = flags.DEFINE_integer("max_examples", 0, "Test examples for the model; 0: all.", 0)
-_RESAMPLES = flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the perturbations and of the resamples.", 0)
 
 
 def audit(
@@ -116,17 +109,17 @@ def _progress(row: dict[str, Any]) -> None:
 def main(argv: list[str]) -> None:
     """Audit the run that the flags name, and write the report."""
     try:
-        if len(argv) > 1 or not _WORKDIR.value:
+        if len(argv) > 1 or not flags.FLAGS.workdir:
             raise ComparisonError("expected --workdir=DIRECTORY of a finished run, and flags only")
-        workdir = pathlib.Path(_WORKDIR.value)
+        workdir = pathlib.Path(flags.FLAGS.workdir)
         content = audit(
             workdir,
-            counting=pathlib.Path(_COUNTING.value) if _COUNTING.value else None,
-            num_rounds=_ROUNDS.value,
-            task=_TASK.value,
-            max_examples=_MAX_EXAMPLES.value,
-            num_resamples=_RESAMPLES.value,
-            seed=_SEED.value,
+            counting=pathlib.Path(flags.FLAGS.counting) if flags.FLAGS.counting else None,
+            num_rounds=flags.FLAGS.rounds,
+            task=flags.FLAGS.task,
+            max_examples=flags.FLAGS.max_examples,
+            num_resamples=flags.FLAGS.resamples,
+            seed=flags.FLAGS.seed,
         )
         (workdir / "audit.json").write_text(json.dumps(content, indent=1) + "\n")
         (workdir / "audit.md").write_text(markdown(content))
@@ -135,6 +128,13 @@ def main(argv: list[str]) -> None:
     print(f"{screen(content)}\n\nwritten: {workdir / 'audit.json'}, {workdir / 'audit.md'}")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # not above: both commands have flags of one name
+    flags.DEFINE_string("workdir", None, "Working directory of a finished run.")
+    flags.DEFINE_string("counting", None, "JSON file with counting rows of the data set.")
+    flags.DEFINE_integer("rounds", NUM_ROUNDS, "Most boosting rounds.", 1)
+    flags.DEFINE_string("task", None, "Label; by default the first one.")
+    flags.DEFINE_integer("max_examples", 0, "Test examples for the model; 0: all.", 0)
+    flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
+    flags.DEFINE_integer("seed", 0, "Seed of the perturbations and of the resamples.", 0)
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
     app.run(main)
