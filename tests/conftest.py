@@ -8,3 +8,23 @@ def compilation_cache(tmp_path_factory):
     directory = tmp_path_factory.mktemp("compilations")
     jax.config.update("jax_compilation_cache_dir", str(directory))
     return directory
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory, compilation_cache):
+    """Working directories of two runs that differ in their seed; the model compiles quickly."""
+    del compilation_cache
+    # Not above: what is imported before pytest is set up escapes jaxtyping's checks.
+    from kunlun_jax.training.run import Run
+    from kunlun_jax.training.workdir import open_workdir
+    from tests.training import tiny
+
+    root = tmp_path_factory.mktemp("finished_runs")
+    workdirs = []
+    for seed in (0, 1):
+        config = tiny.experiment(root / "data", **{"model.name": "din", "seed": seed})
+        with open_workdir(root / f"seed_{seed}", config) as workdir, Run(config, workdir) as run:
+            state, _ = run.train(run.resume_or_initialize())
+            run.report_best(state)
+        workdirs.append(workdir)
+    return workdirs

@@ -18,7 +18,7 @@ ORDER = (
     ("kunlun_jax.models",),
     ("kunlun_jax.flops",),
     ("kunlun_jax.training",),
-    ("kunlun_jax.serving", "kunlun_jax.scaling"),
+    ("kunlun_jax.serving", "kunlun_jax.scaling", "kunlun_jax.audit", "kunlun_jax.compare"),
     ("train",),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}

@@ -1,17 +1,19 @@
 """Evaluation of a whole split: metrics that do not depend on how it is cut into batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
 from kunlun_jax.sharding import batch_sharding, replicated
 from kunlun_jax.training import metrics
 from kunlun_jax.training.effective_rank import EffectiveRanks
 from kunlun_jax.training.grouped_auc import UserScores
+from kunlun_jax.training.scores import Scores
 
 
 class Evaluator:
@@ -58,8 +60,7 @@ class Evaluator:
             source: The split's batches, in order.
             scores: Gets the predictions, for whoever wants to see more of them than metrics.
         """
-        state = jax.device_put(metrics.init(len(self.tasks)), self._everywhere)
-        ranks = EffectiveRanks()
+        state, ranks = self._no_metrics(), EffectiveRanks()
         scores = UserScores() if scores is None else scores
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
             state, logits, moments = self._eval_step(params, tables, state, batch)
@@ -75,3 +76,25 @@ class Evaluator:
             prefix = f"{task}/" if len(self.tasks) > 1 else ""
             result[f"{prefix}gauc"] = scores.grouped_auc(index)
         return {**result, **ranks.compute()}
+
+    def scores(self, params: Any, tables: Any, batches: Iterable[Batch]) -> Scores:
+        """Return the prediction of every example, without the padding of the last batch.
+
+        Args:
+            params: Dense parameters.
+            tables: Embedding tables.
+            batches: Batches of one shape, at least one.
+        """
+        state, collected = self._no_metrics(), UserScores()
+        for batch in batches:
+            _, logits, _ = self._eval_step(params, tables, state, batch)
+            collected.append(
+                user_ids=np.asarray(batch.user_ids),
+                logits=np.asarray(logits),
+                labels=np.asarray(batch.labels),
+                weights=np.asarray(batch.weights),
+            )
+        return collected.scores()
+
+    def _no_metrics(self) -> metrics.MetricState:
+        return jax.device_put(metrics.init(len(self.tasks)), self._everywhere)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from kunlun_jax.shapes import Float, Shaped
+from kunlun_jax.training.scores import Scores
 
 
 def grouped_auc(
@@ -71,7 +72,7 @@ def grouped_auc(
 
 @dataclasses.dataclass
 class UserScores:
-    """Predictions collected over the batches of an evaluation, for `grouped_auc`.
+    """Predictions collected over the batches of an evaluation.
 
     Attributes:
         batches: Per batch: user ids [n], logits [n, L], labels [n, L], weights [n], without
@@ -98,11 +99,15 @@ class UserScores:
         """Return the predictions of both."""
         return UserScores([*self.batches, *other.batches])
 
+    def scores(self) -> Scores:
+        """Return everything that was added, at least one batch, in one piece."""
+        return Scores(*(np.concatenate(column) for column in zip(*self.batches, strict=True)))
+
     def grouped_auc(self, task: int = 0) -> float:
         """Return the GAUC of one task (a column of the logits); NaN if nothing was added."""
         if not self.batches:
             return math.nan
-        user_ids, logits, labels, weights = (
-            np.concatenate(column) for column in zip(*self.batches, strict=True)
+        scores = self.scores()
+        return grouped_auc(
+            scores.user_ids, scores.logits[:, task], scores.labels[:, task], scores.weights
         )
-        return grouped_auc(user_ids, logits[:, task], labels[:, task], weights)

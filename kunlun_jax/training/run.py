@@ -5,12 +5,20 @@ import functools
 import math
 import pathlib
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 import jax
 
 from kunlun_jax.config import ConfigError, DataConfig, ExperimentConfig, to_mapping
-from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError, make_train_iterator
+from kunlun_jax.data import (
+    Batch,
+    BatchSource,
+    Dataset,
+    DatasetError,
+    SchemaError,
+    make_train_iterator,
+)
 from kunlun_jax.data.build import open_or_build
 from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.models.registry import create_model
@@ -20,6 +28,7 @@ from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.grouped_auc import UserScores
 from kunlun_jax.training.loop import NonFiniteError, Trainer
+from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.step import (
     TrainState,
     create_train_state,
@@ -89,6 +98,7 @@ class Run(contextlib.AbstractContextManager):
     Attributes:
         config: The experiment.
         dataset: The data set.
+        label_rates: Mean training label of every task.
         num_steps: Steps of the whole run.
     """
 
@@ -104,6 +114,7 @@ class Run(contextlib.AbstractContextManager):
         data = config.data
         self.dataset = open_dataset(data)
         schema = self.dataset.schema
+        self.label_rates = _label_rates(self.dataset)
         self._mesh = make_mesh(config.mesh)
         check_divisible(config, self._mesh)
         self._model = create_model(config, schema)
@@ -117,7 +128,7 @@ class Run(contextlib.AbstractContextManager):
         self._evaluator = Evaluator(
             make_eval_step(self._model, probe=config.training.log_effective_rank),
             self._mesh,
-            label_rates=_label_rates(self.dataset),
+            label_rates=self.label_rates,
             tasks=schema.labels,
         )
         resolved = to_mapping(config)
@@ -250,6 +261,54 @@ class Run(contextlib.AbstractContextManager):
             return f"{found} (the batch could not be saved: {error})"
         return f"{found} (the batch of step {step} is in {directory})"
 
+    def restore_best(self, like: TrainState | None = None) -> TrainState:
+        """Return the state of the best checkpoint of a finished run.
+
+        Args:
+            like: Any state of the run, for shapes, where there is one at hand.
+
+        Raises:
+            CheckpointError: If the run has not reached its last step.
+            DamagedCheckpointError: If the best checkpoint is lost; the next call takes another.
+        """
+        self._checkpoints.wait()
+        latest, best = self._checkpoints.latest_step, self._checkpoints.best_step
+        if best is None or latest is None or latest < self.num_steps:
+            raise CheckpointError(
+                f"{self._workdir}: expected a finished run, got step {latest or 0} of "
+                f"{self.num_steps}; train.py continues it"
+            )
+        try:
+            return self._checkpoints.restore(best, like or self._target)
+        except DamagedCheckpointError as error:
+            raise DamagedCheckpointError(
+                f"the best checkpoint is lost: {error}; {self._checkpoints.set_aside(best)}; the "
+                "same command reports the best one that is left"
+            ) from error
+
+    def scores(
+        self,
+        state: TrainState,
+        split: str,
+        *,
+        perturb: Callable[[Batch, int], Batch] | None = None,
+        max_examples: int = 0,
+    ) -> Scores:
+        """Return the predictions of a state for a split, in the order of the split.
+
+        Args:
+            state: Parameters and tables.
+            split: "validation" or "test".
+            perturb: (batch, its index) -> the batch that the model sees instead; None: itself.
+            max_examples: Only so many examples, drawn by config.data.seed; 0: all.
+        """
+        assert split != "train", "the training batches have no end"
+        source = self._batches(split, self.config.data.eval_batch_size, max_examples)
+        batches = make_train_iterator(source, num_threads=1, prefetch=2)
+        if perturb is not None:
+            batches = (perturb(batch, index) for index, batch in enumerate(batches))
+        return self._evaluator.scores(state.params, state.tables, batches)
+
     def report_best(self, state: TrainState) -> str:
         """Evaluate the best checkpoint on all of validation and test; record and return it.
 
@@ -259,18 +318,10 @@ class Run(contextlib.AbstractContextManager):
             state: Any state of the run, for shapes.
 
         Raises:
-            DamagedCheckpointError: If the best checkpoint is lost; the next call takes another.
+            CheckpointError: As `restore_best`.
         """
-        self._checkpoints.wait()
-        best = self._checkpoints.best_step
-        assert best is not None  # the last step of a run is always evaluated and saved
-        try:
-            state = self._checkpoints.restore(best, state)
-        except DamagedCheckpointError as error:
-            raise DamagedCheckpointError(
-                f"the best checkpoint is lost: {error}; {self._checkpoints.set_aside(best)}; the "
-                "same command reports the best one that is left"
-            ) from error
+        state = self.restore_best(state)
+        best = int(state.step)
         scores = {split: UserScores() for split in ("validation", "test")}
         results = {
             split: self._evaluator.evaluate(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.counting_baselines import Part, count_earlier, evaluate
+from kunlun_jax.audit.counting import Part, count_earlier, evaluate
 from tests.data import toy
 
 

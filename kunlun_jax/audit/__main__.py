@@ -1,0 +1,140 @@
+"""Audits a finished run: what would counting reach, and what does the model owe to order and time?
+
+    python -m kunlun_jax.audit --workdir=runs/base
+
+Writes audit.json and audit.md into the working directory and prints the same tables. The counting
+rows depend on the data set alone: they are kept in counting.json there, and --counting reads those
+of another audit or of benchmarks/counting_baselines.py. The trees need scikit-learn (`pip install
+'kunlun_jax[audit]'`) and, for a million examples, some ten minutes each; the model is evaluated a
+dozen times.
+"""
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+
+from kunlun_jax.audit.counting import NUM_ROUNDS, counting_rows
+from kunlun_jax.audit.report import add_shares, markdown, references, screen, verdict
+from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
+from kunlun_jax.data import Dataset
+from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError
+from kunlun_jax.training.comparison import task_column
+from kunlun_jax.training.finished_run import open_finished
+from kunlun_jax.training.run import USER_ERRORS
+
+COUNTING_FILE = "counting.json"
+
+
+def audit(
+    workdir: pathlib.Path,
+    *,
+    counting: pathlib.Path | None = None,
+    num_rounds: int = NUM_ROUNDS,
+    task: str | None = None,
+    max_examples: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Audit a run; the parameters are the flags.
+
+    Returns:
+        What is written as JSON.
+
+    Raises:
+        ComparisonError: If counting rows of another data set or task were given, or there is no
+            such task.
+        ImportError: If rows have to be made and scikit-learn is not installed.
+    """
+    with open_finished(workdir) as (run, state):
+        dataset, schema = run.dataset, run.dataset.schema
+        column = task_column(schema.labels, task)
+        # First, because rows of other data are refused and a model takes long.
+        rows = _counting(dataset, schema.labels[column], workdir, counting, num_rounds)
+        options = AuditOptions(column, max_examples, num_resamples, seed)
+        model = audit_model(run, state, options, report=_progress)
+        found = references(rows)
+        model = add_shares(model, found)
+        return {
+            "workdir": str(workdir),
+            "family": run.config.model.name,
+            "step": int(state.step),
+            "dataset": schema.name,
+            "dataset_identity": dataset.identity,
+            "task": schema.labels[column],
+            "num_resamples": num_resamples,
+            "seed": seed,
+            "references": {name: row["name"] for name, row in found.items()},
+            "verdict": verdict(model, found),
+            "model": model,
+            "counting": rows,
+        }
+
+
+def _counting(
+    dataset: Dataset,
+    task: str,
+    workdir: pathlib.Path,
+    given: pathlib.Path | None,
+    num_rounds: int,
+) -> list[dict[str, Any]]:
+    """Return the counting rows of a data set: read, or made and kept."""
+    kept = workdir / COUNTING_FILE
+    path = given or kept
+    content = {"dataset_identity": dataset.identity, "task": task}
+    if path.exists() or given:
+        try:
+            read = json.loads(path.read_text())
+            if all(read[key] == value for key, value in content.items()):
+                return read["rows"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ComparisonError(f"{path}: expected counting rows as JSON: {error!r}") from error
+    if given:
+        raise ComparisonError(
+            f"{path}: expected counting rows of {dataset.schema.name} "
+            f"({dataset.identity[:12]}), label {task!r}, got others"
+        )
+    column = dataset.schema.labels.index(task)
+    rows = counting_rows(dataset, task=column, num_rounds=num_rounds, report=_progress)
+    kept.write_text(json.dumps({**content, "rows": rows}, indent=1) + "\n")
+    return rows
+
+
+def _progress(row: dict[str, Any]) -> None:
+    print(f"{row['name']}: NE {row['normalized_entropy']:.5f}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> None:
+    """Audit the run that the flags name, and write the report."""
+    try:
+        if len(argv) > 1 or not flags.FLAGS.workdir:
+            raise ComparisonError("expected --workdir=DIRECTORY of a finished run, and flags only")
+        workdir = pathlib.Path(flags.FLAGS.workdir)
+        content = audit(
+            workdir,
+            counting=pathlib.Path(flags.FLAGS.counting) if flags.FLAGS.counting else None,
+            num_rounds=flags.FLAGS.rounds,
+            task=flags.FLAGS.task,
+            max_examples=flags.FLAGS.max_examples,
+            num_resamples=flags.FLAGS.resamples,
+            seed=flags.FLAGS.seed,
+        )
+        (workdir / "audit.json").write_text(json.dumps(content, indent=1) + "\n")
+        (workdir / "audit.md").write_text(markdown(content))
+    except (*USER_ERRORS, ComparisonError, ImportError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    print(f"{screen(content)}\n\nwritten: {workdir / 'audit.json'}, {workdir / 'audit.md'}")
+
+
+if __name__ == "__main__":  # not above: both commands have flags of one name
+    flags.DEFINE_string("workdir", None, "Working directory of a finished run.")
+    flags.DEFINE_string("counting", None, "JSON file with counting rows of the data set.")
+    flags.DEFINE_integer("rounds", NUM_ROUNDS, "Most boosting rounds.", 1)
+    flags.DEFINE_string("task", None, "Label; by default the first one.")
+    flags.DEFINE_integer("max_examples", 0, "Test examples for the model; 0: all.", 0)
+    flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
+    flags.DEFINE_integer("seed", 0, "Seed of the perturbations and of the resamples.", 0)
+    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
+    app.run(main)
