@@ -118,10 +118,13 @@ def main(argv: list[str]) -> None:
         "errors": {r["checked"]: r["errors"] for r in records if "checked" in r},
         "failures": [r["failure"] for r in records if "failure" in r],
         "rows": rows,
+        "torch": found.get("torch"),
         "environment": environment(("jax", "jaxlib", "numpy")),
     }
     write_json(pathlib.Path(_OUT.value), content)
     print_table(rows, found["device"], ceilings)
+    if _DRY_RUN.value:
+        print("a dry run: its times mean nothing")
     missed = missed_targets(rows)
     if missed:
         print(f"{len(missed)} targets not met: " + "; ".join(missed))

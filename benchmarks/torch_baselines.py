@@ -30,6 +30,7 @@ def run(workloads: Sequence[Workload], path: pathlib.Path, seconds: float) -> No
         import torch
 
         device, missing = "cuda" if torch.cuda.is_available() else "cpu", None
+        _append(path, {"torch": torch.__version__})
     except ImportError as error:
         device, missing = "", f"skipped: {error}"
     for workload in workloads:
@@ -37,8 +38,12 @@ def run(workloads: Sequence[Workload], path: pathlib.Path, seconds: float) -> No
         results = {} if note else _measured(workload, device)
         for which in PASSES:
             record = {"contender": "torch", "workload": workload.name, "pass": which}
-            with path.open("a") as file:
-                file.write(json.dumps(record | results.get(which, {"note": note})) + "\n")
+            _append(path, record | results.get(which, {"note": note}))
+
+
+def _append(path: pathlib.Path, record: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def _measured(workload: Workload, device: str) -> dict[str, dict[str, Any]]:
