@@ -37,7 +37,7 @@ _IMPLEMENTATION = flags.DEFINE_enum(
 )
 _BUDGET = flags.DEFINE_float("budget_seconds", 540, "After it, what is left is skipped.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tiny shapes on the CPU, for a test of the program.")
-_OUT = flags.DEFINE_string("out", str(RESULTS / "kernels.json"), "Where the JSON goes.")
+_OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default benchmarks/results.")
 
 # Of the budget, for PyTorch: its compiler takes seconds for each shape.
 _TORCH_SHARE = 0.25
@@ -121,7 +121,8 @@ def main(argv: list[str]) -> None:
         "torch": found.get("torch"),
         "environment": environment(("jax", "jaxlib", "numpy")),
     }
-    write_json(pathlib.Path(_OUT.value), content)
+    if _OUT.value or not _DRY_RUN.value:  # a dry run never stands among the results
+        write_json(pathlib.Path(_OUT.value or RESULTS / "kernels.json"), content)
     print_table(rows, found["device"], ceilings)
     if _DRY_RUN.value:
         print("a dry run: its times mean nothing")
