@@ -257,11 +257,16 @@ class Checkpoints:
             self._manager.check_for_errors()
 
     def close(self) -> None:
-        """Wait as `wait` does, and end the background work."""
-        try:
-            self.wait()
-        finally:
-            self._manager.close()
+        """Wait as `wait` does, and end the background work.
+
+        Raises:
+            CheckpointError: If a save failed.
+        """
+        with self._explained("cannot be saved"):
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
 
     def _manifest(self, step: int) -> dict[str, Any]:
         with self._damage(step):
@@ -307,6 +312,8 @@ class Checkpoints:
         """Name the directory in the storage library's errors, which come as many types."""
         try:
             yield
+        except CheckpointError:
+            raise
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{self.directory}: {what}: {_short(error)}") from error
 
