@@ -2,14 +2,14 @@
 
     pip install -e ".[aot]"
     python -m benchmarks.compile_report                       # H200 and B200
-    python -m benchmarks.compile_report --gpu=a6000 --cut_down
+    python -m benchmarks.compile_report --gpu=a6000 --out=/tmp/a6000.json
     python -m benchmarks.compile_report --sweep --kernel=gdpa_forward --head_dim=128 --keys=256
 
 Compiles each kernel with the tiles of the table's section "default" and with those of the GPU's own
 section, and prints registers, spills, shared memory and matrix instructions. Ends with exit code 1
 where a choice does not compile, spills (f32 at precision "highest" may), or misses the GPU's matrix
 instruction in bf16 at head dim 64 or 128. `--sweep` tries the candidates for one entry of the table
-instead. --cut_down adds the tiles of all sequences that are shorter than a block.
+instead.
 
 A kernel takes 2 to 5 seconds of one core. What the JSON already says is not compiled again, as long
 as the kernels' sources and the compilers' versions are what they were.
@@ -37,7 +37,6 @@ _GPU = flags.DEFINE_list("gpu", ["h200", "b200"], f"Of {', '.join(absent_gpu.GPU
 _KERNEL = flags.DEFINE_list("kernel", [], "Names of kernels, or their beginnings; none: all.")
 _FORMAT = flags.DEFINE_list("format", list(kernel_cases.FORMATS), "Inputs and precision.")
 _HEAD_DIM = flags.DEFINE_list("head_dim", list(map(str, kernel_cases.HEAD_DIMS)), "Head dims.")
-_CUT_DOWN = flags.DEFINE_bool("cut_down", False, "Short sequences too.")
 _SWEEP = flags.DEFINE_bool("sweep", False, "Try tiles for one kernel instead.")
 _KEYS = flags.DEFINE_integer("keys", 1024, "Keys, or those in a window's reach, of the sweep.")
 _ROWS = flags.DEFINE_integer("rows", 1024, "Queries or seeds of the sweep.")
@@ -78,8 +77,7 @@ class Result(NamedTuple):
                 f"needs {code.shared_bytes} of {gpu.shared_memory} bytes of shared memory"
             )
         # Of what the GPU runs; the section "default" may be overruled by its own.
-        judged = gpu.capability in self.sections and min(case.rows, case.keys) >= 64
-        if judged and case.format == "bf16" and case.head_dim in (64, 128):
+        if gpu.capability in self.sections and case.format == "bf16" and case.head_dim in (64, 128):
             for wanted, names in (
                 (gpu.tensor_ptx, code.tensor_ptx),
                 (gpu.tensor_sass, code.tensor_sass),
@@ -111,7 +109,7 @@ def cases_of_table(gpu: str) -> Iterator[tuple[tuple[str, ...], Case]]:
     found: dict[tuple, tuple[list[str], Case]] = {}
     for section in ("default", absent_gpu.GPUS[gpu].capability):
         for format, head_dim in itertools.product(_FORMAT.value, map(int, _HEAD_DIM.value)):
-            for case in kernel_cases.launches(section, format, head_dim, _CUT_DOWN.value):
+            for case in kernel_cases.launches(section, format, head_dim):
                 found.setdefault(case.code, ([], case))[0].append(section)
     for sections, case in found.values():
         if case.kernel.startswith(tuple(_KERNEL.value) or ""):

@@ -5,7 +5,7 @@ the public functions would; `program` takes a kernel and a tile by hand.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -44,9 +44,9 @@ FORMATS = {
 HEAD_DIMS = (16, 32, 64, 128, 256)
 # Enough that no kernel splits a sequence.
 _BATCH, _HEADS = 256, 4
-_LONG = 1024
 _SMALLEST = 16
-_SHORT = (16, 32, 64, 128, 256)
+# Of which every pair is looked at: longer than a block, and as short as makes a difference.
+_ROWS, _KEYS = (1024, 128, 64), (1024, 256, 128, 64)
 
 
 class Case(NamedTuple):
@@ -82,31 +82,24 @@ class Case(NamedTuple):
         return self._replace(rows=0, keys=keys)
 
 
-def launches(section: str, format: str, head_dim: int, cut_down: bool) -> Iterator[Case]:
+def launches(section: str, format: str, head_dim: int) -> Iterator[Case]:
     """List the kernels that the public functions launch with the tiles of a section of the table.
 
     Args:
         section: a compute capability, or "default".
         format: one of `FORMATS`.
         head_dim: H.
-        cut_down: whether to add sequences that are shorter than the blocks.
     """
     like = jax.ShapeDtypeStruct((1, head_dim), FORMATS[format][0])
     seen = set()
     with choices_for(section):
-        for rows, keys in _sizes(cut_down):
+        for rows, keys in itertools.product(_ROWS, _KEYS):
             for kernel, rotated in _kernels_of(like, rows, keys):
                 tile = choose(_table_name(kernel), like, rows=rows, keys=keys)
                 case = Case(kernel, format, head_dim, rows, keys, rotated, tile)
                 if case.code not in seen:
                     seen.add(case.code)
                     yield case
-
-
-def _sizes(cut_down: bool) -> Iterable[tuple[int, int]]:
-    if cut_down:
-        return itertools.product((_LONG, *_SHORT), repeat=2)
-    return [(_LONG, _LONG), (_LONG, 256), (_LONG, 128), (_LONG, 64), (128, _LONG), (64, _LONG)]
 
 
 def _kernels_of(like, rows: int, keys: int) -> Iterator[tuple[str, bool]]:

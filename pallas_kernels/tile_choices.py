@@ -56,8 +56,8 @@ class Tile(NamedTuple):
     def within(self, rows: int, keys: int) -> "Tile":
         """Return the tile cut down to sequences that are shorter than its blocks.
 
-        It keeps its warps: with fewer, each would hold more of the sums over the other side, and
-        might spill.
+        No block is cut below 64 rows, the least that the matrix units of H200 and B200 multiply: a
+        smaller one would fall back on older instructions, and need more registers.
         """
         return self._replace(
             block_q=min(self.block_q, _side(rows)), block_kv=min(self.block_kv, _side(keys))
@@ -65,7 +65,7 @@ class Tile(NamedTuple):
 
 
 def _side(size: int) -> int:
-    return max(16, 1 << (size - 1).bit_length())
+    return max(64, 1 << (size - 1).bit_length())
 
 
 @functools.cache

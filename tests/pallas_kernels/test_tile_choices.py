@@ -86,7 +86,7 @@ def test_every_size_has_a_tile(kernel, dtype, capability):
                     tile = choose(kernel, like, rows=rows, keys=keys)
                     for block, size in ((tile.block_q, rows), (tile.block_kv, keys)):
                         assert is_power_of_two(block)
-                        assert 16 <= block < max(17, 2 * size)
+                        assert 16 <= block < max(65, 2 * size)
 
 
 def test_no_tile_beyond_the_largest_head_dim():
@@ -114,16 +114,15 @@ def test_a_capability_of_its_own_comes_before_the_default(monkeypatch):
 @pytest.mark.parametrize(
     ("sizes", "blocks"),
     [
-        ((4096, 4096), (128, 64)),
-        ((128, 64), (128, 64)),
-        ((127, 63), (128, 64)),
-        ((65, 33), (128, 64)),
-        ((64, 1000), (64, 64)),
-        ((1000, 32), (128, 32)),
-        ((17, 17), (32, 32)),
-        ((1, 1), (16, 16)),
+        ((4096, 4096), (256, 128)),
+        ((256, 128), (256, 128)),
+        ((129, 65), (256, 128)),
+        ((128, 1000), (128, 128)),
+        ((1000, 64), (256, 64)),
+        ((1, 1), (64, 64)),
     ],
 )
 def test_cut_down_to_short_sequences(sizes, blocks):
-    tile = Tile(128, 64, 8, 3, 65536)
+    tile = Tile(256, 128, 8, 3, 65536)
     assert tile.within(*sizes) == Tile(*blocks, 8, 3, 65536)
+    assert Tile(16, 32, 4, 1).within(*sizes) == Tile(16, 32, 4, 1)
