@@ -1,9 +1,9 @@
 """Scaling studies (spec 5): runs of many sizes, the laws that fit them, and how sure that is."""
 
 from kunlun_jax.scaling.analysis import Findings, Measurements, analyze
-from kunlun_jax.scaling.carry_out import carry_out
 from kunlun_jax.scaling.fit import LogLaw, PowerLaw, fit_log_law, fit_power_law
 from kunlun_jax.scaling.results import Results, collect
+from kunlun_jax.scaling.runs import carry_out
 from kunlun_jax.scaling.study import StudyConfig, study_config
 
 __all__ = [

@@ -21,8 +21,8 @@ from kunlun_jax.training.allocator import keep_freed_memory
 keep_freed_memory()  # before anything large is allocated
 
 from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
-from kunlun_jax.scaling.carry_out import RECORDS, carry_out  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
+from kunlun_jax.scaling.runs import RECORDS, carry_out  # noqa: E402
 from kunlun_jax.scaling.study import study_config  # noqa: E402
 from kunlun_jax.training.bootstrap import ComparisonError  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
