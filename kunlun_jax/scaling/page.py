@@ -68,8 +68,9 @@ def _setting(results: Results) -> str:
         f"{len(results.records)} of {results.num_runs} runs are there, {hours:.1f} processor hours "
         f"({', '.join(machines) or 'no machine'}, shared with other work). Every run sees "
         f"{config.data.num_epochs:.0%} of {pool}, each once, in batches of "
-        f"{config.data.batch_size}, and is measured after its last step on the whole test split; "
-        "runs of one seed see the same examples in the same order. Learning rate: "
+        f"{config.data.batch_size}, and is measured on the whole test split, at the best of its "
+        "evaluations on validation (which may be the last step alone); runs of one seed see the "
+        "same examples in the same order. Learning rate: "
         f"{rate:g} * ({rule.reference_dim} / dim)^{rule.exponent:g} for every family."
     )
 
@@ -111,9 +112,8 @@ def _cost(results: Results) -> str:
         runs = list(results.runs(family.name).values())
 
         def cell(key: str, form: Callable[[float], str], runs: list[Record] = runs) -> str:
-            if not runs:
-                return MISSING
-            return form(statistics.fmean(run.content[key] for run in runs))
+            values = [run.content[key] for run in runs if run.content[key] is not None]
+            return form(statistics.fmean(values)) if values else MISSING
 
         commits = sorted({str(run.content["environment"]["git_commit"])[:7] for run in runs})
         rows.append(
@@ -186,10 +186,9 @@ def _relative(gap: Interval, subject: dict[int, Record], seeds: list[int]) -> In
 
 
 def _change(pairs: list[tuple[Record, Record]], key: str) -> str:
-    if not pairs:
-        return MISSING
-    ratio = statistics.fmean(a.content[key] / b.content[key] for a, b in pairs)
-    return f"{ratio - 1:+.1%}"
+    both = [(a.content[key], b.content[key]) for a, b in pairs]
+    ratios = [a / b for a, b in both if a is not None and b is not None]
+    return f"{statistics.fmean(ratios) - 1:+.1%}" if ratios else MISSING
 
 
 def _scaling(findings: Findings | None, plot: str | None) -> list[str]:

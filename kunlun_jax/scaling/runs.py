@@ -104,8 +104,9 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
     validation = [line for line in lines if "val/normalized_entropy" in line][-1]
     flops = flops_by_module(run.config.model, run.dataset.schema)
 
-    def speed(key: str) -> float:
-        return float(np.median([line[key] for line in lines if key in line]))
+    def speed(key: str) -> float | None:
+        rates = [line[key] for line in lines if key in line]
+        return float(np.median(rates)) if rates else None
 
     return {
         "dataset": {"name": run.dataset.schema.name, "identity": run.dataset.identity},
