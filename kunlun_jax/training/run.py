@@ -84,7 +84,7 @@ def _label_rates(dataset: Dataset) -> list[float]:
     """Return the mean training label of every task; NE is relative to their entropy."""
     rates = dataset.manifest["label_rates"]["train"]
     for task in dataset.schema.labels:
-        if not 0.0 < rates[task] < 1.0:
+        if not 0.0 < (rates[task] or 0.0) < 1.0:  # None: there are no training examples
             raise DatasetError(
                 f"{dataset.directory}: expected training labels {task!r} of both classes, got a "
                 f"mean of {rates[task]}"
