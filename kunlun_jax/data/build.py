@@ -213,7 +213,7 @@ def _main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
         counts = _run(flags.FLAGS)
-    except (TypeError, ValueError, OSError, ImportError) as error:
+    except (TypeError, ValueError, OSError, ImportError, MemoryError) as error:
         message = " ".join(str(error).split())
         raise SystemExit(f"{type(error).__name__}: {message}") from error
     print(json.dumps({"directory": flags.FLAGS.out, **counts}))
@@ -223,7 +223,7 @@ def _run(values: flags.FlagValues) -> dict[str, Any]:
     if (values.source is None) == (values.schema is None):
         raise ValueError("expected either --source or --schema")
     if values.source is not None:
-        options = SOURCES[values.source].options(**json.loads(values.options))
+        options = SOURCES[values.source].make_options(json.loads(values.options))
         num_shards = values.num_shards or DEFAULT_SHARDS
         if not pathlib.Path(values.out).exists():
             build_dataset(

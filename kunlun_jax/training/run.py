@@ -71,8 +71,8 @@ def open_dataset(config: DataConfig) -> Dataset:
             f"config.data.source: expected one of {sorted(SOURCES)}, got {config.source!r}"
         )
     try:
-        options = SOURCES[config.source].options(**dict(config.options))
-    except (TypeError, ValueError) as error:
+        options = SOURCES[config.source].make_options(dict(config.options))
+    except ValueError as error:
         raise ConfigError(f"config.data.options: {error}") from error
     try:
         return open_or_build(config.source, options, config.directory)
@@ -122,6 +122,8 @@ class Run(contextlib.AbstractContextManager):
         self.num_steps = max(
             1, round(data.num_epochs * self._source.num_examples / data.batch_size)
         )
+        if self.num_steps >= 2**31:  # the state counts them in 32 bits
+            raise ConfigError(f"config.data.num_epochs: expected < 2^31 steps, got {self.num_steps}")
         self._iterator = make_train_iterator(
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
