@@ -238,7 +238,7 @@ def test_a_wrong_type_in_parquet_is_refused(shop, tmp_path, columns, message):
 def test_what_is_not_parquet_is_refused(shop, tmp_path, content):
     (shop / "views.parquet").write_bytes(content)
     files = inputs_of(shop).files | {"view": (shop / "views.parquet",)}
-    with pytest.raises(SchemaError, match=r"views.parquet: not a parquet file"):
+    with pytest.raises(SchemaError, match=r"views.parquet: not a parquet file, or a damaged"):
         build_own_data(load_schema(shop / "my_schema.py"), Inputs(files), tmp_path / "built")
 
 
