@@ -213,7 +213,7 @@ def _main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
         counts = _run(flags.FLAGS)
-    except (TypeError, ValueError, OSError, ImportError) as error:
+    except (TypeError, ValueError, OSError, ImportError, MemoryError) as error:
         message = " ".join(str(error).split())
         raise SystemExit(f"{type(error).__name__}: {message}") from error
     print(json.dumps({"directory": flags.FLAGS.out, **counts}))
@@ -223,7 +223,7 @@ def _run(values: flags.FlagValues) -> dict[str, Any]:
     if (values.source is None) == (values.schema is None):
         raise ValueError("expected either --source or --schema")
     if values.source is not None:
-        options = SOURCES[values.source].options(**json.loads(values.options))
+        options = SOURCES[values.source].make_options(json.loads(values.options))
         num_shards = values.num_shards or DEFAULT_SHARDS
         if not pathlib.Path(values.out).exists():
             build_dataset(
@@ -243,14 +243,30 @@ def _run(values: flags.FlagValues) -> dict[str, Any]:
     return read_manifest(pathlib.Path(values.out))["counts"]
 
 
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the flags of this command."""
+
+    def text(name: str, default: str | None, meaning: str, *, required: bool = False) -> None:
+        flags.DEFINE_string(name, default, meaning, flag_values=values, required=required)
+
+    def whole(name: str, default: int, meaning: str) -> None:
+        flags.DEFINE_integer(name, default, meaning, flag_values=values)
+
+    flags.DEFINE_enum("source", None, sorted(SOURCES), "Source of the data.", flag_values=values)
+    text("options", "{}", "Options of the source, as JSON.")
+    text("schema", None, "Python file with the SCHEMA of tables of your own.")
+    text("impressions", None, "CSV or Parquet: a file, a folder or a pattern.")
+    flags.DEFINE_multi_string(
+        "events", [], "STREAM=FILES, once for every event stream.", flag_values=values
+    )
+    text("out", None, "Directory of the data set.", required=True)
+    whole("num_shards", 0, "Shards; 0: 8, or what the size of the tables asks for.")
+    whole("workers", 1, "Processes that write shards.")
+    flags.DEFINE_float(
+        "memory_gb", DEFAULT_MEMORY_GB, "Memory of joins and sorts, in GB.", flag_values=values
+    )
+
+
 if __name__ == "__main__":
-    flags.DEFINE_enum("source", None, sorted(SOURCES), "Source of the data.")
-    flags.DEFINE_string("options", "{}", "Options of the source, as JSON.")
-    flags.DEFINE_string("schema", None, "Python file with the SCHEMA of tables of your own.")
-    flags.DEFINE_string("impressions", None, "CSV or Parquet: a file, a folder or a pattern.")
-    flags.DEFINE_multi_string("events", [], "STREAM=FILES, once for every event stream.")
-    flags.DEFINE_string("out", None, "Directory of the data set.", required=True)
-    flags.DEFINE_integer("num_shards", 0, "Shards; 0: 8, or what the size of the tables asks for.")
-    flags.DEFINE_integer("workers", 1, "Processes that write shards.")
-    flags.DEFINE_float("memory_gb", DEFAULT_MEMORY_GB, "Memory of joins and sorts, in GB.")
+    define_flags(flags.FLAGS)
     app.run(_main)

@@ -71,8 +71,8 @@ def open_dataset(config: DataConfig) -> Dataset:
             f"config.data.source: expected one of {sorted(SOURCES)}, got {config.source!r}"
         )
     try:
-        options = SOURCES[config.source].options(**dict(config.options))
-    except (TypeError, ValueError) as error:
+        options = SOURCES[config.source].make_options(dict(config.options))
+    except ValueError as error:
         raise ConfigError(f"config.data.options: {error}") from error
     try:
         return open_or_build(config.source, options, config.directory)
@@ -84,7 +84,7 @@ def _label_rates(dataset: Dataset) -> list[float]:
     """Return the mean training label of every task; NE is relative to their entropy."""
     rates = dataset.manifest["label_rates"]["train"]
     for task in dataset.schema.labels:
-        if not 0.0 < rates[task] < 1.0:
+        if not 0.0 < (rates[task] or 0.0) < 1.0:  # None: there are no training examples
             raise DatasetError(
                 f"{dataset.directory}: expected training labels {task!r} of both classes, got a "
                 f"mean of {rates[task]}"
@@ -122,6 +122,8 @@ class Run(contextlib.AbstractContextManager):
         self.num_steps = max(
             1, round(data.num_epochs * self._source.num_examples / data.batch_size)
         )
+        if self.num_steps >= 2**31:  # the state counts them in 32 bits
+            raise ConfigError(f"config.data.num_epochs: expected < 2^31 steps, got {self.num_steps}")
         self._iterator = make_train_iterator(
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kunlun_jax.data.own_data.columns import Check, literal, quoted
-from kunlun_jax.data.own_data.inputs import PARQUET, SEPARATORS, column_names
+from kunlun_jax.data.own_data.inputs import PARQUET, SEPARATORS, column_names, verify_pages
 from kunlun_jax.data.schema import SchemaError
 
 ROWS_SHOWN = 5
@@ -64,13 +64,11 @@ class Engine:
             return self._connection.execute(sql).fetchall()
         except errors.OutOfMemoryException as error:
             raise MemoryError(f"DuckDB: {_brief(error)}; give a larger --memory_gb") from error
-        except (errors.InvalidInputException, errors.ConversionException) as error:
-            raise SchemaError(_brief(error)) from error
         except (errors.IOException, errors.HTTPException) as error:
             if "Parquet" in str(error) or "parquet" in str(error):
                 raise SchemaError(_brief(error)) from error
             raise OSError(f"DuckDB: {_brief(error)}") from error
-        except (errors.BinderException, errors.ParserException, errors.CatalogException) as error:
+        except errors.Error as error:  # SQL that is none, or a file that is damaged
             raise SchemaError(_brief(error)) from error
 
     def copy(
@@ -154,6 +152,9 @@ class Table:
         Raises:
             SchemaError: If there is none, or a row is bad; names file, row, column and value.
         """
+        for path in self._files:
+            if path.suffix in PARQUET:
+                verify_pages(path)
         counts = ", ".join(f"count_if({check.bad})" for check in checks)
         with named(self.place):
             total, *bad = self._engine.execute(f"SELECT count(*), {counts} FROM {self.sql}")[0]
