@@ -5,7 +5,9 @@ import dataclasses
 import functools
 import json
 import multiprocessing
+import os
 import pathlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from tqdm import tqdm
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data import format as blocks
-from kunlun_jax.data.building import SCRATCH, file_sha256, publish, sync
+from kunlun_jax.data.building import SCRATCH, file_sha256, part_of, publish, sync
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.schema import Schema, SchemaError
 from kunlun_jax.data.summary import Summary, summarize
@@ -113,7 +115,9 @@ def write_shards(
             # Not by fork: libraries in this process run threads of their own.
             context = multiprocessing.get_context("spawn")
             workers = min(workers, len(missing))
-            with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with concurrent.futures.ProcessPoolExecutor(
+                workers, mp_context=context, initializer=_end_with_parent
+            ) as pool:
                 tasks = [pool.submit(_write_one, source, directory, number) for number in missing]
                 try:
                     for task in concurrent.futures.as_completed(tasks):
@@ -126,6 +130,18 @@ def write_shards(
     return [c["file"] for c in contents], [Summary.from_json(c["summary"]) for c in contents]
 
 
+def _end_with_parent() -> None:
+    """End this worker as soon as the process that started it is gone, however that came."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _write_one(source: ShardSource, directory: pathlib.Path, number: int) -> None:
     shard = source.make(number)
     try:
@@ -134,8 +150,12 @@ def _write_one(source: ShardSource, directory: pathlib.Path, number: int) -> Non
         raise SchemaError(f"shard {number}: {error}") from error
     report = _report_path(source, directory, number)
     path = directory / f"{report.stem}.arrayrecord"
-    blocks.write_shard(path, blocks.shard_blocks(shard))
-    sync(path)
+    # A process of a build that was killed may be at this very shard still.
+    temporary = part_of(directory / SCRATCH / path.name)
+    blocks.write_shard(temporary, blocks.shard_blocks(shard))
+    sync(temporary)
+    temporary.rename(path)
+    sync(directory)
     entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
     publish(report, json.dumps({"file": entry, "summary": summarize(shard).to_json()}))
 

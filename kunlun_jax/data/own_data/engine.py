@@ -38,11 +38,13 @@ class Engine:
                 "tables of your own are joined by DuckDB: pip install 'kunlun_jax[own_data]'"
             ) from error
         self._errors = duckdb
+        spilled = scratch / "spilled"
+        shutil.rmtree(spilled, ignore_errors=True)  # of a build that was killed
         self._connection = duckdb.connect(
             config={
                 "memory_limit": f"{int(memory_gb * 1000)}MB",
                 "threads": threads,
-                "temp_directory": str(scratch / "spilled"),
+                "temp_directory": str(spilled),
             }
         )
         self.execute("SET TimeZone = 'UTC'")
