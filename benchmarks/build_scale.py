@@ -4,13 +4,15 @@
     python -m benchmarks.build_scale --kinds=csv --events=200_000_000 --workers=2 --memory_gb=4
 
 Each build is a process of its own, by the command line that a user would give; all of a kind have
-to give the same bytes. Memory is the sum over that process and its workers (resident, from /proc,
-so Linux only; pages that they share count twice). The tables of the kinds `parquet` and `csv` have
-one impression to ten events.
+to give the same bytes, and as many users, events, examples and positives as went into the tables.
+Memory is the sum over that process and its workers (resident, from /proc, so Linux only; pages that
+they share count twice). The tables of the kinds `parquet` and `csv` have one impression to ten
+events.
 """
 
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,9 @@ _OUT = flags.DEFINE_string("out", str(RESULTS / "build_scale.json"), "Where the 
 # What `synthetic` makes on average: three streams whose users are active to three degrees.
 SYNTHETIC_EVENTS_PER_USER = 167
 POLL_SECONDS = 0.5
+# The row numbers of impressions begin here, those of events at 0.
+FIRST_IMPRESSION = 10**12
+LABEL = "CAST(hash(i + 3) % 10 < 2 AS INTEGER)"
 SCHEMA = """
 from kunlun_jax.data import DenseFeature
 from kunlun_jax.data.own_data import Built, Events, TableSchema
@@ -49,17 +54,16 @@ SCHEMA = TableSchema(
 
 def make_tables(directory: pathlib.Path, kind: str, events: int) -> list[str]:
     """Write impressions and events; returns the arguments that build a data set of them."""
-    users, items = max(events // 100, 1), 100_000
+    items = 100_000
     (directory / "schema.py").write_text(SCHEMA)
-    # Popular items and lively users: squares of uniform numbers.
+    # Popular items and lively users: powers of uniform numbers.
     common = (
-        f"'u' || CAST(floor(pow((hash(i) % 1000003) / 1000003.0, 2) * {users}) AS BIGINT) AS user, "
-        "1700000000 + hash(i + 7) % 31536000 AS time, "
+        f"{_user(events)} AS user, 1700000000 + hash(i + 7) % 31536000 AS time, "
         f"CAST(floor(pow((hash(i + 1) % 1000003) / 1000003.0, 3) * {items}) AS BIGINT) AS item, "
         "'c' || (item % 300) AS category"
     )
     tables = {
-        "impressions": (events // 10, 10**12, "CAST(hash(i + 3) % 10 < 2 AS INTEGER) AS label"),
+        "impressions": (events // 10, FIRST_IMPRESSION, f"{LABEL} AS label"),
         "events": (events, 0, "round((hash(i + 5) % 10000) / 100.0, 2) AS amount"),
     }
     with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
@@ -74,6 +78,44 @@ def make_tables(directory: pathlib.Path, kind: str, events: int) -> list[str]:
         f"--events={directory / f'events.{kind}'}",
         f"--memory_gb={_MEMORY.value}",
     ]
+
+
+def expected_counts(events: int) -> dict[str, int]:
+    """Count what is in those tables, by the formulas they are made of."""
+    impressions = f"range({FIRST_IMPRESSION}, {FIRST_IMPRESSION + events // 10}) AS r(i)"
+    views = f"(SELECT {_user(events)} AS user FROM range({events}) AS r(i))"
+    with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
+        connection.execute(
+            f"CREATE TABLE users AS SELECT DISTINCT {_user(events)} AS user FROM {impressions}"
+        )
+        counted = connection.execute(
+            f"SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM {impressions}), "
+            f"(SELECT sum({LABEL}) FROM {impressions}), "
+            f"(SELECT count(*) FROM {views} JOIN users USING (user))"
+        ).fetchall()
+    return dict(
+        zip(("users", "examples", "positives", "events"), map(int, counted[0]), strict=True)
+    )
+
+
+def found_counts(manifest: dict[str, Any]) -> dict[str, int]:
+    """Return the same numbers of a data set."""
+    counts, rates = manifest["counts"], manifest["label_rates"]
+    rows = counts["rows"]
+    positives = sum(round(rate * rows[s]) for s in rows for rate in rates[s].values())
+    examples, events = sum(rows.values()), sum(counts["events"].values())
+    return {
+        "users": counts["users"],
+        "examples": examples,
+        "positives": positives,
+        "events": events,
+    }
+
+
+def _user(events: int) -> str:
+    """Return SQL for the user of row i."""
+    rank = f"pow((hash(i) % 1000003) / 1000003.0, 2) * {max(events // 100, 1)}"
+    return f"'u' || CAST(floor({rank}) AS BIGINT)"
 
 
 def synthetic_arguments(events: int) -> list[str]:
@@ -150,20 +192,25 @@ def main(argv: list[str]) -> None:
                 arguments = synthetic_arguments(_EVENTS.value)
             else:
                 arguments = make_tables(directory, kind, _EVENTS.value)
+                expected = expected_counts(_EVENTS.value)
             size = sum(path.stat().st_size for path in directory.iterdir())
             files = []
             for workers in map(int, _WORKERS.value):
                 out = directory / f"workers-{workers}"
                 result = measure([*arguments, f"--workers={workers}", f"--out={out}"])
-                files.append(json.loads((out / "dataset.json").read_text())["files"])
+                manifest = json.loads((out / "dataset.json").read_text())
+                files.append(manifest["files"])
                 if files[0] != files[-1]:
                     raise SystemExit(f"{kind}: other bytes with {workers} workers")
-                events = sum(result["events"].values())
+                counts = found_counts(manifest)
+                if kind != "synthetic" and counts != expected:
+                    raise SystemExit(f"{kind}: expected {expected}, got {counts}")
+                events = counts["events"]
                 row = {
                     "kind": kind,
                     "workers": workers,
-                    "events": events,
-                    "examples": sum(result["rows"].values()),
+                    **counts,
+                    "shards": len(manifest["files"]),
                     "input_bytes": size,
                     "seconds": result["seconds"],
                     "processor_seconds": result["processor_seconds"],
@@ -182,11 +229,17 @@ def main(argv: list[str]) -> None:
 def _write(rows: list[dict[str, Any]]) -> None:
     content = {
         "benchmark": "build_scale",
+        "command": shlex.join(["python", "-m", "benchmarks.build_scale", *_arguments()]),
         "memory_gb": _MEMORY.value,
         "rows": rows,
         "environment": environment(("numpy", "pyarrow", "array-record", "duckdb")),
     }
     write_json(pathlib.Path(_OUT.value), content)
+
+
+def _arguments() -> list[str]:
+    """Return the command's arguments without the places of this machine."""
+    return [a for a in sys.argv[1:] if not a.startswith(("--scratch", "--out"))]
 
 
 if __name__ == "__main__":
