@@ -102,7 +102,8 @@ def write_shards(
     Raises:
         SchemaError: If a shard contradicts the schema or itself.
     """
-    reports = [_report_path(source, directory, number) for number in range(source.num_shards)]
+    count = source.num_shards
+    reports = [report_path(directory, number, count) for number in range(count)]
     missing = [number for number, path in enumerate(reports) if not path.exists()]
     bar = tqdm(total=source.num_shards, desc=f"{source.schema.name}: writing", unit="shard")
     with bar:
@@ -143,12 +144,26 @@ def _end_with_parent() -> None:
 
 
 def _write_one(source: ShardSource, directory: pathlib.Path, number: int) -> None:
-    shard = source.make(number)
+    write_shard(source.make(number), directory, number, source.num_shards)
+
+
+def write_shard(shard: Shard, directory: pathlib.Path, number: int, num_shards: int) -> None:
+    """Check a shard and write its file, and then its report.
+
+    Args:
+        shard: The shard.
+        directory: Directory of the build.
+        number: Of the shard.
+        num_shards: Shards of the data set.
+
+    Raises:
+        SchemaError: If the shard contradicts the schema or itself.
+    """
     try:
         validate_tables(shard.tables, shard.rows)
     except SchemaError as error:
         raise SchemaError(f"shard {number}: {error}") from error
-    report = _report_path(source, directory, number)
+    report = report_path(directory, number, num_shards)
     path = directory / f"{report.stem}.arrayrecord"
     # A process of a build that was killed may be at this very shard still.
     temporary = part_of(directory / SCRATCH / path.name)
@@ -160,5 +175,6 @@ def _write_one(source: ShardSource, directory: pathlib.Path, number: int) -> Non
     publish(report, json.dumps({"file": entry, "summary": summarize(shard).to_json()}))
 
 
-def _report_path(source: ShardSource, directory: pathlib.Path, number: int) -> pathlib.Path:
-    return directory / SCRATCH / f"shard-{number:05d}-of-{source.num_shards:05d}.json"
+def report_path(directory: pathlib.Path, number: int, num_shards: int) -> pathlib.Path:
+    """Return the file that is there as soon as a shard is complete."""
+    return directory / SCRATCH / f"shard-{number:05d}-of-{num_shards:05d}.json"

@@ -217,26 +217,38 @@ def _brief(error: Exception) -> str:
     return " ".join(kept)
 
 
-def rewrite(source: pathlib.Path, target: pathlib.Path, columns_of: Any) -> None:
-    """Write a Parquet file anew, a few rows at a time, and remove the old one.
+def rewrite(sources: list[pathlib.Path], target: pathlib.Path, columns_of: Any) -> None:
+    """Write Parquet files anew as one, a few rows at a time, and remove the old ones.
 
     Args:
-        source: The file.
+        sources: The files, at least one.
         target: The new file; its bytes depend on the rows alone.
-        columns_of: Returns new columns, given the number of the first row and a batch.
+        columns_of: Returns new columns, given the number of the first row and a table of rows.
     """
     temporary = target.with_name(f"{target.name}.part")
-    with pq.ParquetFile(source) as file:
-        writer, first = None, 0
-        for batch in file.iter_batches(ROWS_AT_ONCE):
-            table = pa.table(columns_of(first, batch))
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-            first += batch.num_rows
-        if writer is None:
-            empty = pa.RecordBatch.from_pylist([], file.schema_arrow)
-            table = pa.table(columns_of(0, empty))
-            writer = pq.ParquetWriter(temporary, table.schema)
-        writer.close()
+    writer, first = None, 0
+    for rows in _equal_parts(sources):
+        table = pa.table(columns_of(first, rows))
+        writer = writer or pq.ParquetWriter(temporary, table.schema)
+        writer.write_table(table)
+        first += rows.num_rows
+    assert writer is not None
+    writer.close()
     temporary.rename(target)
-    source.unlink()
+    for source in sources:
+        source.unlink()
+
+
+def _equal_parts(sources: list[pathlib.Path]) -> Iterator[pa.Table]:
+    """Yield ROWS_AT_ONCE rows, however the files divide them; if there is none, an empty table."""
+    rest = pq.read_schema(sources[0]).empty_table()
+    yielded = False
+    for source in sources:
+        with pq.ParquetFile(source) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
+                while rest.num_rows >= ROWS_AT_ONCE:
+                    yield rest.slice(0, ROWS_AT_ONCE).combine_chunks()
+                    rest, yielded = rest.slice(ROWS_AT_ONCE), True
+    if rest.num_rows or not yielded:
+        yield rest.combine_chunks()
