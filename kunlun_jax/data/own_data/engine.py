@@ -154,17 +154,25 @@ class Table:
         """Read all rows once and return their number.
 
         Raises:
-            SchemaError: If there is none, or a row is bad; names file, row, column and value.
+            SchemaError: If a row is bad; names file, row, column and value.
         """
         counts = ", ".join(f"count_if({check.bad})" for check in checks)
         with named(self.place):
             total, *bad = self._engine.execute(f"SELECT count(*), {counts} FROM {self.sql}")[0]
-        if not total:
-            raise SchemaError(f"{self._files[0]}: expected rows, got none")
         for check, count in zip(checks, bad, strict=True):
             if count:
                 raise SchemaError(self._explain(check, count))
         return total
+
+    def require_rows(self) -> None:
+        """Check that there are rows.
+
+        Raises:
+            SchemaError: If there is none.
+        """
+        with named(self.place):
+            if not self._engine.execute(f"SELECT 1 FROM {self.sql} LIMIT 1"):
+                raise SchemaError("expected rows, got none")
 
     def _explain(self, check: Check, count: int) -> str:
         condition = f"({self._where}) AND" if self._where else ""

@@ -105,6 +105,7 @@ class Stage:
         for reading in plan_readings(self._engine, self._schema, self._inputs, latest):
             table = reading.open(self._engine)
             if not self._typed(reading.name).exists():
+                table.require_rows()
                 table.check(reading.checks)
             if reading.name == IMPRESSIONS:
                 keys = f"SELECT DISTINCT {reading.user.sql} AS key FROM {table.sql}"
