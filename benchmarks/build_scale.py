@@ -1,12 +1,14 @@
 """Seconds, processor time and peak memory of building data sets of millions of events.
 
     python -m benchmarks.build_scale
-    python -m benchmarks.build_scale --kinds=csv --events=200_000_000 --workers=2 --memory_gb=4
+    python -m benchmarks.build_scale --kinds=csv --events=300_000_000 --workers=2 --memory_gb=4
+    python -m benchmarks.build_scale --kinds=csv --events=1_000_000 --workers=1,4,beam
 
 Each build is a process of its own, by the command line that a user would give; all of a kind have
 to give the same bytes, and as many users, events, examples and positives as went into the tables.
 Memory is the sum over that process and its workers (resident, from /proc, so Linux only; pages that
-they share count twice). The tables of the kinds `parquet` and `csv` have one impression to ten
+they share count twice). `beam` in place of a number of workers is the Apache Beam pipeline with the
+direct runner, which keeps all data in the memory of one process. The tables of the kinds `parquet` and `csv` have one impression to ten
 events.
 """
 
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -26,7 +29,7 @@ from benchmarks.report import RESULTS, ROOT, environment, write_json
 
 _EVENTS = flags.DEFINE_integer("events", 10_000_000, "Events, about.")
 _KINDS = flags.DEFINE_list("kinds", ["synthetic", "parquet", "csv"], "What is built.")
-_WORKERS = flags.DEFINE_list("workers", ["1", "4"], "Numbers of workers to measure.")
+_WORKERS = flags.DEFINE_list("workers", ["1", "4"], "Numbers of workers to measure, or beam.")
 _MEMORY = flags.DEFINE_float("memory_gb", 2.0, "What joins and sorts may take, in GB.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Directory for inputs and data sets.")
 _OUT = flags.DEFINE_string("out", str(RESULTS / "build_scale.json"), "Where the JSON goes.")
@@ -132,25 +135,24 @@ def synthetic_arguments(events: int) -> list[str]:
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
-    """Run a build; return its seconds, processor seconds, peak memory and what it printed."""
+    """Run a build; return its seconds, processor seconds and peak memory."""
     command = [sys.executable, "-m", "kunlun_jax.data.build", *arguments]
     start, processor, peak = time.perf_counter(), 0.0, 0
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True
-    ) as process:
-        while process.poll() is None:
-            memory, used = _tree(process.pid)
-            peak, processor = max(peak, memory), max(processor, used)
-            time.sleep(POLL_SECONDS)
-        assert process.stdout is not None
-        output = process.stdout.read()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT
+        ) as process:
+            while process.poll() is None:
+                memory, used = _tree(process.pid)
+                peak, processor = max(peak, memory), max(processor, used)
+                time.sleep(POLL_SECONDS)
+        if process.returncode:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(command)}: {errors.read().strip().splitlines()[-1:]}")
     return {
         "seconds": time.perf_counter() - start,
         "processor_seconds": processor,
         "peak_bytes": peak,
-        **json.loads(output),
     }
 
 
@@ -187,43 +189,53 @@ def main(argv: list[str]) -> None:
           f"{'events/s':>9} {'per core':>9} {'peak MB':>8}")  # fmt: skip
     for kind in _KINDS.value:
         with tempfile.TemporaryDirectory(dir=_SCRATCH.value) as name:
-            directory = pathlib.Path(name)
-            if kind == "synthetic":
-                arguments = synthetic_arguments(_EVENTS.value)
-            else:
-                arguments = make_tables(directory, kind, _EVENTS.value)
-                expected = expected_counts(_EVENTS.value)
-            size = sum(path.stat().st_size for path in directory.iterdir())
-            files = []
-            for workers in map(int, _WORKERS.value):
-                out = directory / f"workers-{workers}"
-                result = measure([*arguments, f"--workers={workers}", f"--out={out}"])
-                manifest = json.loads((out / "dataset.json").read_text())
-                files.append(manifest["files"])
-                if files[0] != files[-1]:
-                    raise SystemExit(f"{kind}: other bytes with {workers} workers")
-                counts = found_counts(manifest)
-                if kind != "synthetic" and counts != expected:
-                    raise SystemExit(f"{kind}: expected {expected}, got {counts}")
-                events = counts["events"]
-                row = {
-                    "kind": kind,
-                    "workers": workers,
-                    **counts,
-                    "shards": len(manifest["files"]),
-                    "input_bytes": size,
-                    "seconds": result["seconds"],
-                    "processor_seconds": result["processor_seconds"],
-                    "events_s": events / result["seconds"],
-                    "events_processor_s": events / result["processor_seconds"],
-                    "peak_bytes": result["peak_bytes"],
-                }
+            for row in measure_kind(kind, pathlib.Path(name)):
                 rows.append(row)
-                print(f"{kind:>9} {workers:>7} {events:>11,} {size / 1e6:>8.0f} "
-                      f"{row['seconds']:>7.1f} {row['processor_seconds']:>7.1f} "
-                      f"{row['events_s']:>9.0f} {row['events_processor_s']:>9.0f} "
-                      f"{row['peak_bytes'] / 1e6:>8.0f}", flush=True)  # fmt: skip
+                print(f"{kind:>9} {row['workers']:>7} {row['events']:>11,} "
+                      f"{row['input_bytes'] / 1e6:>8.0f} {row['seconds']:>7.1f} "
+                      f"{row['processor_seconds']:>7.1f} {row['events_s']:>9.0f} "
+                      f"{row['events_processor_s']:>9.0f} {row['peak_bytes'] / 1e6:>8.0f}",
+                      flush=True)  # fmt: skip
                 _write(rows)
+
+
+def measure_kind(kind: str, directory: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Build data sets from the same input by different numbers of workers.
+
+    Raises:
+        SystemExit: If they do not have the same bytes, or not what went into the tables.
+    """
+    events = _EVENTS.value
+    if kind == "synthetic":
+        arguments, expected = synthetic_arguments(events), None
+    else:
+        arguments, expected = make_tables(directory, kind, events), expected_counts(events)
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    first = None
+    for workers in _WORKERS.value:
+        out = directory / f"workers-{workers}"
+        # The direct runner that runs in this very process, whichever Beam prefers.
+        how = ["--beam", "--", "--runner=FnApiRunner"] if workers == "beam" else []
+        how = how or [f"--workers={int(workers)}"]
+        result = measure([*arguments, f"--out={out}", *how])
+        manifest = json.loads((out / "dataset.json").read_text())
+        counts = found_counts(manifest)
+        if expected not in (None, counts):
+            raise SystemExit(f"{kind}: expected {expected}, got {counts}")
+        content = [manifest["files"], manifest.get("vocabularies")]
+        if first not in (None, content):
+            raise SystemExit(f"{kind}: {workers} workers: other bytes than the first ones")
+        first = content
+        yield {
+            "kind": kind,
+            "workers": workers,
+            **counts,
+            "shards": len(manifest["files"]),
+            "input_bytes": size,
+            **result,
+            "events_s": counts["events"] / result["seconds"],
+            "events_processor_s": counts["events"] / result["processor_seconds"],
+        }
 
 
 def _write(rows: list[dict[str, Any]]) -> None:
