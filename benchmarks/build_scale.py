@@ -8,8 +8,8 @@ Each build is a process of its own, by the command line that a user would give; 
 to give the same bytes, and as many users, events, examples and positives as went into the tables.
 Memory is the sum over that process and its workers (resident, from /proc, so Linux only; pages that
 they share count twice). `beam` in place of a number of workers is the Apache Beam pipeline with the
-direct runner, which keeps all data in the memory of one process. The tables of the kinds `parquet` and `csv` have one impression to ten
-events.
+direct runner, which keeps all data in the memory of one process. The tables of the kinds `parquet`
+and `csv` have one impression to ten events.
 """
 
 import json

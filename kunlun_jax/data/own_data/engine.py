@@ -48,6 +48,9 @@ class Engine:
             }
         )
         self.execute("SET TimeZone = 'UTC'")
+        # Whatever stands to the right of a JOIN is the smaller one, and is held in memory. The
+        # optimizer knows no size of a CSV file, and would hold that.
+        self.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
 
     def close(self) -> None:
         """Disconnect."""
