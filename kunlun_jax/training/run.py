@@ -41,7 +41,6 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import model_summary, result_summary
-from kunlun_jax.training.user_losses import UserLosses
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, NoWriter, WorkdirError
 
 USER_ERRORS = (
@@ -347,10 +346,20 @@ class Run(contextlib.AbstractContextManager):
         share = BatchShare(self._mesh, source.batch_size)
         return self._evaluator.scores(state.params, state.tables, map(share.place, batches))
 
+    def evaluate(self, state: TrainState, split: str) -> tuple[dict[str, float], Scores]:
+        """Return the metrics of all of a split, and the predictions that they were made from.
+
+        Args:
+            state: Parameters and tables.
+            split: "validation" or "test".
+        """
+        collected = UserScores()
+        source = self._batches(split, self.config.data.eval_batch_size, 0)
+        metrics = self._evaluator.evaluate(state.params, state.tables, source, scores=collected)
+        return metrics, collected.scores()
+
     def report_best(self, state: TrainState) -> str:
         """Evaluate the best checkpoint on all of validation and test; record and return it.
-
-        The losses of the test split are kept by user, too (`UserLosses`).
 
         Args:
             state: Any state of the run, for shapes.
@@ -360,19 +369,7 @@ class Run(contextlib.AbstractContextManager):
         """
         state = self.restore_best(state)
         best = int(state.step)
-        scores = {split: UserScores() for split in ("validation", "test")}
-        results = {
-            split: self._evaluator.evaluate(
-                state.params,
-                state.tables,
-                self._batches(split, self.config.data.eval_batch_size, 0),
-                scores=kept,
-            )
-            for split, kept in scores.items()
-        }
-        with together():
-            if is_first():
-                UserLosses.of(scores["test"], self._evaluator.label_rates).save(self._workdir)
+        results = {split: self.evaluate(state, split)[0] for split in ("validation", "test")}
         names = {"validation": "val", "test": "test"}
         record = {
             f"{names[split]}/{key}": value
