@@ -236,11 +236,21 @@ class Schema:
             SchemaError: If a field is missing, unknown or of another type.
         """
         try:
-            if isinstance(value, dict):
-                value = {"limits": dataclasses.asdict(Limits()), **value}
-            return parse(cls, value, "schema")
+            return parse(cls, _with_later_fields(value), "schema")
         except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
+
+
+def _with_later_fields(value: Any) -> Any:
+    """Add what `to_json` leaves out; what is no schema stays as it is, for `parse` to refuse."""
+    if not isinstance(value, dict):
+        return value
+    value = {"limits": dataclasses.asdict(Limits()), **value}
+    if isinstance(value.get("vocabularies"), list):
+        value["vocabularies"] = [
+            {"hashes": 0, **v} if isinstance(v, dict) else v for v in value["vocabularies"]
+        ]
+    return value
 
 
 def _require_within(place: str, number: int, low: int, high: int) -> None:
