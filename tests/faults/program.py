@@ -52,10 +52,14 @@ def arm(point: str, step: int, fault: str) -> None:
     setattr(owner, name, with_fault)
 
 
-if __name__ == "__main__":
-    point, step, fault, program, *arguments = sys.argv[1:]
+def main(arguments: list[str]) -> None:
+    point, step, fault, program, *rest = arguments
     use_small_model()
     if point != "none":
         arm(point, int(step), fault)
-    sys.argv = [program, *arguments]
+    sys.argv = [program, *rest]
     runpy.run_path(program, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
