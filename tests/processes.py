@@ -32,12 +32,16 @@ def flags_of(count: int, number: int, port: int) -> list[str]:
     ]
 
 
-def start(commands: Sequence[Sequence[str]], *, devices: int) -> list[subprocess.Popen[str]]:
+def start(
+    commands: Sequence[Sequence[str]], *, devices: int, count: int | None = None, first: int = 0
+) -> list[subprocess.Popen[str]]:
     """Start one process for each command.
 
     Args:
         commands: Arguments of Python, without the flags by which they find each other.
         devices: CPU devices of each.
+        count: How many processes each is told of; as many as there are by default.
+        first: Number of the first one.
     """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -47,17 +51,17 @@ def start(commands: Sequence[Sequence[str]], *, devices: int) -> list[subprocess
         "PYTHONPATH": str(ROOT),
     }
     environment.pop("XLA_FLAGS", None)  # may ask for another number of devices
-    port = free_port()
+    port, count = free_port(), len(commands) if count is None else count
     return [
         subprocess.Popen(
-            [sys.executable, *command, *flags_of(len(commands), number, port)],
+            [sys.executable, *command, *flags_of(count, number, port)],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number, command in enumerate(commands)
+        for number, command in enumerate(commands, first)
     ]
 
 

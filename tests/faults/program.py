@@ -3,8 +3,8 @@
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
 POINT is "log" (a step was recorded) or "save" (a save of the step is under way); FAULT is a
-signal's name or "fill", which fills the disk of the working directory, or several such, as in
-"fill,SIGTERM". "none 0 none": no fault.
+signal's name, "fill", which fills the disk of the working directory, "OSError", which is raised, or
+several such, as in "fill,SIGTERM". "none 0 none": no fault.
 """
 
 import os
@@ -32,6 +32,8 @@ def cause(faults: str, workdir: pathlib.Path) -> None:
     for name in faults.split(","):
         if name == "fill":
             fill_disk(workdir.parent)
+        elif name == "OSError":
+            raise OSError(5, "Input/output error")
         else:
             os.kill(os.getpid(), getattr(signal, name))
             time.sleep(0.1)  # a signal is handled between two instructions, not at once

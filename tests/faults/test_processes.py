@@ -16,7 +16,8 @@ from tests.training.runs import records
 
 NONE = ("none", 0, "none")
 NUM_TRIALS = 20
-OFTEN = ("data.num_epochs=5.0", "training.checkpoint_every=2")
+OFTEN = ("data.num_epochs=5.0", "training.checkpoint_every=2")  # 100 steps
+SETTINGS = (("data.num_epochs", 5.0), ("training.checkpoint_every", 2))
 
 
 def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None):
@@ -138,13 +139,80 @@ def test_a_run_moves_between_devices_and_sees_every_example_once(
 
 
 @pytest.mark.fault(
-    "one of two processes never starts", "the other gives up after `--start_timeout`, with exit 1"
+    "process 0 of two never starts", "the other gives up after `--start_timeout`, with exit 1"
 )
 def test_a_process_that_never_starts(runs, tmp_path, monkeypatch, observe):
-    monkeypatch.setattr(processes, "START_TIMEOUT", 5)
-    (process,) = start(runs, tmp_path / "run")[1:]
-    (second,) = finish([process])
+    monkeypatch.setattr(processes, "START_TIMEOUT", 3)
+    command = [str(ROOT / "train.py"), *runs.arguments(tmp_path / "run")]
+    alone = processes.start([command], devices=1, count=2, first=1)
+    (second,) = finish(alone)
     assert second.code == 1
-    assert second.message.startswith("error: expected all processes within 5 s at 127.0.0.1:")
+    where = alone[0].args[-5].removeprefix("--coordinator=")
+    assert second.message == (
+        f"error: expected all processes within 3 s at {where}: process 0 is not ready there: "
+        "[Errno 111] Connection refused"
+    )
     assert not (tmp_path / "run").exists()
+    observe(Outcome(second.code, "", second.err.replace(where, "HOST:PORT")))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "a wrong mesh, or a broken shard that only one of two processes sees",
+    "every process ends with exit 1 and a line that says why, or who says why",
+)
+def test_errors(runs, tmp_path, observe):
+    first, second = together(runs, tmp_path / "mesh", "mesh.data=3")
+    assert (first.code, second.code) == (1, 1)
+    assert first.message == second.message
+    assert "config.mesh: expected sizes that multiply to the 8 devices" in first.message
     observe(second)
+
+    first, second = together(runs, tmp_path / "batch", "data.batch_size=36")
+    assert (first.code, second.code) == (1, 1)
+    assert "config.data.batch_size: expected a multiple of 8" in first.message
+
+    first, second = together(runs, tmp_path / "run", faults=[("log", 6, "OSError")])
+    assert (first.code, second.code) == (1, 1)
+    assert first.message == "error: [Errno 5] Input/output error"
+    assert second.message == "error: process 0 of 2 ended with an error, which it says"
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "kill -9 of one or both of two processes at a random moment, 20 times",
+    "who is left says who was lost and exits with 1; 20 of 20 end bitwise as if nothing had been",
+)
+def test_random_moments(runs, tmp_path, observe_text):
+    whole = tmp_path / "whole"
+    begun, outcomes = wait_and_finish(start(runs, whole, *OFTEN), whole)
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes[0].err
+    seconds, draw, half = time.monotonic() - begun, random.Random(0), 0
+    for trial in range(NUM_TRIALS):
+        workdir, victims = tmp_path / str(trial), draw.choice([(0,), (1,), (0, 1)])
+        moment = draw.random() * seconds
+        _, outcomes = wait_and_finish(start(runs, workdir, *OFTEN), workdir, victims, moment)
+        for number, outcome in enumerate(outcomes):
+            if number in victims:
+                assert outcome.code in (-signal.SIGKILL, 0)  # 0: it was over before
+            elif outcome.code:
+                assert outcome.code == 1, outcome.err
+                assert outcome.message == f"error: process {victims[0]} of 2 was lost"
+        half += any((workdir / "checkpoints").glob("*tmp*"))
+        assert [outcome.code for outcome in together(runs, workdir, *OFTEN)] == [0, 0]
+        assert records(workdir) == records(whole)
+        runs.assert_same_run(workdir, whole, *SETTINGS)
+    observe_text(f"20 of 20 equal; {half} were killed inside a save")
+
+
+def wait_and_finish(started, workdir, victims=(), moment=0.0):
+    """Kill victims so many seconds after the first record; return when that was, and the ends."""
+    record = workdir / "metrics.jsonl"
+    while started[0].poll() is None and not (record.exists() and record.stat().st_size):
+        time.sleep(0.005)
+    begun = time.monotonic()
+    if victims:
+        time.sleep(moment)
+    for victim in victims:
+        started[victim].kill()
+    return begun, finish(started)
