@@ -13,6 +13,7 @@ ORDER = (
         "kunlun_jax.shapes",
         "kunlun_jax.config_parsing",
         "kunlun_jax.command_line",
+        "kunlun_jax.environment",
         "kunlun_jax.lifeline",
     ),
     ("kunlun_jax.processes",),

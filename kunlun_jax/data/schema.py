@@ -8,8 +8,13 @@ import dataclasses
 import json
 from typing import Any
 
+from kunlun_jax.config_parsing import ConfigError, parse
+
 OOV_ID = 0
 COMBINERS = ("mean", "sum")
+# Ids are int32, and a batch holds `max_values` of them for every example.
+MAX_IDS = 2**31 - 2
+MAX_VALUES = 2**16
 
 
 class SchemaError(ValueError):
@@ -23,10 +28,13 @@ class Vocabulary:
     Attributes:
         name: Name of the table.
         num_ids: Known ids; valid ids are 1 .. num_ids, and 0 is the OOV row.
+        hashes: How many hashes of a value give it its ids: 0, ids are numbered instead; 1; or 2,
+            double hashing: a value has two ids, whose embeddings are summed (`hashing.py`).
     """
 
     name: str
     num_ids: int
+    hashes: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -142,7 +150,8 @@ class Schema:
         limits: What validation accepts.
 
     Raises:
-        SchemaError: On a name that is used twice or a reference to a name that is not there.
+        SchemaError: On a name that is used twice, a reference to a name that is not there, or a
+            number out of range.
     """
 
     name: str
@@ -160,6 +169,12 @@ class Schema:
         _require_unique("stream", [s.name for s in self.streams])
         _require_unique("label", list(self.labels))
         tables = {v.name for v in self.vocabularies}
+        for vocabulary in self.vocabularies:
+            if vocabulary.hashes not in (0, 1, 2):
+                raise SchemaError(
+                    f"vocabulary {vocabulary.name!r}: expected 0, 1 or 2 hashes, "
+                    f"got {vocabulary.hashes}"
+                )
         for owner, feature in self._id_features():
             if feature.vocabulary not in tables:
                 raise SchemaError(
@@ -172,6 +187,12 @@ class Schema:
                     f"sparse feature {feature.name!r}: expected a combiner of {COMBINERS}, "
                     f"got {feature.combiner!r}"
                 )
+            _require_within(f"sparse feature {feature.name!r}: max_values", feature.max_values, 1,
+                            MAX_VALUES)  # fmt: skip
+        for vocabulary in self.vocabularies:
+            _require_within(f"vocabulary {vocabulary.name!r}: ids", vocabulary.num_ids, 0, MAX_IDS)
+        if len(self.limits.label_rate) != 2:
+            raise SchemaError(f"limits: expected two label rates, got {self.limits.label_rate}")
         missing = set(self.candidate) - {f.name for f in self.sparse}
         if missing:
             raise SchemaError(f"candidate: no sparse feature named {sorted(missing)}")
@@ -179,6 +200,7 @@ class Schema:
             _require_unique(
                 f"column of stream {stream.name!r}", [f.name for f in (*stream.ids, *stream.dense)]
             )
+            _require_within(f"stream {stream.name!r}: max_len", stream.max_len, 1, MAX_IDS)
 
     def _id_features(self) -> list[tuple[str, SparseFeature | EventId]]:
         context = [("sparse feature", f) for f in self.sparse]
@@ -198,8 +220,12 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON-serialisable dictionaries and lists."""
         value = json.loads(json.dumps(dataclasses.asdict(self)))
+        # Not in data sets and checkpoints of before there were limits and hashes.
         if self.limits == Limits():
-            del value["limits"]  # not in data sets and checkpoints of before there were limits
+            del value["limits"]
+        for vocabulary in value["vocabularies"]:
+            if not vocabulary["hashes"]:
+                del vocabulary["hashes"]
         return value
 
     @classmethod
@@ -207,36 +233,19 @@ class Schema:
         """Rebuild a schema from what `to_json` returned.
 
         Raises:
-            SchemaError: If a field is missing or unknown.
+            SchemaError: If a field is missing, unknown or of another type.
         """
         try:
-            return cls(
-                name=value["name"],
-                vocabularies=tuple(Vocabulary(**v) for v in value["vocabularies"]),
-                dense=tuple(DenseFeature(**f) for f in value["dense"]),
-                sparse=tuple(SparseFeature(**f) for f in value["sparse"]),
-                candidate=tuple(value["candidate"]),
-                streams=tuple(
-                    EventStream(
-                        name=s["name"],
-                        ids=tuple(EventId(**f) for f in s["ids"]),
-                        dense=tuple(DenseFeature(**f) for f in s["dense"]),
-                        max_len=s["max_len"],
-                    )
-                    for s in value["streams"]
-                ),
-                labels=tuple(value["labels"]),
-                limits=_limits(**value.get("limits", {})),
-            )
-        except (KeyError, TypeError) as error:
+            if isinstance(value, dict):
+                value = {"limits": dataclasses.asdict(Limits()), **value}
+            return parse(cls, value, "schema")
+        except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
 
 
-def _limits(**values: Any) -> Limits:
-    pairs: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
-    }
-    return Limits(**pairs)
+def _require_within(place: str, number: int, low: int, high: int) -> None:
+    if not low <= number <= high:
+        raise SchemaError(f"{place}: expected {low} .. {high}, got {number}")
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

@@ -27,6 +27,29 @@ class NonFiniteError(RuntimeError):
     """Too many updates in a row had a loss or a gradient that is NaN or infinite."""
 
 
+class _Stopwatch:
+    """Wall clock and processor time since it was made, or since its last lap."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic(), time.process_time()
+
+    def lap(self, num_examples: int) -> dict[str, float]:
+        """Return the rates of a lap, and begin the next one.
+
+        The rate by processor time (of all threads) hardly depends on what else the machine does.
+
+        Args:
+            num_examples: Examples trained on in this lap.
+        """
+        now = time.monotonic(), time.process_time()
+        wall, processor = (
+            num_examples / max(end - start, 1e-9)
+            for start, end in zip(self._start, now, strict=True)
+        )
+        self._start = now
+        return {"train/examples_per_second": wall, "train/examples_per_cpu_second": processor}
+
+
 @dataclasses.dataclass
 class Trainer:
     """What the loop works with.
@@ -86,16 +109,15 @@ class Trainer:
             disable=not is_first(),
         )
         with progress as bar, StopSignal() as stop:
-            logged_at, logged_step = time.monotonic(), start
+            clock, logged_step = _Stopwatch(), start
             for step in range(start + 1, self.num_steps + 1):
                 state = self.train_step(state, share.place(next(self.data)))
                 bar.update(batch_size)
                 last = step == self.num_steps
                 if last or step % cadence.log_every == 0:
-                    seconds, logged_at = time.monotonic() - logged_at, time.monotonic()
-                    rate = (step - logged_step) * batch_size / max(seconds, 1e-9)
+                    rates = clock.lap((step - logged_step) * batch_size)
                     logged_step = step
-                    state, line = self._log(state, step, rate)
+                    state, line = self._log(state, step, rates)
                     bar.set_postfix(line)
                 # Asked once: whoever stops here has saved here.
                 wish = stop.received or time.monotonic() >= self.deadline
@@ -103,7 +125,7 @@ class Trainer:
                 if last or step % cadence.eval_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
-                    logged_at = time.monotonic()
+                    clock = _Stopwatch()
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data)
@@ -113,7 +135,9 @@ class Trainer:
             self.checkpoints.wait()
         return state, True
 
-    def _log(self, state: TrainState, step: int, rate: float) -> tuple[TrainState, dict[str, str]]:
+    def _log(
+        self, state: TrainState, step: int, rates: dict[str, float]
+    ) -> tuple[TrainState, dict[str, str]]:
         """Record the training metrics since the last record, and begin a new window."""
         self._require_going_on(state)
         evaluator = self.evaluator
@@ -128,7 +152,7 @@ class Trainer:
             "train/out_of_vocabulary_rate": unknown / max(total, 1),
             "train/gradient_norm": float(state.gradient_norm),
             "train/skipped_updates": int(state.guard.skipped),
-            "train/examples_per_second": rate,
+            **rates,
         }
         self.writer.write(step, record)
         state = state.replace(  # type: ignore[attr-defined]

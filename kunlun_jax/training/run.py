@@ -41,7 +41,6 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import model_summary, result_summary
-from kunlun_jax.training.user_losses import UserLosses
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, NoWriter, WorkdirError
 
 USER_ERRORS = (
@@ -77,8 +76,8 @@ def open_dataset(config: DataConfig) -> Dataset:
             f"config.data.source: expected one of {sorted(SOURCES)}, got {config.source!r}"
         )
     try:
-        options = SOURCES[config.source].options(**dict(config.options))
-    except (TypeError, ValueError) as error:
+        options = SOURCES[config.source].make_options(dict(config.options))
+    except ValueError as error:
         raise ConfigError(f"config.data.options: {error}") from error
     try:
         return open_or_build(config.source, options, config.directory)
@@ -90,7 +89,7 @@ def _label_rates(dataset: Dataset) -> list[float]:
     """Return the mean training label of every task; NE is relative to their entropy."""
     rates = dataset.manifest["label_rates"]["train"]
     for task in dataset.schema.labels:
-        if not 0.0 < rates[task] < 1.0:
+        if not 0.0 < (rates[task] or 0.0) < 1.0:  # None: there are no training examples
             raise DatasetError(
                 f"{dataset.directory}: expected training labels {task!r} of both classes, got a "
                 f"mean of {rates[task]}"
@@ -128,6 +127,10 @@ class Run(contextlib.AbstractContextManager):
         self.num_steps = max(
             1, round(data.num_epochs * self._source.num_examples / data.batch_size)
         )
+        if self.num_steps >= 2**31:  # the state counts them in 32 bits
+            raise ConfigError(
+                f"config.data.num_epochs: expected < 2^31 steps, got {self.num_steps}"
+            )
         self._iterator = make_train_iterator(
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
@@ -343,10 +346,20 @@ class Run(contextlib.AbstractContextManager):
         share = BatchShare(self._mesh, source.batch_size)
         return self._evaluator.scores(state.params, state.tables, map(share.place, batches))
 
+    def evaluate(self, state: TrainState, split: str) -> tuple[dict[str, float], Scores]:
+        """Return the metrics of all of a split, and the predictions that they were made from.
+
+        Args:
+            state: Parameters and tables.
+            split: "validation" or "test".
+        """
+        collected = UserScores()
+        source = self._batches(split, self.config.data.eval_batch_size, 0)
+        metrics = self._evaluator.evaluate(state.params, state.tables, source, scores=collected)
+        return metrics, collected.scores()
+
     def report_best(self, state: TrainState) -> str:
         """Evaluate the best checkpoint on all of validation and test; record and return it.
-
-        The losses of the test split are kept by user, too (`UserLosses`).
 
         Args:
             state: Any state of the run, for shapes.
@@ -356,19 +369,7 @@ class Run(contextlib.AbstractContextManager):
         """
         state = self.restore_best(state)
         best = int(state.step)
-        scores = {split: UserScores() for split in ("validation", "test")}
-        results = {
-            split: self._evaluator.evaluate(
-                state.params,
-                state.tables,
-                self._batches(split, self.config.data.eval_batch_size, 0),
-                scores=kept,
-            )
-            for split, kept in scores.items()
-        }
-        with together():
-            if is_first():
-                UserLosses.of(scores["test"], self._evaluator.label_rates).save(self._workdir)
+        results = {split: self.evaluate(state, split)[0] for split in ("validation", "test")}
         names = {"validation": "val", "test": "test"}
         record = {
             f"{names[split]}/{key}": value

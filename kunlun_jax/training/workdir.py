@@ -143,20 +143,6 @@ def _binding(config: dict) -> dict:
     }
 
 
-def final_report(directory: pathlib.Path) -> dict[str, Any] | None:
-    """Return the record of a complete run's best checkpoint; None if the run is not complete.
-
-    Args:
-        directory: The working directory.
-    """
-    try:
-        lines = (directory / METRICS_FILE).read_text().splitlines()
-        record = json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return record if isinstance(record, dict) and BEST_STEP in record else None
-
-
 class NoWriter:
     """What stands in for a `MetricWriter` on the processes that write nothing."""
 

@@ -41,7 +41,7 @@ def schemas(draw):
         names = draw(st.lists(NAMES, unique=True, max_size=3, **options))
         return [{"name": name, **{k: draw(v) for k, v in fields.items()}} for name in names]
 
-    vocabularies = named({"num_ids": st.integers(0, 2**40)}, min_size=1)
+    vocabularies = named({"num_ids": st.integers(0, 2**31 - 2)}, min_size=1)
     vocabulary = st.sampled_from([v["name"] for v in vocabularies])
     values = {"max_values": st.integers(1, 9), "combiner": st.sampled_from(COMBINERS)}
     sparse = named({"vocabulary": vocabulary, **values})

@@ -2,9 +2,10 @@
 
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
-POINT is "log" (a step was recorded) or "save" (a save of the step is under way); FAULT is a
-signal's name, "fill", which fills the disk of the working directory, "OSError", which is raised, or
-several such, as in "fill,SIGTERM". "none 0 none": no fault.
+POINT is "log" (a step was recorded), "saving" (a step is about to be saved) or "save" (a save of
+the step is under way); FAULT is a signal's name, "fill", which fills the disk of the working
+directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "none 0 none": no
+fault.
 """
 
 import os
@@ -40,14 +41,21 @@ def cause(faults: str, workdir: pathlib.Path) -> None:
 
 
 def arm(point: str, step: int, fault: str) -> None:
-    """Cause the fault behind a method's return."""
-    owner, name = {"log": (MetricWriter, "write"), "save": (Checkpoints, "save")}[point]
+    """Cause the fault before or behind a method of the step."""
+    owner, name = {
+        "log": (MetricWriter, "write"),
+        "saving": (Checkpoints, "save"),
+        "save": (Checkpoints, "save"),
+    }[point]
     method = getattr(owner, name)
 
     def with_fault(self, at, *arguments, **options):
+        place = self.path if point == "log" else self.directory
+        now = int(getattr(at, "step", at)) == step
+        if now and point == "saving":
+            cause(fault, place.parent)
         result = method(self, at, *arguments, **options)
-        if int(getattr(at, "step", at)) == step:
-            place = self.path if point == "log" else self.directory
+        if now and point != "saving":
             cause(fault, place.parent)
         return result
 
