@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import jax
 import numpy as np
+from jax._src.clusters import ClusterEnv
 from jax.experimental import multihost_utils
 
 from kunlun_jax.command_line import one_line
@@ -80,7 +81,7 @@ class Options:
 
 
 def several() -> bool:
-    """Return whether there is more than one process."""
+    """Return whether there is more than one process; asks no device where nobody `connected`."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
@@ -107,18 +108,10 @@ def connected(options: Options, *, expected: tuple[type[Exception], ...]) -> Ite
     if options.cluster is None:
         yield
         return
-    _initialize(options)
+    lifeline = _meet(options)
     if not several():
         yield
         return
-    try:
-        lifeline = Lifeline(
-            options.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
-            patience=options.heartbeat_timeout,
-            timeout=options.start_timeout,
-        )
-    except OSError as error:
-        raise _nobody(options, error) from error
     try:
         with contextlib.redirect_stdout(sys.stdout if is_first() else None):
             yield
@@ -131,27 +124,47 @@ def connected(options: Options, *, expected: tuple[type[Exception], ...]) -> Ite
     lifeline.leave(failed=False)
 
 
-def _initialize(options: Options) -> None:
-    # It would take SIGTERM from the loop, which saves; how all stop at one step is agreed there.
+def _meet(options: Options) -> Lifeline:
+    given = os.environ.get("JAX_LOCAL_DEVICE_IDS")
+    # The loop takes SIGTERM, and all stop at one step (`training/stopping.py`).
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            options.coordinator,
+        # What initialize would find out itself; the lifeline needs to know it, too.
+        address, count, number, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            options.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
             options.num_processes,
             options.process_id,
+            [int(device) for device in given.split(",")] if given else None,
+            None,
+            options.start_timeout,
+        )
+        if address is None or count is None or number is None or not 0 <= number < count:
+            raise ValueError(
+                f"expected a coordinator and a process below their number, got {address}, process "
+                f"{number} of {count}"
+            )
+        lifeline = Lifeline(
+            address,
+            number,
+            count,
+            timeout=options.start_timeout,
+            silence=options.heartbeat_timeout,
+        )
+        jax.distributed.initialize(
+            address,
+            count,
+            number,
+            local_device_ids=devices,
             initialization_timeout=options.start_timeout,
             heartbeat_timeout_seconds=options.heartbeat_timeout,
         )
-    except Exception as error:  # of JAX, of gRPC, or of a cluster's own library
-        raise _nobody(options, error) from error
-
-
-def _nobody(options: Options, error: Exception) -> ProcessError:
-    where = options.coordinator or f"the place that {options.cluster} tells"
-    return ProcessError(
-        f"expected all processes within {options.start_timeout} s at {where}: "
-        f"{' '.join(str(error).split())[:300]}"
-    )
+    except Exception as error:  # of sockets, of JAX, or of a cluster's own library
+        where = options.coordinator or f"the place that {options.cluster} tells"
+        raise ProcessError(
+            f"expected all processes within {options.start_timeout} s at {where}: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    return lifeline
 
 
 def _say(error: BaseException, expected: tuple[type[Exception], ...]) -> None:

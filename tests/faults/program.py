@@ -3,8 +3,9 @@
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
 POINT is "log" (a step was recorded), "saving" (a step is about to be saved) or "save" (a save of
-the step is under way); FAULT is a signal's name or "fill", which fills the disk of the working
-directory, or several such, as in "fill,SIGTERM". "none 0 none": no fault.
+the step is under way); FAULT is a signal's name, "fill", which fills the disk of the working
+directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "none 0 none": no
+fault.
 """
 
 import os
@@ -32,6 +33,8 @@ def cause(faults: str, workdir: pathlib.Path) -> None:
     for name in faults.split(","):
         if name == "fill":
             fill_disk(workdir.parent)
+        elif name == "OSError":
+            raise OSError(5, "Input/output error")
         else:
             os.kill(os.getpid(), getattr(signal, name))
             time.sleep(0.1)  # a signal is handled between two instructions, not at once
@@ -59,10 +62,14 @@ def arm(point: str, step: int, fault: str) -> None:
     setattr(owner, name, with_fault)
 
 
-if __name__ == "__main__":
-    point, step, fault, program, *arguments = sys.argv[1:]
+def main(arguments: list[str]) -> None:
+    point, step, fault, program, *rest = arguments
     use_small_model()
     if point != "none":
         arm(point, int(step), fault)
-    sys.argv = [program, *arguments]
+    sys.argv = [program, *rest]
     runpy.run_path(program, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
