@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import pathlib
 import random
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -169,6 +170,12 @@ def test_an_interrupted_build_does_not_stage_again(tmp_path, tables, dataset, mo
     )
     assert bytes_of(world.build(tmp_path, tables)) == bytes_of(dataset)
     assert not [sql for sql in statements if "COPY" in sql]
+
+
+def test_without_beam_the_build_by_beam_says_what_to_install(tmp_path, tables, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kunlun_jax.data.own_data.beam.pipeline", None)
+    with pytest.raises(ImportError, match=r"no Apache Beam .*pip install 'kunlun_jax\[beam\]'"):
+        world.build(tmp_path, tables, beam_options=[])
 
 
 @pytest.mark.parametrize(
