@@ -122,6 +122,8 @@ class Limits:
         echo: Largest difference, between positive and negative training examples, of the share
             whose newest event is of the candidate itself. More means that a request's own
             outcome is in its history.
+        single_feature_auc: Largest AUC of one feature alone, over training users that it was not
+            fitted to. More means that the feature knows the label.
     """
 
     missing_share: float = 0.99
@@ -131,6 +133,7 @@ class Limits:
     duplicate_share: float = 0.01
     deviations: float = 100.0
     echo: float = 0.5
+    single_feature_auc: float = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
