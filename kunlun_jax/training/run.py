@@ -123,7 +123,9 @@ class Run(contextlib.AbstractContextManager):
             1, round(data.num_epochs * self._source.num_examples / data.batch_size)
         )
         if self.num_steps >= 2**31:  # the state counts them in 32 bits
-            raise ConfigError(f"config.data.num_epochs: expected < 2^31 steps, got {self.num_steps}")
+            raise ConfigError(
+                f"config.data.num_epochs: expected < 2^31 steps, got {self.num_steps}"
+            )
         self._iterator = make_train_iterator(
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
