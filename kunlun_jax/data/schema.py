@@ -232,7 +232,7 @@ class Schema:
         return value
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Schema":
+    def from_json(cls, value: Any) -> "Schema":
         """Rebuild a schema from what `to_json` returned.
 
         Raises:
