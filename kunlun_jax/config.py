@@ -17,7 +17,7 @@ from kunlun_jax.config_layers import (
     StreamConfig,
     WukongConfig,
 )
-from kunlun_jax.config_parsing import ConfigError, parse, require
+from kunlun_jax.config_parsing import ConfigError, parse, require, require_numbers
 from kunlun_jax.config_peers import (
     DINConfig,
     HSTUConfig,
@@ -73,6 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kernels": ("auto", "triton", "triton_interpret", "xla"),
     "name": ("kunlun", "wukong", "interformer", "din", "hstu", "tokenformer"),
 }
+MAX_BATCH_SIZE = 2**24  # far beyond any use; what is above is a slip
 SCHEDULE_WORDS = ("pffn", "attention", "pooling")
 
 
@@ -86,6 +87,8 @@ class ModelConfig:
     Attributes:
         name: Name in the model registry.
         dim: Width D of context, summary and pooled tokens, and of embeddings.
+        table_dims: Width by vocabulary, as (name, width) pairs, of tables with another one than
+            `dim`; a learned linear map brings their rows to `dim`.
         num_layers: Layers L.
         n_sum: Summary tokens G.
         streams: Event streams, in order.
@@ -114,6 +117,7 @@ class ModelConfig:
 
     name: str = "kunlun"
     dim: int = 32
+    table_dims: tuple[tuple[str, Any], ...] = ()
     num_layers: int = 3
     n_sum: int = 8
     streams: tuple[StreamConfig, ...] = ()
@@ -212,6 +216,8 @@ class OptimizerConfig:
         clip_norm: Bound on the global norm of the dense gradient; 0: none.
         table_initial_accumulator: Start of Adagrad's sums.
         table_init_std: Standard deviation of the tables' initial rows.
+        table_dtype: Type that tables are stored in: "float32"; or "bfloat16", half the memory,
+            where an update rounds at random to one of the two neighbours, right on average.
     """
 
     learning_rate: float = 4e-3
@@ -225,6 +231,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     table_initial_accumulator: float = 0.01
     table_init_std: float = 0.1
+    table_dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,8 +307,16 @@ def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfi
     """
     values = config.to_dict() if isinstance(config, ConfigDict) else config
     result = parse(ExperimentConfig, values, "config")
+    require_numbers(result, "config")
     _validate_positive(result)
+    _validate_ranges(result)
     validate_model(result.model)
+    require(
+        result.optimizer.table_dtype in CHOICES["dtype"],
+        "config.optimizer.table_dtype",
+        f"one of {CHOICES['dtype']}",
+        result.optimizer.table_dtype,
+    )
     return result
 
 
@@ -309,6 +324,7 @@ def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Return the nested plain mapping that `experiment_config` accepts (for JSON)."""
     value = dataclasses.asdict(config)
     value["data"]["options"] = dict(config.data.options)
+    value["model"]["table_dims"] = dict(config.model.table_dims)
     value["model"]["streams"] = {s.pop("name"): s for s in value["model"]["streams"]}
     return value
 
@@ -322,6 +338,9 @@ def validate_model(model: ModelConfig) -> None:
     for part in (model, model.gdpa, model.rote, model.pooling, model.wukong):
         _check_choices(part)
     require(model.streams, "config.model.streams", "at least one stream", "none")
+    for name, width in model.table_dims:
+        is_width = isinstance(width, int) and not isinstance(width, bool) and width > 0
+        require(is_width, f"config.model.table_dims.{name}", "an integer > 0", width)
     if model.name in ("din", "interformer", "hstu", "tokenformer"):
         validate_peer(getattr(model, model.name), f"config.model.{model.name}", model.dim)
     for stream in model.streams:
@@ -417,6 +436,8 @@ def _validate_positive(config: ExperimentConfig) -> None:
         "model.rote.time_base": config.model.rote.time_base,
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "optimizer.table_learning_rate": config.optimizer.table_learning_rate,
+        "optimizer.eps": config.optimizer.eps,
+        "optimizer.table_initial_accumulator": config.optimizer.table_initial_accumulator,
         "training.log_every": config.training.log_every,
         "training.eval_every": config.training.eval_every,
         "training.checkpoint_every": config.training.checkpoint_every,
@@ -425,6 +446,27 @@ def _validate_positive(config: ExperimentConfig) -> None:
     }
     for name, value in positive.items():
         require(value > 0, f"config.{name}", "> 0", value)
+
+
+def _validate_ranges(config: ExperimentConfig) -> None:
+    optimizer, data = config.optimizer, config.data
+    at_least_zero = {
+        "seed": config.seed,
+        "data.seed": data.seed,
+        "data.max_train_examples": data.max_train_examples,
+        "data.max_eval_examples": data.max_eval_examples,
+        "optimizer.warmup_steps": optimizer.warmup_steps,
+        "optimizer.final_fraction": optimizer.final_fraction,
+        "optimizer.weight_decay": optimizer.weight_decay,
+        "optimizer.clip_norm": optimizer.clip_norm,
+        "optimizer.table_init_std": optimizer.table_init_std,
+    }
+    for name, value in at_least_zero.items():
+        require(value >= 0, f"config.{name}", ">= 0", value)
+    for name, value in (("b1", optimizer.b1), ("b2", optimizer.b2)):
+        require(0.0 <= value < 1.0, f"config.optimizer.{name}", "a fraction in [0, 1)", value)
+    for name, value in (("batch_size", data.batch_size), ("eval_batch_size", data.eval_batch_size)):
+        require(value <= MAX_BATCH_SIZE, f"config.data.{name}", f"<= {MAX_BATCH_SIZE}", value)
 
 
 def _check_choices(part: Any) -> None:

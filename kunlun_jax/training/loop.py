@@ -1,55 +1,30 @@
 """The training loop: step, log, evaluate, checkpoint, and stop where asked."""
 
-import contextlib
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.pipeline import BatchSource
+from kunlun_jax.processes import is_first
+from kunlun_jax.sharding import BatchShare
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.step import TrainState
-from kunlun_jax.training.workdir import MetricWriter
+from kunlun_jax.training.stopping import Agreement, StopSignal
+from kunlun_jax.training.workdir import MetricWriter, NoWriter
 
 
 class NonFiniteError(RuntimeError):
     """Too many updates in a row had a loss or a gradient that is NaN or infinite."""
-
-
-class StopSignal(contextlib.AbstractContextManager):
-    """Remembers a first SIGTERM or SIGINT, so that the loop can save before it ends.
-
-    A second one has its usual effect at once, and so has any outside of the `with` block.
-
-    Attributes:
-        received: Whether one came.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self._previous = {
-            number: signal.signal(number, self._remember)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-
-    def __exit__(self, *details: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, frame: Any) -> None:
-        del frame
-        self.received = True
-        signal.signal(number, signal.SIG_DFL)
 
 
 class _Stopwatch:
@@ -82,7 +57,8 @@ class Trainer:
     Attributes:
         config: The experiment.
         train_step: Jitted (state, batch) -> state.
-        data: Iterator over training batches.
+        data: Iterator over this process's share of training batches.
+        mesh: The devices.
         validation: Validation batches, in order.
         evaluator: Computes metrics of a split.
         checkpoints: Saves and restores.
@@ -96,10 +72,11 @@ class Trainer:
     config: ExperimentConfig
     train_step: Callable[..., TrainState]
     data: grain.DatasetIterator
+    mesh: Mesh
     validation: BatchSource
     evaluator: Evaluator
     checkpoints: Checkpoints
-    writer: MetricWriter
+    writer: MetricWriter | NoWriter
     num_steps: int
     diagnose: Callable[[TrainState], str]
     deadline: float = math.inf
@@ -121,6 +98,7 @@ class Trainer:
         cadence = self.config.training
         start = int(state.step)
         batch_size = self.config.data.batch_size
+        share, agreement = BatchShare(self.mesh, batch_size), Agreement(self.mesh)
         progress = tqdm(
             total=self.num_steps * batch_size,
             initial=start * batch_size,
@@ -128,11 +106,12 @@ class Trainer:
             unit_scale=True,
             dynamic_ncols=True,
             desc="train",
+            disable=not is_first(),
         )
         with progress as bar, StopSignal() as stop:
             clock, logged_step = _Stopwatch(), start
             for step in range(start + 1, self.num_steps + 1):
-                state = self.train_step(state, next(self.data))
+                state = self.train_step(state, share.place(next(self.data)))
                 bar.update(batch_size)
                 last = step == self.num_steps
                 if last or step % cadence.log_every == 0:
@@ -141,7 +120,8 @@ class Trainer:
                     state, line = self._log(state, step, rates)
                     bar.set_postfix(line)
                 # Asked once: whoever stops here has saved here.
-                stopping = stop.received or time.monotonic() >= self.deadline
+                wish = stop.received or time.monotonic() >= self.deadline
+                stopping = agreement.reached(wish)
                 if last or step % cadence.eval_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
