@@ -109,7 +109,8 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
         return float(np.median(rates)) if rates else None
 
     return {
-        "dataset": {"name": run.dataset.schema.name, "identity": run.dataset.identity},
+        "dataset": {"name": run.dataset.schema.name}
+        | {key: run.dataset.manifest[key] for key in ("counts", "label_rates")},
         "step": int(state.step),
         "examples": run.num_steps * run.config.data.batch_size,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
