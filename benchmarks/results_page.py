@@ -13,6 +13,7 @@ from typing import Any
 from absl import app
 
 from benchmarks.report import RESULTS, ROOT
+from kunlun_jax.audit.report import markdown as audit_page
 from kunlun_jax.scaling.analysis import Findings
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.markdown import show, table
@@ -22,6 +23,7 @@ from kunlun_jax.scaling.results import Results, collect
 from kunlun_jax.scaling.study import study_config
 
 RUNS, DOCS = RESULTS / "runs", ROOT / "docs"
+AUDIT = RESULTS / "audit_complete_journey.json"
 STUDIES = ("complete_journey", "movielens_1m", "movielens_1m_rechorus", "synthetic")
 # Published for ReChorus's ML_1MCTR (github.com/THUwangcy/ReChorus), means of five seeds.
 RECHORUS = {
@@ -152,6 +154,8 @@ def write_page() -> str:
             references=references().get(name, ()),
         )
         parts.append(page.replace("\n#", "\n##").replace("#", "##", 1))
+    if AUDIT.exists():
+        parts.append(audit_page(json.loads(AUDIT.read_text())).replace("#", "##", 1))
     text = "\n".join([_HEADER, claims(results, findings), "", *parts])
     (DOCS / "results.md").write_text(text)
     return text

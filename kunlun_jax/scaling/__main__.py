@@ -20,6 +20,8 @@ from kunlun_jax.training.allocator import keep_freed_memory
 
 keep_freed_memory()  # before anything large is allocated
 
+import jax  # noqa: E402
+
 from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
 from kunlun_jax.scaling.runs import RECORDS, carry_out  # noqa: E402
@@ -51,6 +53,8 @@ def main(argv: list[str]) -> None:
     command = f"python -m kunlun_jax.scaling --study={file}"
     try:
         study = study_config(STUDY.value.to_dict())
+        if not jax.config.jax_compilation_cache_dir:  # the seeds of a model share a program
+            jax.config.update("jax_compilation_cache_dir", str(workdir / "compilations"))
         done = carry_out(
             study, workdir, records, command=command, deadline=deadline, only=ONLY.value
         )
