@@ -8,6 +8,7 @@ Every finished run leaves a record, and a run with a record is not repeated: wit
 """
 
 import math
+import os
 import pathlib
 import re
 import sys
@@ -53,8 +54,9 @@ def main(argv: list[str]) -> None:
     command = f"python -m kunlun_jax.scaling --study={file}"
     try:
         study = study_config(STUDY.value.to_dict())
-        if not jax.config.jax_compilation_cache_dir:  # the seeds of a model share a program
-            jax.config.update("jax_compilation_cache_dir", str(workdir / "compilations"))
+        # The seeds of a model share a program.
+        compilations = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(workdir / "compilations"))
+        jax.config.update("jax_compilation_cache_dir", compilations)
         done = carry_out(
             study, workdir, records, command=command, deadline=deadline, only=ONLY.value
         )
