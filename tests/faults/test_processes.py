@@ -20,7 +20,7 @@ OFTEN = ("data.num_epochs=5.0", "training.checkpoint_every=2")  # 100 steps
 SETTINGS = (("data.num_epochs", 5.0), ("training.checkpoint_every", 2))
 
 
-def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None):
+def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None, slurm=False):
     """Start the processes of a run.
 
     Args:
@@ -30,12 +30,13 @@ def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None):
         devices: Devices of each.
         faults: For each process, point, step and fault as `program.py` takes them.
         ids: File for the examples of every step.
+        slurm: Whether it is SLURM that tells them of each other.
     """
     module = ["-m", "tests.faults.program"] if ids is None else ["-m", "tests.faults.recorded", ids]
     arguments = [str(ROOT / "train.py"), *runs.arguments(workdir, *changes)]
     faults = [*faults, *[NONE] * (count - len(faults))]
     commands = [[*map(str, [*module, *fault]), *arguments] for fault in faults]
-    return processes.start(commands, devices=devices)
+    return processes.start(commands, devices=devices, slurm=slurm)
 
 
 def finish(started):
@@ -48,9 +49,9 @@ def together(runs, workdir, *changes, **options):
 
 @pytest.fixture(scope="module")
 def of_two(runs, tmp_path_factory):
-    """The working directory of a run of two processes that nothing stopped."""
+    """The working directory of a run of two processes under SLURM that nothing stopped."""
     workdir = tmp_path_factory.mktemp("of_two") / "run"
-    first, second = together(runs, workdir, "training.keep_checkpoints=2")
+    first, second = together(runs, workdir, "training.keep_checkpoints=2", slurm=True)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "split" in first.out
     assert "split" not in second.out
