@@ -7,9 +7,10 @@ import pytest
 
 from kunlun_jax.data import BatchSource
 from kunlun_jax.data.gather import Columns
+from kunlun_jax.training.diagnosis import load_batch
 from kunlun_jax.training.run import open_dataset
 from tests import processes
-from tests.faults.harness import ROOT, Outcome, steps
+from tests.faults.harness import ROOT, Outcome, flip_bit, steps
 from tests.faults.recorded import rows_for_users
 from tests.training import tiny
 from tests.training.runs import records
@@ -177,6 +178,45 @@ def test_errors(runs, tmp_path, observe):
     assert (first.code, second.code) == (1, 1)
     assert first.message == "error: [Errno 5] Input/output error"
     assert second.message == "error: process 0 of 2 ended with an error, which it says"
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "NaN in a row with two processes",
+    "both stop at the same step and say where it arose; the first such batch is kept whole",
+)
+def test_nan(runs, tmp_path, observe):
+    workdir = tmp_path / "run"
+    poisoned = [("batch", 6, "NaN")] * 2
+    first, second = together(runs, workdir, "training.stop_after_skips=3", faults=poisoned)
+    assert (first.code, second.code) == (1, 1)
+    assert first.message == second.message
+    assert "NaN or infinity in 3 steps in a row (6 .. 8); it came in with batch/d" in first.message
+    assert steps(workdir) == {"4"}
+    batch = load_batch(workdir / "nonfinite" / "step_6" / "batch.npz")
+    assert batch.dense.shape[0] == 32
+    observe(first)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "a bit of a checkpoint flipped that only one of two processes reads",
+    "both fall back to the step before, and end bitwise as if nothing had been",
+)
+def test_damage_to_one_process(runs, of_two, tmp_path, observe):
+    workdir = tmp_path / "run"
+    shutil.copytree(of_two, workdir)
+    state = workdir / "checkpoints" / "20" / "state"
+    # Where process 1 wrote its parts: those of tables, whose rows are split, are read by it alone.
+    largest = max((state / "ocdbt.process_1" / "d").iterdir(), key=lambda file: file.stat().st_size)
+    flip_bit(largest, 8 * (largest.stat().st_size // 2))
+    first, second = together(runs, workdir)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert f"{workdir}/checkpoints/20: " in first.err
+    assert "set aside as" in first.err
+    assert "resumed from step 16 of 20" in first.out
+    runs.assert_same_run(workdir, of_two)
+    observe(first, "warning: .../checkpoints/20: ...; set aside as .../damaged_checkpoints/20")
 
 
 @pytest.mark.slow
