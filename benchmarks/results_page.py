@@ -36,6 +36,8 @@ RECHORUS = {
 }
 CONTEXT_TREES = "trees: context"
 MEANS_AUC = 0.7863  # of the film's mean plus the user's, on MovieLens-1M's test split
+# kunlun_jax.data.sources.synthetic.bayes_normalized_entropy of configs/synthetic.py's options
+SYNTHETIC_BAYES_NE = 0.7213
 
 Reference = tuple[str, str, str]
 
@@ -54,6 +56,7 @@ def references() -> dict[str, list[Reference]]:
             for name, row in counting_rows().items()
         ],
         "movielens_1m": [("the film's mean + the user's mean", "", f"{MEANS_AUC:.4f}")],
+        "synthetic": [("the true probabilities", f"{SYNTHETIC_BAYES_NE:.4f}", "")],
         "movielens_1m_rechorus": [
             (f"{name}, published", "", f"{auc:.4f}") for name, auc in RECHORUS.items()
         ],

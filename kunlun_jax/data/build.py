@@ -20,10 +20,13 @@ from kunlun_jax.data.building import locked
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import Dataset, read_manifest
 from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.leaks import LeakError
 from kunlun_jax.data.own_data import TableSchema, load_schema
 from kunlun_jax.data.own_data.beam import launch
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.shards import default_num_shards, open_tables
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS
+from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.data.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.sources.registry import BUILT, SOURCES
 from kunlun_jax.data.tables import SourceTables
@@ -127,7 +130,11 @@ def build_own_data(
                 return launch.open_tables(schema, inputs, scratch, options=beam_options, **known)
             return open_tables(schema, inputs, scratch, threads=workers, **known)
 
-        write_data_set(prepare, directory, description, checksums, num_shards, workers)
+        try:
+            write_data_set(prepare, directory, description, checksums, num_shards, workers)
+        except LeakError as error:
+            table = error.leak.stream or IMPRESSIONS
+            raise SchemaError(f"{inputs.place(table)}: {error}") from error
 
 
 def open_or_build(

@@ -185,8 +185,7 @@ def _is_entry(entry: Any) -> bool:
         isinstance(entry, dict)
         and all(isinstance(entry.get(key), str) for key in ("name", "sha256"))
         and _is_count(entry.get("bytes"))
-        and pathlib.PurePath(entry["name"]).name == entry["name"].split("/")[-1]
-        and not {"", "..", "/"} & set(entry["name"].split("/"))
+        and not {"", "..", "."} & set(entry["name"].split("/"))  # below the directory
     )
 
 
@@ -208,7 +207,7 @@ class _Assembler:
         self._schema, self._counts = schema, counts
         self._splits = {name: empty_examples(schema, counts["rows"][name]) for name in SPLITS}
         self._seen = {name: np.zeros(counts["rows"][name], dtype=bool) for name in SPLITS}
-        self._found = dict.fromkeys(SPLITS, 0)
+        self._found: dict[str, int] = dict.fromkeys(SPLITS, 0)
         self._users: list[np.ndarray] = []
         self._logs: list[dict[str, EventLog]] = []
 

@@ -122,6 +122,8 @@ class Limits:
         echo: Largest difference, between positive and negative training examples, of the share
             whose newest event is of the candidate itself. More means that a request's own
             outcome is in its history.
+        single_feature_auc: Largest AUC of one feature alone, over training users that it was not
+            fitted to. More means that the feature knows the label.
     """
 
     missing_share: float = 0.99
@@ -131,6 +133,7 @@ class Limits:
     duplicate_share: float = 0.01
     deviations: float = 100.0
     echo: float = 0.5
+    single_feature_auc: float = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,18 +232,28 @@ class Schema:
         return value
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Schema":
+    def from_json(cls, value: Any) -> "Schema":
         """Rebuild a schema from what `to_json` returned.
 
         Raises:
             SchemaError: If a field is missing, unknown or of another type.
         """
         try:
-            if isinstance(value, dict):
-                value = {"limits": dataclasses.asdict(Limits()), **value}
-            return parse(cls, value, "schema")
+            return parse(cls, _with_later_fields(value), "schema")
         except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
+
+
+def _with_later_fields(value: Any) -> Any:
+    """Add what `to_json` leaves out; what is no schema stays as it is, for `parse` to refuse."""
+    if not isinstance(value, dict):
+        return value
+    value = {"limits": dataclasses.asdict(Limits()), **value}
+    if isinstance(value.get("vocabularies"), list):
+        value["vocabularies"] = [
+            {"hashes": 0, **v} if isinstance(v, dict) else v for v in value["vocabularies"]
+        ]
+    return value
 
 
 def _require_within(place: str, number: int, low: int, high: int) -> None:

@@ -75,6 +75,11 @@ class Inputs:
             for path in paths
         }
 
+    def place(self, table: str) -> str:
+        """Return what to call a table: its file, or its name where there are several."""
+        files = self.files[table]
+        return str(files[0]) if len(files) == 1 else table
+
     @property
     def num_bytes(self) -> int:
         """Size of all files."""

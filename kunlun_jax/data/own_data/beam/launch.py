@@ -61,7 +61,7 @@ def open_tables(
         engine.close()
     (place / FOLDER).mkdir(exist_ok=True)
     run_pipeline(Plan(schema, tuple(readings), place, num_shards, memory_gb), options)
-    num_users = _count_users(schema, readings, place, num_shards)
+    num_users = _count_users(schema, inputs, readings, place, num_shards)
     sizes, vocabularies = _collect_vocabularies(schema, place)
     return ShardSource(
         schema.schema(sizes), num_users, num_shards, _missing, checksums, vocabularies
@@ -73,15 +73,18 @@ def _missing(number: int) -> Shard:
 
 
 def _count_users(
-    schema: TableSchema, readings: list[Reading], place: pathlib.Path, num_shards: int
+    schema: TableSchema,
+    inputs: Inputs,
+    readings: list[Reading],
+    place: pathlib.Path,
+    num_shards: int,
 ) -> int:
     """Return the number of users; refuses splits and streams that are empty."""
     reports = [report_path(place, number, num_shards) for number in range(num_shards)]
     sums = [json.loads(path.read_text())["summary"]["sums"] for path in reports]
     for reading in readings[1:]:
         if not sum(part[f"events/{reading.name}"] for part in sums):
-            place_of = str(reading.files[0]) if len(reading.files) == 1 else reading.name
-            raise strangers(reading, place_of)
+            raise strangers(reading, inputs.place(reading.name))
     for split in SPLITS:
         if not sum(part[f"rows/{split}"] for part in sums):
             raise empty_split(schema, split)

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import apache_beam as beam
+import apache_beam as beam  # pyright: ignore[reportMissingImports]
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -112,15 +112,16 @@ def range_of(values: pa.Array, cuts: list[str]) -> np.ndarray:
 def parts_by(places: np.ndarray, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     """Yield (place, the rows of that place), rows in their order; copies, so that each is small."""
     order = np.argsort(places, kind="stable")
-    found, first = np.unique(places[order], return_index=True)
-    for place, rows in zip(found.tolist(), np.split(order, first[1:]), strict=True):
-        yield place, table.take(pa.array(rows)).combine_chunks()
+    found, first, count = np.unique(places[order], return_index=True, return_counts=True)
+    for place, start, size in zip(found.tolist(), first, count, strict=True):
+        yield place, table.take(pa.array(order[start : start + size])).combine_chunks()
 
 
 def look_up(values: pa.Array, numbered: pa.Table) -> pa.Array:
     """Return the numbers of values; null where there is none."""
-    places = pc.index_in(values, value_set=numbered["value"].combine_chunks())
-    return pc.take(numbered["number"].combine_chunks(), places)
+    known = pc.SetLookupOptions(value_set=numbered["value"].combine_chunks())
+    places = pc.call_function("index_in", [values], known)
+    return numbered["number"].combine_chunks().take(places)
 
 
 def _cuts(pair: tuple[str, list[str]], num_ranges: int) -> tuple[str, list[str]]:
@@ -141,7 +142,7 @@ def _add_up(pair: tuple[Key, Iterable[pa.Table]], least: dict[str, int]) -> tupl
     key, parts = pair
     table = pa.concat_tables(parts).group_by("value").aggregate([("count", "sum")])
     table = table.select(["value", "count_sum"]).rename_columns(["value", "count"])
-    table = table.filter(pc.greater_equal(table["count"], least[key[0]]))
+    table = table.filter(pc.field("count") >= least[key[0]])
     return key, table.sort_by("value").combine_chunks()
 
 

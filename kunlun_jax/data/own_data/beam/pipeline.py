@@ -16,22 +16,24 @@ a step holds in memory is a range of users, a range of values, or a shard.
 import dataclasses
 import pathlib
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import apache_beam as beam
+import apache_beam as beam  # pyright: ignore[reportMissingImports]
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from kunlun_jax.data.building import SCRATCH, part_of, publish
 from kunlun_jax.data.own_data.beam import steps
-from kunlun_jax.data.own_data.beam.numbering import Key, number_in_order, parts_by, range_of
-from kunlun_jax.data.own_data.engine import ROWS_AT_ONCE, Engine
+from kunlun_jax.data.own_data.beam.numbering import (
+    Key,
+    look_up,
+    number_in_order,
+    parts_by,
+    range_of,
+)
+from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.reading import Reading
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
 from kunlun_jax.data.own_data.splits import Bounds
@@ -42,6 +44,8 @@ from kunlun_jax.data.tables import SPLITS
 
 USERS = "users"
 REFUSED = "refused"
+# Each is cut into as many parts as there are shards.
+ROWS_PER_ELEMENT = 1 << 19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +84,7 @@ def run_pipeline(plan: Plan, options: list[str]) -> None:
         SchemaError: If a worker refuses the data.
         RuntimeError: If the pipeline fails otherwise.
     """
-    pipeline = beam.Pipeline(options=PipelineOptions(options))
+    pipeline = beam.Pipeline(argv=options)
     build_graph(pipeline, plan)
     try:
         pipeline.run().wait_until_finish()
@@ -103,11 +107,13 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
         | "read" >> beam.FlatMap(read_file, plan)
     )
     shards = _bring_to_shards(rows, plan)
-    bounds = AsSingleton(_choose_bounds(pipeline, shards, schema.split))
+    bounds = beam.pvalue.AsSingleton(_choose_bounds(pipeline, shards, schema.split))
     counts = shards | "training values" >> beam.FlatMap(_count_training, schema, bounds)
     values = number_in_order(counts, "values", num_ranges=num_shards, least=plan.built)
     _ = values.values | "store values" >> beam.Map(_store_values, plan)
-    asked = shards | "ask" >> beam.FlatMap(steps.ask_for_ids, schema, AsDict(values.cuts))
+    asked = shards | "ask" >> beam.FlatMap(
+        steps.ask_for_ids, schema, beam.pvalue.AsDict(values.cuts)
+    )
     ids = (
         {"asked": asked, "values": values.values}
         | "values and shards" >> beam.CoGroupByKey()
@@ -117,7 +123,10 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
     _ = (
         {"tables": shards, "ids": ids}
         | "rows and ids" >> beam.CoGroupByKey()
-        | "write" >> beam.Map(_write, plan, bounds, AsDict(values.sizes), AsIter(examples))
+        | "write"
+        >> beam.Map(
+            _write, plan, bounds, beam.pvalue.AsDict(values.sizes), beam.pvalue.AsIter(examples)
+        )
     )
 
 
@@ -143,7 +152,7 @@ def read_file(pair: tuple[int, pathlib.Path], plan: Plan) -> Iterator[tuple[str,
         finally:
             engine.close()
         with pq.ParquetFile(scratch / "typed.parquet") as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE):
+            for batch in file.iter_batches(ROWS_PER_ELEMENT):
                 yield reading.name, pa.Table.from_batches([batch])
 
 
@@ -151,7 +160,7 @@ def _bring_to_shards(rows: Any, plan: Plan) -> Any:
     """Return (shard, tables) for every shard, from (table, typed rows)."""
     keys = rows | "user keys" >> beam.FlatMap(_user_keys)
     users = number_in_order(keys, USERS, num_ranges=plan.num_shards, least={USERS: 1})
-    placed = rows | "place rows" >> beam.FlatMap(_place_rows, AsDict(users.cuts))
+    placed = rows | "place rows" >> beam.FlatMap(_place_rows, beam.pvalue.AsDict(users.cuts))
     every = rows.pipeline | "shards" >> beam.Create(range(plan.num_shards))
     every = every | "no rows" >> beam.Map(lambda shard: (shard, None))
     numbered = (
@@ -201,7 +210,7 @@ def _choose_bounds(pipeline: beam.Pipeline, shards: Any, split: Any) -> Any:
     if not isinstance(split, ByTime):
         return pipeline | "bounds" >> beam.Create([Bounds.of(split, [])])
     requests = shards | "requests" >> beam.FlatMap(_requests)
-    wanted = AsSingleton(
+    wanted = beam.pvalue.AsSingleton(
         requests
         | "spans" >> beam.Map(steps.count_spans)
         | "all spans" >> beam.CombineGlobally(_total)
@@ -221,11 +230,15 @@ def _requests(pair: tuple[int, steps.Tables]) -> Iterator[pa.Table]:
         yield tables[IMPRESSIONS].select(["time"])
 
 
-def _total(counters: Iterable[Counter[int]]) -> Counter[int]:
-    return sum(counters, start=Counter())
+def _total(counters: Iterable[dict[int, int]]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for counter in counters:
+        for key, count in counter.items():
+            total[key] = total.get(key, 0) + count
+    return total
 
 
-def _bounds(seconds: Counter[int], split: ByTime, wanted: list[steps.Within]) -> Bounds:
+def _bounds(seconds: dict[int, int], split: ByTime, wanted: list[steps.Within]) -> Bounds:
     return Bounds.of(split, steps.find_seconds(seconds, wanted))
 
 
@@ -258,8 +271,8 @@ def _answer(
     key, found = pair
     for numbered in found["values"]:
         for shard, values in found["asked"]:
-            known = numbered.filter(pc.is_in(numbered["value"], value_set=values))
-            yield shard, (key[0], known.select(["value", "number"]).combine_chunks())
+            known = pa.table({"value": values, "number": look_up(values, numbered)})
+            yield shard, (key[0], known.drop_null())
 
 
 def _count_examples(pair: tuple[int, steps.Tables], bounds: Bounds) -> tuple[int, list[int]]:

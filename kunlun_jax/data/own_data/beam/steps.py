@@ -1,6 +1,5 @@
 """What happens to the rows of a range of users or of a shard, as Arrow tables."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -69,10 +68,10 @@ def split_of(rows: pa.Table, bounds: Bounds) -> np.ndarray:
     return bounds.number(rows[bounds.by].to_numpy())
 
 
-def count_spans(rows: pa.Table) -> Counter[int]:
+def count_spans(rows: pa.Table) -> dict[int, int]:
     """Count requests by spans of SPAN seconds."""
     spans, counts = np.unique(rows["time"].to_numpy() // SPAN, return_counts=True)
-    return Counter(dict(zip(spans.tolist(), counts.tolist(), strict=True)))
+    return dict(zip(spans.tolist(), counts.tolist(), strict=True))
 
 
 class Within(NamedTuple):
@@ -87,7 +86,7 @@ class Within(NamedTuple):
     place: int
 
 
-def find_spans(spans: Counter[int], split: ByTime) -> list[Within]:
+def find_spans(spans: dict[int, int], split: ByTime) -> list[Within]:
     """Return where the first requests of validation and of test are."""
     numbers = np.array(sorted(spans))
     before = np.cumsum([0, *(spans[number] for number in numbers.tolist())])
@@ -98,15 +97,15 @@ def find_spans(spans: Counter[int], split: ByTime) -> list[Within]:
     return found
 
 
-def count_seconds(rows: pa.Table, wanted: list[Within]) -> Counter[int]:
+def count_seconds(rows: pa.Table, wanted: list[Within]) -> dict[int, int]:
     """Count the requests of the spans that are wanted by second."""
     time = rows["time"].to_numpy()
     time = time[np.isin(time // SPAN, [within.span for within in wanted])]
     seconds, counts = np.unique(time, return_counts=True)
-    return Counter(dict(zip(seconds.tolist(), counts.tolist(), strict=True)))
+    return dict(zip(seconds.tolist(), counts.tolist(), strict=True))
 
 
-def find_seconds(seconds: Counter[int], wanted: list[Within]) -> list[int]:
+def find_seconds(seconds: dict[int, int], wanted: list[Within]) -> list[int]:
     """Return the seconds of the requests that are wanted."""
     found = []
     for span, place in wanted:
@@ -201,7 +200,7 @@ def shard_rows(
 
 def _values_in_cells(cells: pa.Array) -> pa.ListArray:
     """Return the values of cells with several; a cell that is null has none."""
-    return pc.split_pattern(cells, SEPARATOR)
+    return pc.call_function("split_pattern", [cells], pc.SplitPatternOptions(SEPARATOR))
 
 
 def _ids(values: pa.Array, kind: Built | Hashed, known: pa.Table | None) -> pa.Array:
@@ -210,9 +209,9 @@ def _ids(values: pa.Array, kind: Built | Hashed, known: pa.Table | None) -> pa.A
         distinct = values.dictionary_encode()
         texts = distinct.dictionary.to_pylist()
         ids = pa.array([hashed_id(text, kind.num_ids) for text in texts], pa.int32())
-        return pc.take(ids, distinct.indices)
-    if known is None:
-        ids = pa.nulls(len(values), pa.int32())
-    else:
-        ids = pc.add(look_up(values, known), 1).cast(pa.int32())
-    return pc.if_else(values.is_valid(), ids.fill_null(OOV_ID), pa.scalar(None, pa.int32()))
+        return ids.take(distinct.indices)
+    ids = np.full(len(values), OOV_ID, np.int32)
+    if known is not None:
+        numbers = look_up(values, known)
+        ids = np.where(numbers.is_valid(), numbers.fill_null(0).to_numpy() + 1, OOV_ID)
+    return pa.array(ids, pa.int32(), mask=~np.asarray(values.is_valid()))
