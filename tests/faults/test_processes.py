@@ -1,6 +1,10 @@
 """Runs of two processes with four devices each: stopped, killed, and moved to other devices."""
 
 import json
+import random
+import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
