@@ -4,8 +4,8 @@ python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
 POINT is "log" (a step was recorded), "saving" (a step is about to be saved) or "save" (a save of
 the step is under way); FAULT is a signal's name, "fill", which fills the disk of the working
-directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "none 0 none": no
-fault.
+directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "batch N NaN": from
+step N on, training batches have NaN among their dense features. "none 0 none": no fault.
 """
 
 import os
@@ -15,6 +15,9 @@ import signal
 import sys
 import time
 
+import numpy as np
+
+from kunlun_jax.data import BatchSource
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.workdir import MetricWriter
 from tests.faults.small_model import use_small_model
@@ -62,10 +65,25 @@ def arm(point: str, step: int, fault: str) -> None:
     setattr(owner, name, with_fault)
 
 
+def poison(first: int) -> None:
+    """Let the training batches from a step on have NaN among their dense features."""
+    get = BatchSource.__getitem__
+
+    def poisoned(self, record_key):
+        batch = get(self, record_key)
+        if "train" in repr(self) and record_key + 1 >= first:
+            batch = batch.replace(dense=np.full_like(batch.dense, np.nan))
+        return batch
+
+    BatchSource.__getitem__ = poisoned
+
+
 def main(arguments: list[str]) -> None:
     point, step, fault, program, *rest = arguments
     use_small_model()
-    if point != "none":
+    if point == "batch":
+        poison(int(step))
+    elif point != "none":
         arm(point, int(step), fault)
     sys.argv = [program, *rest]
     runpy.run_path(program, run_name="__main__")
