@@ -20,6 +20,7 @@ columns of different lengths, a time that is not in seconds.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -245,13 +246,17 @@ def _integers(values: Any, place: str) -> np.ndarray:
 
 def _numbers(values: Any, place: Any) -> np.ndarray:
     """Return float32, NaN for None; `place` names the n-th value in the message."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
+    flat = len(_shape(values)) == 1
+    if not flat or np.asarray(values).dtype.kind not in "iuf":
         for index, value in enumerate(values):
-            if value is not None and (isinstance(value, bool) or not np.isreal(value)):
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not real:
                 raise RequestError(f"{place(index)}: expected a number, got {value!r:.60}")
-    with np.errstate(over="ignore"):
-        return np.asarray(values, np.float64).astype(np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float64).astype(np.float32)
+    except OverflowError as error:  # an integer of a thousand bits
+        raise RequestError(f"{place(0)}: expected numbers of 64 bits: {error}") from error
 
 
 def _time(value: Any, place: str) -> int:
