@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from kunlun_jax.data.format import EXAMPLES, LOG, Block, DatasetError, read_blocks, sparse_values
+from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.schema import EventStream, Schema
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard, SourceTables
 
@@ -47,7 +48,7 @@ def _shard(blocks: dict[tuple[str, str], list[Block]], schema: Schema) -> Shard:
     for stream in schema.streams:
         parts = [block.columns for block in blocks[LOG, stream.name]]
         users = _concatenate([p["user"].to_numpy() for p in parts], np.int32)
-        logs[stream.name] = _log(parts, stream)
+        logs[stream.name] = _log(parts, stream, id_dtypes(schema))
     if (np.diff(users) <= 0).any():
         raise DatasetError("expected users in ascending order")
     splits, rows = {}, {}
@@ -58,7 +59,7 @@ def _shard(blocks: dict[tuple[str, str], list[Block]], schema: Schema) -> Shard:
     return Shard(SourceTables(schema, len(users), logs, splits, checksums={}), users, rows)
 
 
-def _log(parts: list[dict[str, pa.Array]], stream: EventStream) -> EventLog:
+def _log(parts: list[dict[str, pa.Array]], stream: EventStream, types: dict[str, type]) -> EventLog:
     def column(name: str, dtype: type) -> np.ndarray:
         return _concatenate([p[name].flatten().to_numpy() for p in parts], dtype)
 
@@ -68,7 +69,7 @@ def _log(parts: list[dict[str, pa.Array]], stream: EventStream) -> EventLog:
     return EventLog(
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
         times=times,
-        ids={f.name: column(f"id/{f.name}", np.int32) for f in stream.ids},
+        ids={f.name: column(f"id/{f.name}", types[f.vocabulary]) for f in stream.ids},
         dense=_matrix(dense, len(times)),
     )
 
@@ -114,13 +115,16 @@ def _join(parts: list[Examples], schema: Schema) -> Examples:
 
 def empty_examples(schema: Schema, count: int) -> Examples:
     """Return examples of undefined content, to be filled."""
+    types = id_dtypes(schema)
     return Examples(
         users=np.empty(count, dtype=np.int32),
         request_times=np.empty(count, dtype=np.int64),
         labels=np.empty((count, len(schema.labels)), dtype=np.float32),
         weights=np.empty(count, dtype=np.float32),
         dense=np.empty((count, len(schema.dense)), dtype=np.float32),
-        sparse={f.name: np.empty((count, f.max_values), np.int32) for f in schema.sparse},
+        sparse={
+            f.name: np.empty((count, f.max_values), types[f.vocabulary]) for f in schema.sparse
+        },
         sparse_lengths={f.name: np.empty(count, dtype=np.int32) for f in schema.sparse},
         ends={s.name: np.empty(count, dtype=np.int32) for s in schema.streams},
     )

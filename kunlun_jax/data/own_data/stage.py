@@ -22,7 +22,9 @@ from tqdm import tqdm
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data.building import SCRATCH, file_sha256, publish
+from kunlun_jax.data.hashing import hashed_sql
 from kunlun_jax.data.own_data import columns
+from kunlun_jax.data.own_data.collisions import count_collisions
 from kunlun_jax.data.own_data.columns import Column, literal
 from kunlun_jax.data.own_data.engine import Engine, Table, named, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -51,6 +53,7 @@ class Stage:
         users: Users of the data set.
         sizes: Known ids by vocabulary.
         vocabularies: By built vocabulary, what the manifest says of its file.
+        collisions: By hashed vocabulary, what the manifest says of its values.
         rows: int64 [shards, splits], examples.
     """
 
@@ -88,7 +91,7 @@ class Stage:
                 self._type_tables(bar)
                 self._choose_splits()
                 bar.update()
-                self.sizes, self.vocabularies = {}, {}
+                self.sizes, self.vocabularies, self.collisions = {}, {}, {}
                 for number, name in enumerate(names):
                     self.sizes[name] = self._build_vocabulary(number, name)
                     bar.update()
@@ -189,6 +192,9 @@ class Stage:
     def _build_vocabulary(self, number: int, name: str) -> int:
         kind = self._schema.vocabulary(name)
         if isinstance(kind, Hashed):
+            path = self._scratch / f"collisions-{number:03d}.json"
+            values = self._values(name, "true")
+            self.collisions[name] = count_collisions(self._engine, values, kind, path)
             return kind.num_ids
         file = f"{VOCABULARIES}/{number:03d}.parquet"
         path = self._place / file
@@ -336,4 +342,4 @@ def _each_value(alias: str, feature: SparseFeature | EventId) -> str:
 
 def _hashed(value: str, kind: Built | Hashed) -> str:
     assert isinstance(kind, Hashed)
-    return f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS INTEGER)"
+    return hashed_sql(value, kind.num_ids, kind.num_hashes)
