@@ -6,6 +6,8 @@
 What a request may lack or overdo has a defined meaning:
 
     id that no row stands for (-1, past the end, 2^40)   the out-of-vocabulary row, 0
+    text, of a hashed vocabulary                         hashed as the build hashes it; None among
+                                                         texts is out of vocabulary
     sparse feature missing, None or empty                no value: pools to 0
     more than `max_values` values                        the first ones
     dense feature missing, None, NaN or infinite         the mean of the training split
@@ -28,6 +30,7 @@ import numpy as np
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.gather import Columns, padded_log
+from kunlun_jax.data.hashing import hashed_ids, id_dtypes, is_known
 from kunlun_jax.data.schema import OOV_ID, EventStream, Schema, SparseFeature
 from kunlun_jax.data.standardize import standardize
 from kunlun_jax.data.tables import EventLog, Examples
@@ -48,12 +51,14 @@ class Events:
 
     Attributes:
         times: Unix seconds, in any order.
-        ids: By event id feature, integers.
+        ids: By event id feature, integers; or texts, where the vocabulary is hashed.
         dense: By attribute, raw numbers.
     """
 
     times: Sequence[int] | np.ndarray = ()
-    ids: Mapping[str, Sequence[int] | np.ndarray] = dataclasses.field(default_factory=dict)
+    ids: Mapping[str, Sequence[int] | Sequence[str | None] | np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )
     dense: Mapping[str, Sequence[float | None] | np.ndarray] = dataclasses.field(
         default_factory=dict
     )
@@ -67,14 +72,14 @@ class Request:
     Attributes:
         time: Unix seconds.
         dense: By context feature, a raw number.
-        sparse: By context feature, one integer or several.
+        sparse: By context feature, one integer or several; or text, likewise.
         events: Histories by stream.
     """
 
     time: int
     dense: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
-    sparse: Mapping[str, int | Sequence[int] | np.ndarray | None] = dataclasses.field(
-        default_factory=dict
+    sparse: Mapping[str, int | str | Sequence[int] | Sequence[str] | np.ndarray | None] = (
+        dataclasses.field(default_factory=dict)
     )
     events: Mapping[str, Events] = dataclasses.field(default_factory=dict)
 
@@ -153,7 +158,7 @@ def _values(
     requests: Sequence[Request], feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    ids = np.zeros((len(requests), feature.max_values), np.int32)
+    ids = np.zeros((len(requests), feature.max_values), id_dtypes(schema)[feature.vocabulary])
     lengths = np.zeros(len(requests), np.int32)
     for row, request in enumerate(requests):
         value = request.sparse.get(feature.name)
@@ -217,10 +222,18 @@ def _history(events: Events, stream: EventStream, schema: Schema, place: str) ->
 
 
 def _known_ids(values: Any, vocabulary: str, schema: Schema, place: str) -> np.ndarray:
-    """Return int32 ids, those without a row replaced by the OOV row, in 64 bits or more."""
+    """Return ids, those without a row replaced by the OOV row, in 64 bits or more."""
+    described = schema.vocabulary_by_name[vocabulary]
+    dtype = id_dtypes(schema)[vocabulary]
+    if described.hashes:
+        texts = [value for value in values if isinstance(value, str)]
+        given = [value is not None for value in values]
+        if texts and len(texts) == sum(given):
+            hashed = np.full(len(values), OOV_ID, dtype)
+            hashed[given] = hashed_ids(texts, described)
+            return hashed
     ids = _integers(values, place)
-    num_rows = schema.vocabulary_by_name[vocabulary].num_rows
-    return np.where((ids > OOV_ID) & (ids < num_rows), ids, OOV_ID).astype(np.int32)
+    return np.where(is_known(ids, described), ids, OOV_ID).astype(dtype)
 
 
 def _shape(values: Any) -> tuple[int, ...]:
