@@ -21,7 +21,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from benchmarks import absent_gpu
+from kunlun_jax.plan import absent_gpu
 from benchmarks.collectives import collectives
 from benchmarks.report import RESULTS, environment, write_json
 from kunlun_jax.config import ExperimentConfig, experiment_config

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen import spmd
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
 from kunlun_jax.shapes import Array
@@ -60,18 +60,36 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         ConfigError: If the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
+    grid = np.asarray(devices).reshape(_axis_sizes(config, len(devices)))
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def abstract_mesh(config: MeshConfig, num_devices: int) -> AbstractMesh:
+    """Return the mesh of devices that are not there, for shapes alone.
+
+    Args:
+        config: As for `make_mesh`.
+        num_devices: How many there would be.
+
+    Raises:
+        ConfigError: As `make_mesh`.
+    """
+    sizes = _axis_sizes(config, num_devices)
+    return AbstractMesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _axis_sizes(config: MeshConfig, num_devices: int) -> list[int]:
     sizes = [getattr(config, name) for name in AXES]
     given = int(np.prod([size for size in sizes if size > 0]))
-    if sizes.count(-1) == 1 and len(devices) % given == 0:
-        sizes[sizes.index(-1)] = len(devices) // given
-    if -1 in sizes or int(np.prod(sizes)) != len(devices):
+    if sizes.count(-1) == 1 and num_devices % given == 0:
+        sizes[sizes.index(-1)] = num_devices // given
+    if -1 in sizes or int(np.prod(sizes)) != num_devices:
         wanted = " * ".join(f"{name} {getattr(config, name)}" for name in AXES)
         raise ConfigError(
-            f"config.mesh: expected sizes that multiply to the {len(devices)} devices (one of them "
+            f"config.mesh: expected sizes that multiply to the {num_devices} devices (one of them "
             f"may be -1), got {wanted}"
         )
-    grid = np.asarray(devices).reshape(sizes)
-    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return sizes
 
 
 def check_divisible(config: ExperimentConfig, mesh: Mesh) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.shards import ShardSource
 from kunlun_jax.data.sources import (
     built,
@@ -34,11 +35,18 @@ class Source:
     load: Callable[[Any], SourceTables]
     shards: Callable[[Any, int], ShardSource] | None = None
     version: int = 1
+    schema: Callable[[Any], Schema | None] | None = None
 
 
 SOURCES = {
     BUILT: Source(built.Options, built.load),
-    "complete_journey": Source(complete_journey.Options, complete_journey.load),
-    "movielens_1m": Source(movielens_1m.Options, movielens_1m.load),
-    "synthetic": Source(synthetic.Options, synthetic.load, synthetic_shards.shards),
+    "complete_journey": Source(
+        complete_journey.Options, complete_journey.load, schema=complete_journey.known_schema
+    ),
+    "movielens_1m": Source(
+        movielens_1m.Options, movielens_1m.load, schema=movielens_1m.known_schema
+    ),
+    "synthetic": Source(
+        synthetic.Options, synthetic.load, synthetic_shards.shards, schema=synthetic.make_schema
+    ),
 }
