@@ -10,10 +10,10 @@ what XLA says beside it: for GPUs with the packages of `pip install -e ".[aot]"`
 
 import dataclasses
 import json
-import os
 import pathlib
 import sys
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -61,7 +61,7 @@ def plan() -> tuple[bool, str]:
     if _COMPILE.value and target.device.gpu is not None:
         absent_gpu.require_packages()  # before JAX looks for devices
     else:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        jax.config.update("jax_platforms", "cpu")  # nothing runs: a GPU need not be taken
     prediction = predict(config, schema, target)
     print(report.report(prediction, config, target), end="\n\n", flush=True)
     record = {"config": file.name, "machine": target.name, "prediction": prediction}

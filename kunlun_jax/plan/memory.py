@@ -41,6 +41,7 @@ _STORED = frozenset(
     }
 )
 _IN_PLACE = frozenset({"scatter", "scatter-add", "dynamic_update_slice", "loop", "psum", "pmax"})
+_UPDATES = frozenset({"scatter", "scatter-add", "dynamic_update_slice"})
 # XLA's simplifier runs so many rounds at most, and merges two scatters in each.
 _MOST_MERGES = 25
 # Read only as much of an input as they put out.
@@ -218,6 +219,9 @@ class _Analysis:
             self._end[number] = index
         if operation.primitive in _IN_PLACE:
             self._write_over(operation)
+        if operation.primitive in _UPDATES:  # read and write what they change, and no more
+            written = 2 * min(written, sum(read.values()))
+            self._end.update(dict.fromkeys(self._names(operation.inputs[:1]), index))
         if operation.body is None:
             return Kernel(operation, sum(read.values()) + written), 0
         inner = usage(operation.body)
@@ -226,7 +230,8 @@ class _Analysis:
 
     def _read(self, operation: Operation, written: int) -> dict[int, int]:
         found: dict[int, int] = {}
-        for number in self._names(operation.inputs):
+        inputs = self._names(operation.inputs)
+        for number in inputs[1:] if operation.primitive in _UPDATES else inputs:
             for source, size in self._sources.get(number, {}).items():
                 if operation.primitive in _PARTIAL:
                     size = min(size, written)

@@ -234,6 +234,7 @@ class _Builder:
 
     def _shard_map(self, equation: Any, arguments: list[_Value], scope: str) -> list[_Value]:
         parameters, body = equation.params, equation.params["jaxpr"]
+        scope = f"{scope}/shard_map" if scope else "shard_map"
         inputs = []
         for value, inner, spec in zip(arguments, body.invars, parameters["in_specs"], strict=True):
             rank = len(inner.aval.shape)
