@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     # "kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer"
     config.model.name = "kunlun"
     config.model.dim = 32
+    config.model.table_dims = ConfigDict()  # by vocabulary, where a table's width is not `dim`
     config.model.num_layers = 3
     config.model.n_sum = 8  # summary tokens
     # Even layers: PFFN and pooling; odd layers: attention. False: everything in every layer.
@@ -128,6 +129,7 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 1.0  # of the dense gradient; 0: none
     config.optimizer.table_initial_accumulator = 0.01
     config.optimizer.table_init_std = 0.1
+    config.optimizer.table_dtype = "float32"  # or "bfloat16", rounded stochastically
 
     config.training = ConfigDict()
     config.training.log_every = 50  # steps

@@ -86,6 +86,8 @@ class ModelConfig:
     Attributes:
         name: Name in the model registry.
         dim: Width D of context, summary and pooled tokens, and of embeddings.
+        table_dims: Width by vocabulary, as (name, width) pairs, of tables with another one than
+            `dim`; a learned linear map brings their rows to `dim`.
         num_layers: Layers L.
         n_sum: Summary tokens G.
         streams: Event streams, in order.
@@ -114,6 +116,7 @@ class ModelConfig:
 
     name: str = "kunlun"
     dim: int = 32
+    table_dims: tuple[tuple[str, Any], ...] = ()
     num_layers: int = 3
     n_sum: int = 8
     streams: tuple[StreamConfig, ...] = ()
@@ -212,6 +215,8 @@ class OptimizerConfig:
         clip_norm: Bound on the global norm of the dense gradient; 0: none.
         table_initial_accumulator: Start of Adagrad's sums.
         table_init_std: Standard deviation of the tables' initial rows.
+        table_dtype: Type that tables are stored in: "float32"; or "bfloat16", half the memory,
+            where an update rounds at random to one of the two neighbours, right on average.
     """
 
     learning_rate: float = 4e-3
@@ -225,6 +230,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     table_initial_accumulator: float = 0.01
     table_init_std: float = 0.1
+    table_dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,6 +308,12 @@ def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfi
     result = parse(ExperimentConfig, values, "config")
     _validate_positive(result)
     validate_model(result.model)
+    require(
+        result.optimizer.table_dtype in CHOICES["dtype"],
+        "config.optimizer.table_dtype",
+        f"one of {CHOICES['dtype']}",
+        result.optimizer.table_dtype,
+    )
     return result
 
 
@@ -309,6 +321,7 @@ def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Return the nested plain mapping that `experiment_config` accepts (for JSON)."""
     value = dataclasses.asdict(config)
     value["data"]["options"] = dict(config.data.options)
+    value["model"]["table_dims"] = dict(config.model.table_dims)
     value["model"]["streams"] = {s.pop("name"): s for s in value["model"]["streams"]}
     return value
 
@@ -322,6 +335,9 @@ def validate_model(model: ModelConfig) -> None:
     for part in (model, model.gdpa, model.rote, model.pooling, model.wukong):
         _check_choices(part)
     require(model.streams, "config.model.streams", "at least one stream", "none")
+    for name, width in model.table_dims:
+        is_width = isinstance(width, int) and not isinstance(width, bool) and width > 0
+        require(is_width, f"config.model.table_dims.{name}", "an integer > 0", width)
     if model.name in ("din", "interformer", "hstu", "tokenformer"):
         validate_peer(getattr(model, model.name), f"config.model.{model.name}", model.dim)
     for stream in model.streams:

@@ -27,7 +27,13 @@ def flops_by_module(model: ModelConfig, schema: Schema) -> dict[str, int]:
         schema: The data set's schema.
     """
     schema = features_in_use(schema, model)
-    counts = {"context": 2 * len(schema.dense) * model.dim if schema.dense else 0}
+    widths = dict(model.table_dims)
+    counts = {}
+    if any(widths.get(v.name, model.dim) != model.dim for v in schema.vocabularies):
+        counts["embedding"] = 0  # its projections count where they are used
+    counts["context"] = 2 * len(schema.dense) * model.dim + sum(
+        f.max_values * _projection(f.vocabulary, model) for f in schema.sparse
+    )
     for stream in model.encoded_streams:
         counts[f"{stream.name}_encoder"] = _encoder(stream, model, schema)
     trunk, num_tokens = _TRUNKS[model.name](model, num_context_tokens(schema))
@@ -176,10 +182,17 @@ def _mlp(rows: int, *widths: int) -> int:
     return sum(2 * rows * a * b for a, b in itertools.pairwise(widths))
 
 
+def _projection(vocabulary: str, model: ModelConfig) -> int:
+    """Count the linear map of one row, where a table's width is not the model's."""
+    width = dict(model.table_dims).get(vocabulary, model.dim)
+    return 2 * width * model.dim if width != model.dim else 0
+
+
 def _encoder(stream: StreamConfig, model: ModelConfig, schema: Schema) -> int:
     events = schema.stream_by_name[stream.name]
     width_in = len(events.ids) * model.dim + len(events.dense) + 1
     count = _mlp(stream.max_len, width_in, stream.mlp_dim, stream.model_dim)
+    count += sum(stream.max_len * _projection(f.vocabulary, model) for f in events.ids)
     if model.init == "aligned" and events.ids and model.dim != stream.model_dim:
         count += 2 * stream.max_len * model.dim * stream.model_dim
     return count

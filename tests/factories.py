@@ -36,6 +36,7 @@ from kunlun_jax.data.schema import (
     SparseFeature,
     Vocabulary,
 )
+from kunlun_jax.layers.embedding import Embedding
 from kunlun_jax.models import MODELS, Kunlun, Recommender
 from kunlun_jax.training.step import weighted_loss
 
@@ -188,6 +189,11 @@ def drawn_variables(module: nn.Module, *args: Any, seed: int = 0) -> Any:
         return jnp.asarray(rng.normal(0, std, leaf.shape).astype(np.float32))
 
     return jax.tree_util.tree_map_with_path(draw, nn.meta.unbox(shapes))
+
+
+def embeddings(tables: dict[str, Any]) -> dict[str, Embedding]:
+    """Return what a model makes of tables of its own width."""
+    return {v.name: Embedding(tables[v.name], None, v) for v in SCHEMA.vocabularies}
 
 
 @functools.cache

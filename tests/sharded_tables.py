@@ -4,6 +4,8 @@ Run by `test_sharding.py`, because a process has as many CPU devices as it asks 
 """
 
 import dataclasses
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from benchmarks.collectives import collectives
 from kunlun_jax.config import ExperimentConfig, MeshConfig
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.layers.table_exchange import distinct_rows, fetch, make_plan
+from kunlun_jax.layers.table_layout import row_of
 from kunlun_jax.models.kunlun import Kunlun
 from kunlun_jax.sharding import (
     AXES,
@@ -22,7 +25,8 @@ from kunlun_jax.sharding import (
     make_mesh,
     on_every_device,
 )
-from kunlun_jax.training.optimizer import update_split_table, update_table
+from kunlun_jax.training.optimizer import update_split_tables, update_table
+from kunlun_jax.training.rounding import rounding_key
 from kunlun_jax.training.step import make_train_step, state_shapes
 from tests import factories
 
@@ -43,41 +47,112 @@ ROUNDS = {"one owner": True, "skewed": True, "single": False}
 
 
 def check_rows(mesh: jax.sharding.Mesh) -> None:
-    """Compare fetched rows and pushed gradients with a table in one piece."""
-    table = jnp.asarray(RNG.standard_normal((ROWS, DIM)), jnp.float32)
-    accumulator = jnp.asarray(RNG.random(ROWS), jnp.float32)
-    gradients = jnp.asarray(RNG.standard_normal((4, IDS, DIM)), jnp.float32)
+    """Compare fetched rows and pushed gradients with tables in one piece.
 
-    def fetch_rows(block, rows):
-        plan = make_plan(rows[0], block.shape[0], AXES)
-        return fetch(block, rows[0], AXES)[None], plan.rounds[None]
+    Two tables travel together, of different widths and sizes; the second is asked for evenly.
+    """
+    tables = {
+        "asked": jnp.asarray(RNG.standard_normal((ROWS, DIM)), jnp.float32),
+        "other": jnp.asarray(RNG.standard_normal((8, 2 * DIM)), jnp.float32),
+    }
+    states = {n: (t, jnp.asarray(RNG.random(len(t)), jnp.float32)) for n, t in tables.items()}
+    gradients = {
+        "asked": jnp.asarray(RNG.standard_normal((4, IDS, DIM)), jnp.float32),
+        "other": jnp.asarray(RNG.standard_normal((4, 5, 2 * DIM)), jnp.float32),
+    }
+    other = jnp.asarray([[0, 1, 2, 3, 4], [1, 3, 5, 7, 8], [0, 8, 8, 8, 8], [7, 8, 8, 8, 8]])
 
-    for name, ids in CASES.items():
-        rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids])
+    def fetch_rows(blocks, rows):
+        rows = {name: r[0] for name, r in rows.items()}
+        plan = make_plan(rows, {n: len(block) for n, block in blocks.items()}, AXES)
+        found = fetch(blocks, rows, AXES)
+        return {name: x[None] for name, x in found.items()}, plan.rounds[None]
+
+    for case, ids in CASES.items():
+        asked = [distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids]
+        rows = {"asked": jnp.stack(asked), "other": other}
         with jax.set_mesh(mesh):
             run = on_every_device(fetch_rows, (TABLE[:1], EXAMPLES), (EXAMPLES, EXAMPLES))
-            found, rounds = jax.jit(run)(table, rows)
-        real = rows < ROWS
-        want = jnp.where(real[..., None], table.at[rows].get(mode="clip"), 0.0)
-        np.testing.assert_array_equal(found, want)
+            found, rounds = jax.jit(run)(tables, rows)
+        for name, table in tables.items():
+            real = rows[name] < len(table)
+            want = jnp.where(real[..., None], table.at[rows[name]].get(mode="clip"), 0.0)
+            np.testing.assert_array_equal(found[name], want)
         assert (rounds == rounds[0]).all()
-        if name in ROUNDS:
-            assert (rounds[0] > 1) == ROUNDS[name], (name, rounds)
+        if case in ROUNDS:
+            assert (rounds[0] > 1) == ROUNDS[case], (case, rounds)
 
         for take in (True, False):
-            arguments = (table, accumulator, gradients, rows, jnp.float32(0.1))
+            update = functools.partial(update_split_tables, take=jnp.asarray(take), keys={})
             with jax.set_mesh(mesh):
-                got = jax.jit(update_split_table)(*arguments, take=jnp.asarray(take))
-            flat, inverse = distinct_rows(rows.ravel(), fill=ROWS)
-            summed = jnp.zeros((4 * IDS, DIM)).at[inverse].add(gradients.reshape(-1, DIM))
-            want = update_table(table, accumulator, summed, flat, jnp.float32(0.1), take=take)
-            for left, right in zip(got, want, strict=True):
-                np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
-        print(name, flush=True)
+                got = jax.jit(update)(states, gradients, rows, jnp.float32(0.1))
+            for name, state in states.items():
+                summed, flat = in_one_piece(gradients[name], rows[name], fill=len(state[0]))
+                want = update_table(*state, summed, flat, jnp.float32(0.1), take=take)
+                for left, right in zip(got[name], want, strict=True):
+                    np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+        print(case, flush=True)
 
 
-def largest_collective(num_rows: int, mesh: jax.sharding.Mesh) -> int:
-    """Return the bytes of all collectives of a training step on tables of so many rows."""
+def in_one_piece(gradients: jax.Array, rows: jax.Array, *, fill: int) -> tuple:
+    """Return the gradients of all shards, those of one row added up, and their rows."""
+    flat, inverse = distinct_rows(rows.ravel().astype(jnp.int32), fill=fill)
+    flattened = gradients.reshape(-1, gradients.shape[-1])
+    return jnp.zeros_like(flattened).at[inverse].add(flattened), flat
+
+
+def check_rounding(mesh: jax.sharding.Mesh) -> None:
+    """Compare bfloat16 tables on the mesh with one device, bit by bit.
+
+    The gradients are small integers, whose sums are exact in any order.
+    """
+    table = jnp.asarray(RNG.standard_normal((ROWS, DIM)), jnp.bfloat16)
+    state = (table, jnp.ones(ROWS))
+    ids = RNG.integers(0, ROWS, (4, IDS))
+    rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids])
+    gradients = jnp.asarray(RNG.integers(-3, 4, (4, IDS, DIM)), jnp.float32)
+    key = rounding_key(0, jnp.asarray(7), "item")
+    update = functools.partial(update_split_tables, take=jnp.asarray(True), keys={"item": key})
+    with jax.set_mesh(mesh):
+        args = ({"item": state}, {"item": gradients}, {"item": rows}, jnp.float32(1e-3))
+        got = jax.jit(update)(*args)["item"]
+    summed, flat = in_one_piece(gradients, rows, fill=ROWS)
+    want = jax.jit(update_table)(*state, summed, flat, jnp.float32(1e-3), key=key)
+    assert got[0].dtype == jnp.bfloat16
+    for left, right in zip(got, want, strict=True):
+        np.testing.assert_array_equal(left, right)
+    print("rounding", flush=True)
+
+
+def rounds_of(ids: np.ndarray, num_rows: int, mesh: jax.sharding.Mesh) -> int:
+    """Return the rounds of the exchange of a batch's stored rows."""
+    rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=num_rows)[0] for x in ids])
+
+    def rounds(rows: jax.Array) -> tuple[jax.Array]:
+        return (make_plan({"item": rows[0]}, {"item": num_rows // 8}, AXES).rounds[None],)
+
+    with jax.set_mesh(mesh):
+        (found,) = jax.jit(on_every_device(rounds, (EXAMPLES,), (EXAMPLES,)))(rows)
+    return int(found[0])
+
+
+def check_spread(mesh: jax.sharding.Mesh) -> None:
+    """Exchange ids of a Zipf law, the most popular first, as ids stand and as rows are stored."""
+    num_rows = 2**17
+    ids = np.minimum(np.random.default_rng(1).zipf(1.1, (4, 8192)), num_rows - 1)
+    in_order = rounds_of(ids, num_rows, mesh)
+    spread = rounds_of(np.asarray(row_of(jnp.asarray(ids), num_rows)), num_rows, mesh)
+    assert in_order > 1 == spread, (in_order, spread)
+    print("spread", flush=True)
+
+
+def exchanged(num_rows: int, mesh: jax.sharding.Mesh) -> tuple[int, int]:
+    """Compile a training step on three tables of so many rows.
+
+    Returns:
+        Bytes of all collectives; and how many of those are the tables' own all-to-all, which the
+        partitioner uses elsewhere, too.
+    """
     schema = dataclasses.replace(
         factories.SCHEMA,
         vocabularies=tuple(
@@ -95,17 +170,21 @@ def largest_collective(num_rows: int, mesh: jax.sharding.Mesh) -> int:
     step = make_train_step(kunlun, schema, config, num_steps=10)
     with jax.set_mesh(mesh):
         hlo = factories.jit(step, donate_argnums=0).lower(state, batch).compile().as_text()
-    found = collectives(hlo)
-    assert "all-to-all" in found, found
-    return sum(entry["bytes"] for entry in found.values())
+    own = [line for line in hlo.splitlines() if re.search(r"all-to-all\(.*/all_to_all\"", line)]
+    return sum(kind["bytes"] for kind in collectives(hlo).values()), len(own)
 
 
 def main() -> None:
-    """Check both."""
+    """Check everything."""
     assert jax.device_count() == 8
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     check_rows(mesh)
-    small, large = (largest_collective(rows, mesh) for rows in (10**5, 10**7))
+    check_rounding(mesh)
+    check_spread(mesh)
+    # Neither divides by the devices.
+    (small, few), (large, many) = (exchanged(rows, mesh) for rows in (100_001, 10_000_001))
+    # Ids and rows to fetch, ids and gradients to push: not one of each for every table.
+    assert (few, many) == (4, 4)
     # The plan of an exchange has log2(rows) numbers; nothing else depends on the rows.
     assert large <= small + 1024, (small, large)
     print("bytes do not grow")

@@ -102,7 +102,7 @@ def module_under_test(path, model):
     return {
         "buy_encoder": lambda: (
             EventEncoder(described, stream, model),
-            (tables, history.streams["buy"]),
+            (factories.embeddings(tables), history.streams["buy"]),
         ),
         "layer_0/weight_generation": lambda: (WeightGeneration(model), (tokens,)),
         "layer_0/buy_pffn": lambda: (PFFN(stream, model), (EVENTS, summary, LENGTHS)),

@@ -96,7 +96,7 @@ def test_ten_steps_are_those_of_one_device(kernels, meshes):
 
 
 def test_rows_of_split_tables_are_fetched_and_updated_exactly():
-    want = ["even", "one owner", "skewed", "single", "bytes do not grow"]
+    want = ["even", "one owner", "skewed", "single", "rounding", "spread", "bytes do not grow"]
     assert on_eight_devices("tests.sharded_tables") == want
 
 

@@ -23,10 +23,13 @@ class Vocabulary:
     Attributes:
         name: Name of the table.
         num_ids: Known ids; valid ids are 1 .. num_ids, and 0 is the OOV row.
+        hashes: How many hashes of a value give it its ids: 0, ids are numbered instead; 1; or 2,
+            double hashing: a value has two ids, whose embeddings are summed (`hashing.py`).
     """
 
     name: str
     num_ids: int
+    hashes: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -160,6 +163,12 @@ class Schema:
         _require_unique("stream", [s.name for s in self.streams])
         _require_unique("label", list(self.labels))
         tables = {v.name for v in self.vocabularies}
+        for vocabulary in self.vocabularies:
+            if vocabulary.hashes not in (0, 1, 2):
+                raise SchemaError(
+                    f"vocabulary {vocabulary.name!r}: expected 0, 1 or 2 hashes, "
+                    f"got {vocabulary.hashes}"
+                )
         for owner, feature in self._id_features():
             if feature.vocabulary not in tables:
                 raise SchemaError(
@@ -198,8 +207,12 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON-serialisable dictionaries and lists."""
         value = json.loads(json.dumps(dataclasses.asdict(self)))
+        # Not in data sets and checkpoints of before there were limits and hashes.
         if self.limits == Limits():
-            del value["limits"]  # not in data sets and checkpoints of before there were limits
+            del value["limits"]
+        for vocabulary in value["vocabularies"]:
+            if not vocabulary["hashes"]:
+                del vocabulary["hashes"]
         return value
 
     @classmethod

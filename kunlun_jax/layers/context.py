@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.layers.embedding import combine, lookup
+from kunlun_jax.layers.embedding import Embedding, combine
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.shapes import Array, Float
 
@@ -35,17 +35,17 @@ class ContextTokens(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, tables: Mapping[str, Array], batch: Batch) -> Float[Array, "B F D"]:
+    def __call__(self, embeddings: Mapping[str, Embedding], batch: Batch) -> Float[Array, "B F D"]:
         """Return the context tokens.
 
         Args:
-            tables: Embedding tables by vocabulary.
+            embeddings: By vocabulary.
             batch: The batch.
         """
         fields = {}
         for feature in self.schema.sparse:
             values = batch.sparse[feature.name]
-            rows = lookup(tables[feature.vocabulary], values.ids).astype(self.dtype)
+            rows = embeddings[feature.vocabulary](values.ids, self.dtype)
             fields[feature.name] = combine(rows, values.lengths, feature.combiner)
         tokens = []
         if self.schema.candidate:

@@ -8,15 +8,19 @@ and its gradient with respect to the small tables is the whole gradient.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
 from kunlun_jax.data.batch import Batch
-from kunlun_jax.data.schema import OOV_ID, Schema
+from kunlun_jax.data.schema import OOV_ID, Schema, Vocabulary
+from kunlun_jax.layers.initializers import shared_projection
+from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.layers.table_exchange import distinct_rows, fetch
+from kunlun_jax.layers.table_layout import known_ids, row_of, stored_rows
 from kunlun_jax.shapes import Array, Bool, Float, Int
 from kunlun_jax.sharding import (
     AXES,
@@ -29,30 +33,56 @@ from kunlun_jax.sharding import (
 )
 
 
-def known_ids(ids: Int[Array, "*ids"], num_rows: int) -> Int[Array, "*ids"]:
-    """Return the ids with everything outside 1 .. num_rows - 1 replaced by the OOV row, 0."""
-    return jnp.where((ids > OOV_ID) & (ids < num_rows), ids, OOV_ID)
-
-
-def lookup(table: Float[Array, "... rows D"], ids: Int[Array, "*ids"]) -> Float[Array, "*ids D"]:
-    """Return the rows of a table; any id without a row gives the OOV row, row 0.
+def lookup(
+    table: Float[Array, "... rows W"], ids: Int[Array, "*ids"], num_rows: int
+) -> Float[Array, "*ids W"]:
+    """Return the rows of a table; any id without a row gives the OOV row.
 
     The only place that indexes a table: `jnp.take` alone would give NaN for an id that is too
     large and the last row for -1.
 
     Args:
-        table: Embedding table with the OOV row first; or [shards, rows, D], the rows that each
-            shard of the batch uses (`compact_tables`), with ids that count within the shard.
+        table: [rows, W], as it is stored; or [shards, rows, W], the rows that each shard of the
+            batch uses, with ids that count in them (both from `compact_tables`).
         ids: Any integers.
+        num_rows: Rows of the vocabulary, the OOV row included.
     """
     if table.ndim == 2:
-        return table.at[known_ids(ids, table.shape[0])].get(mode="promise_in_bounds")
+        return table.at[row_of(ids, num_rows)].get(mode="promise_in_bounds")
     rest = (None,) * (ids.ndim - 1)
     return on_each_shard(
-        lambda table, ids: lookup(table[0], ids),
+        lambda table, ids: table[0].at[ids].get(mode="promise_in_bounds"),
         {"table": (table, ("batch", None, None)), "ids": (ids, ("batch", *rest))},
         ("batch", *rest, None),
     )
+
+
+@no_type_check
+@flax.struct.dataclass
+class Embedding:
+    """What the values of a vocabulary look like to a model: a function of their ids.
+
+    Attributes:
+        table: The table, as `lookup` takes it.
+        projection: [W, D], where the table's width W is not the model's.
+        vocabulary: The vocabulary.
+    """
+
+    table: Array
+    projection: Array | None
+    vocabulary: Vocabulary = flax.struct.field(pytree_node=False)
+
+    def __call__(self, ids: Array, dtype: jnp.dtype) -> Array:
+        """Return [*ids, D]; under double hashing, the sum over the two ids of every value.
+
+        Args:
+            ids: Any integers; under double hashing [..., 2].
+            dtype: Compute type.
+        """
+        rows = lookup(self.table, ids, self.vocabulary.num_rows).astype(dtype)
+        if self.vocabulary.hashes == 2:
+            rows = jnp.sum(rows, axis=-2)
+        return rows if self.projection is None else rows @ self.projection.astype(dtype)
 
 
 def combine(
@@ -73,37 +103,47 @@ def combine(
 
 
 class EmbeddingTables(nn.Module):
-    """One table of width D for every vocabulary of the schema.
+    """One table for every vocabulary of the schema.
 
     OOV rows start at 0: where training meets no unknown id, all unknown ids would otherwise share
     one random vector, and two different unknown items would look equal.
 
     Attributes:
         schema: The data set's schema.
-        dim: Width D.
+        dim: Width D of what is looked up.
         init_std: Standard deviation of the initial rows.
+        widths: Width by vocabulary, of tables with another one than D; a linear map, shared by all
+            that look into the table, brings them to D.
     """
 
     schema: Schema
     dim: int
     init_std: float
+    widths: tuple[tuple[str, int], ...] = ()
 
     @nn.compact
-    def __call__(self) -> dict[str, Float[Array, "... D"]]:
-        """Return the tables by vocabulary name."""
+    def __call__(self) -> dict[str, Embedding]:
+        """Return the embeddings by vocabulary name."""
+        widths = dict(self.widths)
 
-        def create(num_rows: int) -> Callable[[], Any]:
+        def create(num_rows: int, width: int) -> Callable[[], Any]:
             def rows(key: Array) -> Array:
-                drawn = nn.initializers.normal(self.init_std)(key, (num_rows, self.dim))
-                return drawn.at[OOV_ID].set(0.0)
+                shape = (stored_rows(num_rows), width)
+                return nn.initializers.normal(self.init_std)(key, shape).at[OOV_ID].set(0.0)
 
             init = nn.with_logical_partitioning(rows, TABLE)
             return lambda: init(self.make_rng("params"))
 
-        return {
-            v.name: self.variable("tables", v.name, create(v.num_rows)).value
-            for v in self.schema.vocabularies
-        }
+        embeddings = {}
+        for v in self.schema.vocabularies:
+            width = widths.get(v.name, self.dim)
+            table = self.variable("tables", v.name, create(v.num_rows, width)).value
+            projection = None
+            if width != self.dim:
+                shape, name = (width, self.dim), f"{v.name}_projection"
+                projection = parameter(self, name, shared_projection(), (None, "embed"), shape)
+            embeddings[v.name] = Embedding(table, projection, v)
+        return embeddings
 
 
 def count_out_of_vocabulary(batch: Batch, schema: Schema) -> tuple[Array, Array]:
@@ -116,6 +156,8 @@ def count_out_of_vocabulary(batch: Batch, schema: Schema) -> tuple[Array, Array]
     total = jnp.zeros((), jnp.int32)
     tables = schema.vocabulary_by_name
     for vocabulary, ids, real in _id_arrays(batch, schema):
+        if ids.ndim == 3:  # two ids of one value
+            ids, real = ids[..., 0], real[..., 0]
         is_unknown = known_ids(ids, tables[vocabulary].num_rows) == OOV_ID
         unknown += jnp.sum(real & is_unknown, dtype=jnp.int32)
         total += jnp.sum(real, dtype=jnp.int32)
@@ -139,10 +181,11 @@ def compact_tables(
         schema: Its schema.
 
     Returns:
-        The small tables, on a mesh with a leading axis of the batch's shards; for each the numbers
-        of its rows in the original table, or None where it was passed through; and the batch with
-        its ids renumbered. Row 0 stays the OOV row. Padding among the row numbers is one past the
-        last row, so that a scatter drops it.
+        The small tables, float32; one that was cut has a leading axis of the batch's shards (on one
+        device, of 1). For each the numbers of its rows in the original table, with the same leading
+        axis, or None where it was passed through; in ascending order, the OOV row's first, and
+        filled up with one past the last row, so that a scatter drops it. And the batch with its ids
+        renumbered.
     """
     mesh = active_mesh()
     if mesh is None:
@@ -150,20 +193,23 @@ def compact_tables(
         cut = {name: t for name, t in tables.items() if t.shape[0] > sizes.get(name, 0)}
         rows, local = _distinct_rows({name: t.shape[0] for name, t in cut.items()}, batch, schema)
         found = {name: t.at[rows[name]].get(mode="clip") for name, t in cut.items()}
+        found, rows = jax.tree.map(lambda x: x[None], (found, rows))
     else:
         cut = {name: t for name, t in tables.items() if is_split(t.shape, TABLE, mesh)}
 
         def fetch_own(blocks: dict[str, Array], batch: Batch) -> tuple[dict, dict, Batch]:
             sizes = {name: block.shape[0] * mesh.size for name, block in blocks.items()}
             rows, local = _distinct_rows(sizes, batch, schema)
-            found = {name: fetch(block, rows[name], AXES) for name, block in blocks.items()}
+            found = fetch(blocks, rows, AXES)
             return *jax.tree.map(lambda x: x[None], (found, rows)), local
 
         found, rows, local = on_every_device(
             fetch_own, (TABLE[:1], EXAMPLES), (EXAMPLES, EXAMPLES, EXAMPLES)
         )(cut, batch)
     passed = {name: t for name, t in tables.items() if name not in cut}
-    return {**passed, **found}, {**dict.fromkeys(passed), **rows}, local
+    # The gradients of repeated ids add up in the type of the small tables.
+    small = {name: t.astype(jnp.float32) for name, t in {**passed, **found}.items()}
+    return small, {**dict.fromkeys(passed), **rows}, local
 
 
 def _ids_by_table(batch: Batch, schema: Schema) -> dict[str, int]:
@@ -174,18 +220,19 @@ def _ids_by_table(batch: Batch, schema: Schema) -> dict[str, int]:
 
 
 def _distinct_rows(
-    num_rows: Mapping[str, int], batch: Batch, schema: Schema
+    stored: Mapping[str, int], batch: Batch, schema: Schema
 ) -> tuple[dict[str, Array], Batch]:
     """Return the distinct rows of each table named, and the batch with ids that count in them."""
     id_arrays = _id_arrays(batch, schema)
     renumbered: list[Array] = [ids for _, ids, _ in id_arrays]
     rows = {}
-    for name, size in num_rows.items():
+    for name, size in stored.items():
         places = [i for i, (vocabulary, _, _) in enumerate(id_arrays) if vocabulary == name]
         flat = [jnp.zeros(1, jnp.int32)]  # the OOV row comes along, and comes first
         for i in places:
             _, ids, real = id_arrays[i]
-            flat.append(jnp.where(real, known_ids(ids, size), OOV_ID).ravel())
+            num_rows = schema.vocabulary_by_name[name].num_rows
+            flat.append(jnp.where(real, row_of(ids, num_rows), OOV_ID).ravel())
         rows[name], inverse = distinct_rows(jnp.concatenate(flat), fill=size)
         start = 1
         for i in places:
@@ -195,19 +242,22 @@ def _distinct_rows(
     return rows, _with_ids(batch, schema, renumbered)
 
 
-def _id_arrays(batch: Batch, schema: Schema) -> list[tuple[str, Array, Bool[Array, "B _"]]]:
+def _id_arrays(batch: Batch, schema: Schema) -> list[tuple[str, Array, Bool[Array, "B ..."]]]:
     """List vocabulary name, ids and which of them are real, for every id array of a batch."""
     arrays = []
     for feature in schema.sparse:
         values = batch.sparse[feature.name]
-        real = jnp.arange(values.ids.shape[1]) < values.lengths[:, None]
-        arrays.append((feature.vocabulary, values.ids, real))
+        arrays.append((feature.vocabulary, values.ids, _real(values.ids, values.lengths)))
     for name, events in batch.streams.items():
         for event_id in schema.stream_by_name[name].ids:
             ids = events.ids[event_id.name]
-            real = jnp.arange(ids.shape[1]) < events.lengths[:, None]
-            arrays.append((event_id.vocabulary, ids, real))
+            arrays.append((event_id.vocabulary, ids, _real(ids, events.lengths)))
     return arrays
+
+
+def _real(ids: Array, lengths: Int[Array, "B"]) -> Bool[Array, "B ..."]:
+    real = jnp.arange(ids.shape[1]) < lengths[:, None]
+    return real.reshape(*real.shape, *(1,) * (ids.ndim - 2))
 
 
 def _with_ids(batch: Batch, schema: Schema, arrays: list[Array]) -> Batch:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.data.batch import EventBatch
 from kunlun_jax.data.schema import EventStream
-from kunlun_jax.layers.embedding import lookup
+from kunlun_jax.layers.embedding import Embedding
 from kunlun_jax.layers.initializers import shared_projection
 from kunlun_jax.layers.linear import MLP, dense
 from kunlun_jax.shapes import Array, Float
@@ -39,17 +39,17 @@ class EventEncoder(nn.Module):
     model: ModelConfig
 
     @nn.compact
-    def __call__(self, tables: Mapping[str, Array], batch: EventBatch) -> Float[Array, "B T De"]:
+    def __call__(
+        self, embeddings: Mapping[str, Embedding], batch: EventBatch
+    ) -> Float[Array, "B T De"]:
         """Return the event tokens; what stands at padding is finite and meaningless.
 
         Args:
-            tables: Embedding tables by vocabulary.
+            embeddings: By vocabulary.
             batch: Events of the stream.
         """
         dtype = jnp.dtype(self.model.dtype)
-        rows = [
-            lookup(tables[f.vocabulary], batch.ids[f.name]).astype(dtype) for f in self.events.ids
-        ]
+        rows = [embeddings[f.vocabulary](batch.ids[f.name], dtype) for f in self.events.ids]
         real = jnp.arange(batch.ages.shape[1]) < batch.lengths[:, None]
         age = jnp.log1p(jnp.maximum(batch.ages, 0).astype(jnp.float32) / DAY)
         attributes = [batch.dense] if self.events.dense else []

@@ -7,147 +7,191 @@ directions send ids and rows, never the table:
     fetch   ids -> owners, rows -> back
     push    ids and gradients -> owners, who add up what several devices send for one row
 
-Each message between two devices has room for C rows, a little more than an even share. Ids need not
-be spread evenly; then it takes several rounds. In a plan of S rounds, round r exchanges the r-th of
-S equal parts of every owner's rows, so that all gradients of a row meet in one round. S is the
-smallest power of two with which every part fits, found anew for every batch; all devices agree on
-it. A part with no more rows than C always fits, so there is always such an S, and the result is
-exact.
+All tables travel together: a message between two devices has room for C rows of each, a little more
+than an even share, and the rooms of tables of one width lie side by side. So there is one exchange
+of ids, and one of rows for every width, however many tables there are.
+
+Rows need not be spread evenly; then it takes several rounds. In a plan of S rounds, round r
+exchanges the r-th of S equal parts of every owner's rows, so that all gradients of a row meet in
+one round. S is the smallest power of two with which every part fits, found anew for every batch;
+all devices agree on it. A part with no more rows than C always fits, so there is always such an S,
+and the result is exact.
 
 All functions run inside `jax.shard_map` over every axis of the mesh.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.shapes import Array, Int
 
 # Room of a message, relative to an even share of the rows over the owners.
 _SLACK = 1.25
 _SMALLEST_MESSAGE = 8
+
+# By table.
+Arrays = dict[str, Array]
 
 
 class Plan(NamedTuple):
     """How the rows of one device are spread over owners and rounds.
 
     Attributes:
-        bounds: [n, parts + 1] int32, where in `rows` each part of each owner's rows begins.
-        rounds: Rounds of the exchange, a power of two that divides `parts`.
-        capacity: C, rows of a message.
-        block: Rows that each device owns.
-        axes: All axes of the mesh, in the order in which they split the table.
+        rows: By table, [M] distinct rows in ascending order, filled up past the table's end.
+        blocks: By table, the rows that each device owns.
+        capacities: By table C, its rows of a message.
+        rounds: Rounds of the exchange, an int32 scalar.
+        axes: All axes of the mesh, in the order in which they split the tables.
     """
 
-    bounds: Array
+    rows: Arrays
+    blocks: dict[str, int]
+    capacities: dict[str, int]
     rounds: Array
-    capacity: int
-    block: int
     axes: tuple[str, ...]
 
-    def message(self, index: Array) -> tuple[Int[Array, "n C"], Array]:
-        """Return the places in `rows` that go to each owner in a round, and which are real."""
-        parts = self.bounds.shape[1] - 1
-        width = parts // self.rounds
-        start = jnp.take(self.bounds, index * width, axis=1)
-        end = jnp.take(self.bounds, (index + 1) * width, axis=1)
-        places = start[:, None] + jnp.arange(self.capacity, dtype=jnp.int32)
-        return places, places < end[:, None]
+    def messages(self, index: Array) -> tuple[Arrays, Arrays]:
+        """Return what goes to each owner in a round.
 
-    def swap(self, messages: Array) -> Array:
-        """Send message i to device i; return what every device sent here."""
-        return jax.lax.all_to_all(messages, self.axes, split_axis=0, concat_axis=0, tiled=True)
+        Returns:
+            By table, [n, C] places in its rows, and [n, C] what those rows are called in their
+            owner's block. For what is filled up, one past the end of either.
+        """
+        owner = jnp.arange(jax.lax.axis_size(self.axes), dtype=jnp.int32)[:, None]
+        places, named = {}, {}
+        for name, rows in self.rows.items():
+            block = self.blocks[name]
+            step = (block + self.rounds - 1) // self.rounds
+            begin = jnp.minimum(index * step, block)
+            end = jnp.minimum(begin + step, block)
+            start = jnp.searchsorted(rows, owner * block + begin)
+            stop = jnp.searchsorted(rows, owner * block + end)
+            place = start + jnp.arange(self.capacities[name], dtype=jnp.int32)
+            own = jnp.take(rows, place, mode="clip") - owner * block
+            named[name] = jnp.where(place < stop, own, block)
+            places[name] = jnp.where(place < stop, place, rows.size)
+        return places, named
 
-    def local_rows(self, rows: Int[Array, "M"], places: Array, real: Array) -> Array:
-        """Return numbers of rows in their owner's block; one past its end for what is not real."""
-        owner = jnp.arange(places.shape[0], dtype=jnp.int32)[:, None]
-        wanted = jnp.take(rows, places, mode="clip") - owner * self.block
-        return jnp.where(real, wanted, self.block)
+    def swap(self, messages: Arrays) -> Arrays:
+        """Send message i of every table to device i; return what every device sent here.
+
+        Args:
+            messages: By table, [n, C] or [n, C, D]. What agrees in D and type goes together.
+        """
+        groups: dict[tuple, list[str]] = {}
+        for name, array in messages.items():
+            groups.setdefault((array.shape[2:], array.dtype), []).append(name)
+        found = {}
+        for names in groups.values():
+            sent = jnp.concatenate([messages[name] for name in names], axis=1)
+            got = jax.lax.all_to_all(sent, self.axes, split_axis=0, concat_axis=0, tiled=True)
+            start = 0
+            for name in names:
+                size = messages[name].shape[1]
+                found[name] = got[:, start : start + size]
+                start += size
+        return found
 
 
-def make_plan(rows: Int[Array, "M"], block: int, axes: tuple[str, ...]) -> Plan:
-    """Spread the rows over owners and rounds.
+def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[str, ...]) -> Plan:
+    """Spread the rows of some tables over owners and rounds.
 
     Args:
-        rows: Distinct rows in ascending order, filled up with numbers past the table's end.
-        block: Rows that each device owns.
+        rows: By table, distinct rows in ascending order, filled up with numbers past its end.
+        blocks: By table, the rows that each device owns.
         axes: All axes of the mesh.
     """
     devices = jax.lax.axis_size(axes)
-    capacity = max(_SMALLEST_MESSAGE, round(_SLACK * rows.size / devices))
-    capacity = min(capacity, rows.size, block)
-    parts = 1 << (-(-block // capacity) - 1).bit_length()
-    step = -(-block // parts)
-    inner = jnp.minimum(jnp.arange(parts + 1, dtype=jnp.int32) * step, block)
-    first = jnp.arange(devices, dtype=jnp.int32)[:, None] * block
-    bounds = jnp.searchsorted(rows, first + inner).astype(jnp.int32)
-    counts = jnp.diff(bounds, axis=1)
-    # The fullest message of every number of rounds 1, 2, 4, ..., on any device.
-    options = [1 << power for power in range(parts.bit_length())]
-    fullest = jnp.stack(
-        [jnp.max(counts.reshape(devices, option, -1).sum(axis=2)) for option in options]
-    )
-    fullest = jax.lax.pmax(fullest, axes)
-    rounds = jnp.asarray(options, jnp.int32)[jnp.argmax(fullest <= capacity)]
-    return Plan(bounds, rounds, capacity, block, axes)
+    capacities, most = {}, 1
+    for name, block in blocks.items():
+        room = max(_SMALLEST_MESSAGE, round(_SLACK * rows[name].size / devices))
+        capacities[name] = min(room, rows[name].size, block)
+        most = max(most, -(-block // capacities[name]))
+    options = [1 << power for power in range((most - 1).bit_length() + 1)]
+    crowded = [
+        jnp.any(jnp.stack([_is_crowded(rows[n], blocks[n], capacities[n], s) for n in blocks]))
+        for s in options
+    ]
+    crowded = jax.lax.pmax(jnp.stack(crowded).astype(jnp.int32), axes)
+    rounds = jnp.asarray(options, jnp.int32)[jnp.argmin(crowded)]
+    return Plan(dict(rows), dict(blocks), capacities, rounds, axes)
 
 
-def fetch(
-    table: Float[Array, "block D"], rows: Int[Array, "M"], axes: tuple[str, ...]
-) -> Float[Array, "M D"]:
+def _is_crowded(rows: Int[Array, "M"], block: int, capacity: int, rounds: int) -> Array:
+    """Return whether some part, of so many of every owner's rows, does not fit into a message."""
+    part = rows // block * rounds + rows % block // -(-block // rounds)
+    # In ascending order, a part has more than C rows if the C-th after one of its rows is its own;
+    # what is filled up is one number, where distinct rows are not.
+    real = rows[1:] != rows[:-1]
+    last = part.size - capacity
+    return jnp.any((part[capacity:] == part[:last]) & real[capacity - 1 :])
+
+
+def fetch(tables: Mapping[str, Array], rows: Mapping[str, Array], axes: tuple[str, ...]) -> Arrays:
     """Return the rows named, each from its owner; what is filled up gives 0.
 
     Args:
-        table: The rows that this device owns.
-        rows: Distinct rows in ascending order, filled up with numbers past the table's end.
+        tables: By table, [block, D], the rows that this device owns.
+        rows: By table, [M] distinct rows in ascending order, filled up past the table's end.
         axes: All axes of the mesh.
+
+    Returns:
+        By table, [M, D].
     """
-    plan = make_plan(rows, table.shape[0], axes)
+    if not tables:
+        return {}
+    plan = make_plan(rows, {name: table.shape[0] for name, table in tables.items()}, axes)
 
-    def one_round(index: Array, found: Array) -> Array:
-        places, real = plan.message(index)
-        asked = plan.swap(plan.local_rows(rows, places, real))
-        answers = plan.swap(table.at[asked].get(mode="clip"))
-        places = jnp.where(real, places, rows.size)
-        return found.at[places].set(answers, mode="drop", unique_indices=False)
+    def one_round(index: Array, found: Arrays) -> Arrays:
+        places, named = plan.messages(index)
+        asked = plan.swap(named)
+        answers = plan.swap({n: tables[n].at[asked[n]].get(mode="clip") for n in asked})
+        return {n: found[n].at[places[n]].set(answers[n], mode="drop") for n in found}
 
-    start = jnp.zeros((rows.size, table.shape[1]), table.dtype)
+    start = {n: jnp.zeros((rows[n].size, t.shape[1]), t.dtype) for n, t in tables.items()}
     return jax.lax.fori_loop(0, plan.rounds, one_round, start)
 
 
 def push(
-    state: tuple[Array, Array],
-    rows: Int[Array, "M"],
-    gradients: Float[Array, "M D"],
+    states: Mapping[str, tuple[Array, Array]],
+    rows: Mapping[str, Array],
+    gradients: Mapping[str, Array],
     axes: tuple[str, ...],
     *,
-    update: Callable[[tuple[Array, Array], Array, Array], tuple[Array, Array]],
-) -> tuple[Array, Array]:
+    update: Callable[[str, tuple[Array, Array], Array, Array], tuple[Array, Array]],
+) -> dict[str, tuple[Array, Array]]:
     """Bring gradients to the rows' owners, who update table and accumulator.
 
     Args:
-        state: The owned block of the table, [block, D], and of its accumulator, [block].
-        rows: Distinct rows in ascending order, filled up with numbers past the table's end.
-        gradients: Of those rows; those of devices that share examples must come from one of them
-            only, the others fill up all their rows.
+        states: By table, the owned block of it, [block, D], and of its accumulator, [block].
+        rows: By table, [M] distinct rows in ascending order, filled up past the table's end.
+        gradients: Of those rows, [M, D]; those of devices that share examples must come from one
+            of them only, the others fill up all their rows.
         axes: All axes of the mesh.
-        update: (state, numbers of rows, gradients) -> state, with rows past the end dropped.
+        update: (table's name, state, numbers of rows, gradients) -> state, with rows past the end
+            dropped.
     """
-    block = state[0].shape[0]
-    plan = make_plan(rows, block, axes)
+    if not states:
+        return {}
+    blocks = {name: state[0].shape[0] for name, state in states.items()}
+    plan = make_plan(rows, blocks, axes)
 
-    def one_round(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        places, real = plan.message(index)
-        named = plan.swap(plan.local_rows(rows, places, real)).ravel()
-        sent = plan.swap(jnp.take(gradients, places, axis=0, mode="clip"))
-        sent = sent.reshape(-1, gradients.shape[1])
-        distinct, inverse = distinct_rows(named, fill=block)
-        summed = jnp.zeros_like(sent).at[inverse].add(sent, mode="promise_in_bounds")
-        return update(state, distinct, summed)
+    def one_round(index: Array, states: dict[str, tuple[Array, Array]]):
+        places, named = plan.messages(index)
+        named = plan.swap(named)
+        sent = plan.swap({n: jnp.take(gradients[n], places[n], axis=0, mode="clip") for n in named})
+        updated = {}
+        for name, state in states.items():
+            gradient = sent[name].reshape(-1, sent[name].shape[2])
+            distinct, inverse = distinct_rows(named[name].ravel(), fill=blocks[name])
+            summed = jnp.zeros_like(gradient).at[inverse].add(gradient, mode="promise_in_bounds")
+            updated[name] = update(name, state, distinct, summed)
+        return updated
 
-    return jax.lax.fori_loop(0, plan.rounds, one_round, state)
+    return jax.lax.fori_loop(0, plan.rounds, one_round, dict(states))
 
 
 def distinct_rows(ids: Int[Array, "M"], *, fill: int) -> tuple[Int[Array, "M"], Int[Array, "M"]]:

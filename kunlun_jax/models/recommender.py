@@ -39,13 +39,16 @@ class Recommender(nn.Module):
         """
         model, dtype = self.model, jnp.dtype(self.model.dtype)
         schema = features_in_use(self.schema, model)
-        tables = EmbeddingTables(schema, model.dim, self.table_init_std, name="embedding")()
-        tokens = ContextTokens(schema, model.dim, dtype, name="context")(tables, batch)
+        tables = EmbeddingTables(
+            schema, model.dim, self.table_init_std, model.table_dims, name="embedding"
+        )
+        embeddings = tables()
+        tokens = ContextTokens(schema, model.dim, dtype, name="context")(embeddings, batch)
         events = {}
         for stream in model.encoded_streams:
             described, history = schema.stream_by_name[stream.name], batch.streams[stream.name]
             encode = EventEncoder(described, stream, model, name=f"{stream.name}_encoder")
-            events[stream.name] = encode(tables, history)
+            events[stream.name] = encode(embeddings, history)
             self.probe(stream.name, 0, events[stream.name], history.lengths, batch)
         tokens = self.trunk(tokens, events, batch)
         return Head(model.head_dims, len(schema.labels), dtype, name="head")(tokens)

@@ -31,9 +31,15 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
         schema: The data set's schema.
 
     Raises:
-        ConfigError: If the configuration names a stream that the data set does not have, asks for
-            longer histories than it offers, or for experts that its tokens do not divide among.
+        ConfigError: If the configuration names a stream or a vocabulary that the data set does not
+            have, asks for longer histories than it offers, or for experts that its tokens do not
+            divide among.
     """
+    for name, _ in config.model.table_dims:
+        known = sorted(schema.vocabulary_by_name)
+        require(
+            name in known, "config.model.table_dims", f"vocabularies of the data set, {known}", name
+        )
     for stream in config.model.streams:
         events = schema.stream_by_name.get(stream.name)
         if events is None:

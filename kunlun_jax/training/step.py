@@ -17,16 +17,17 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
 from kunlun_jax.layers.probe import PROBES
 from kunlun_jax.shapes import Array
-from kunlun_jax.sharding import replicated, shardings_of
+from kunlun_jax.sharding import active_mesh, replicated, shardings_of
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import (
     dense_optimizer,
     schedule,
-    update_split_table,
+    update_split_tables,
     update_table,
 )
+from kunlun_jax.training.rounding import rounding_key
 
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
@@ -38,7 +39,7 @@ class TrainState:
     Attributes:
         step: Steps taken.
         params: Dense parameters.
-        tables: Embedding tables by vocabulary.
+        tables: Embedding tables by vocabulary, as they are stored.
         opt_state: State of the dense optimizer.
         accumulators: Row-wise Adagrad's sums, by vocabulary.
         metrics: Training metrics since the last line of the log.
@@ -80,13 +81,14 @@ def create_train_state(
     """
     variables = nn.meta.unbox(jax.jit(model.init)(jax.random.key(config.seed), batch))
     params, tables = variables["params"], variables["tables"]["embedding"]
-    start = config.optimizer.table_initial_accumulator
+    start, dtype = config.optimizer.table_initial_accumulator, config.optimizer.table_dtype
+    tables = {name: table.astype(dtype) for name, table in tables.items()}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         tables=tables,
         opt_state=dense_optimizer(config.optimizer, num_steps).init(params),
-        accumulators={name: jnp.full(t.shape[0], start, t.dtype) for name, t in tables.items()},
+        accumulators={n: jnp.full(t.shape[0], start, jnp.float32) for n, t in tables.items()},
         metrics=metrics.init(batch.labels.shape[1]),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),
@@ -144,13 +146,33 @@ def apply_model(model: nn.Module, params: Any, tables: Any, batch: Batch) -> Arr
     return logits
 
 
-def _update(
-    table: Array, accumulator: Array, gradient: Array, rows: Array | None, rate: Array, take: Array
-) -> tuple[Array, Array]:
-    """Update a table by the gradient of its small one, as `compact_tables` cut it."""
-    if rows is not None and rows.ndim == 2:
-        return update_split_table(table, accumulator, gradient, rows, rate, take=take)
-    return update_table(table, accumulator, gradient, rows, rate, take=take)
+def _update_tables(
+    states: dict[str, tuple[Array, Array]],
+    gradients: dict[str, Array],
+    rows: dict[str, Array | None],
+    rate: Array,
+    take: Array,
+    keys: dict[str, Array],
+) -> dict[str, tuple[Array, Array]]:
+    """Update tables and accumulators by the gradients of the small ones of `compact_tables`."""
+    cut = {name: numbers for name, numbers in rows.items() if numbers is not None}
+    updated = {}
+    if active_mesh() is not None:
+        updated = update_split_tables(
+            {name: states[name] for name in cut},
+            {name: gradients[name] for name in cut},
+            cut,
+            rate,
+            take=take,
+            keys={name: keys[name] for name in cut if name in keys},
+        )
+    for name in [name for name in states if name not in updated]:
+        gradient, numbers = gradients[name], rows[name]
+        if numbers is not None:  # with the axis of a single shard
+            gradient, numbers = gradient[0], numbers[0]
+        state, key = states[name], keys.get(name)
+        updated[name] = update_table(*state, gradient, numbers, rate, take=take, key=key)
+    return updated
 
 
 def make_train_step(
@@ -189,12 +211,11 @@ def make_train_step(
         params: Any = optax.apply_updates(state.params, updates)
 
         rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
-        updated = {
-            name: _update(
-                table, state.accumulators[name], table_gradients[name], rows[name], rate, take
-            )
-            for name, table in state.tables.items()
-        }
+        keys = {}
+        if config.optimizer.table_dtype == "bfloat16":
+            keys = {n: rounding_key(config.seed, state.step, n) for n in state.tables}
+        states = {n: (table, state.accumulators[n]) for n, table in state.tables.items()}
+        updated = _update_tables(states, table_gradients, rows, rate, take, keys)
         return TrainState(
             step=jnp.where(gave_up, state.step, state.step + 1),
             params=guard.choose(take, params, state.params),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data import Batch, Schema
-from kunlun_jax.layers.embedding import EmbeddingTables, lookup
+from kunlun_jax.layers.embedding import EmbeddingTables
 from kunlun_jax.shapes import Array, Float
 from kunlun_jax.training import run
 
@@ -17,15 +17,16 @@ class SmallModel(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch) -> Float[Array, "B L"]:
-        tables = EmbeddingTables(self.schema, 4, 0.1, name="embedding")()
+        embeddings = EmbeddingTables(self.schema, 4, 0.1, name="embedding")()
+        dtype = jnp.dtype("float32")
         parts = [batch.dense]
         for feature in self.schema.sparse:
-            rows = lookup(tables[feature.vocabulary], batch.sparse[feature.name].ids)
+            rows = embeddings[feature.vocabulary](batch.sparse[feature.name].ids, dtype)
             parts.append(jnp.sum(rows, axis=1))
         for name, events in batch.streams.items():
             real = jnp.arange(events.ages.shape[1]) < events.lengths[:, None]
             for event_id in self.schema.stream_by_name[name].ids:
-                rows = lookup(tables[event_id.vocabulary], events.ids[event_id.name])
+                rows = embeddings[event_id.vocabulary](events.ids[event_id.name], dtype)
                 parts.append(jnp.mean(jnp.where(real[..., None], rows, 0), axis=1))
         return nn.Dense(len(self.schema.labels), name="head")(jnp.concatenate(parts, axis=1))
 

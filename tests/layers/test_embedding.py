@@ -4,16 +4,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kunlun_jax.data.schema import Vocabulary
 from kunlun_jax.layers.embedding import (
+    Embedding,
     EmbeddingTables,
     combine,
     compact_tables,
     count_out_of_vocabulary,
-    known_ids,
     lookup,
 )
+from kunlun_jax.layers.table_layout import stored_rows
 from tests import factories
 
+FLOAT32 = jnp.dtype("float32")
+LARGE = 20_000  # rows of a table that is stored in lanes
 SCHEMA = factories.SCHEMA
 BATCH = factories.batch(lengths={"buy": [10, 4, 0], "view": [7, 1, 2]})
 TABLES = {v.name: factories.array(v.num_rows, 4, seed=i) for i, v in enumerate(SCHEMA.vocabularies)}
@@ -30,12 +34,18 @@ class TestLookup:
     def test_ids_without_a_row_give_the_oov_row(self, bad):
         table = factories.array(5, 3)
         ids = jnp.asarray([[1, bad], [4, 3]], jnp.int32)
-        np.testing.assert_array_equal(lookup(table, ids), table[np.asarray([[1, 0], [4, 3]])])
-        np.testing.assert_array_equal(known_ids(ids, 5), [[1, 0], [4, 3]])
+        np.testing.assert_array_equal(lookup(table, ids, 5), table[np.asarray([[1, 0], [4, 3]])])
+
+    @pytest.mark.parametrize("bad", [LARGE, stored_rows(LARGE) - 1, 2**31 - 1, -1])
+    def test_a_large_table_has_rows_that_no_id_stands_for(self, bad):
+        table = jnp.arange(stored_rows(LARGE), dtype=jnp.float32)[:, None]
+        rows = lookup(table, factories.ints(bad, 0, 1, LARGE - 1), LARGE)
+        np.testing.assert_array_equal(rows[:2], 0.0)
+        assert len(np.unique(rows)) == 3
 
     def test_gradient_adds_up_repeated_ids(self):
         table, ids = jnp.zeros((4, 2)), jnp.asarray([1, 1, 3, -5])
-        gradient = jax.grad(lambda t: jnp.sum(lookup(t, ids)))(table)
+        gradient = jax.grad(lambda t: jnp.sum(lookup(t, ids, 4)))(table)
         np.testing.assert_array_equal(gradient, [[1, 1], [2, 2], [0, 0], [1, 1]])
 
 
@@ -72,8 +82,39 @@ def test_tables_have_a_row_per_id_and_one_for_what_is_unknown():
         assert table.value.shape == (vocabulary.num_ids + 1, 64)
         assert np.std(table.value[1:]) == pytest.approx(0.2, rel=0.15)
         np.testing.assert_array_equal(table.value[0], 0.0)  # of what is not known
-    tables = module.apply(nn.meta.unbox(variables))
-    np.testing.assert_array_equal(tables["tag"], variables["tables"]["tag"].value)
+    embeddings = module.apply(nn.meta.unbox(variables))
+    np.testing.assert_array_equal(embeddings["tag"].table, variables["tables"]["tag"].value)
+    assert embeddings["tag"].projection is None
+
+
+class TestWidths:
+    MODULE = EmbeddingTables(SCHEMA, 8, 0.2, (("brand", 3), ("tag", 8)))
+
+    def test_another_width_is_projected_by_one_map(self):
+        variables = factories.initialized(self.MODULE)
+        assert jax.tree.map(jnp.shape, variables["params"]) == {"brand_projection": (3, 8)}
+        shapes = {name: table.shape for name, table in variables["tables"].items()}
+        assert shapes == {"item": (301, 8), "brand": (5, 3), "tag": (7, 8)}
+        embeddings = self.MODULE.apply(variables)
+        ids = factories.ints(4, 1, 99)
+        expected = np.asarray(variables["tables"]["brand"], np.float64)[[4, 1, 0]] @ np.asarray(
+            variables["params"]["brand_projection"], np.float64
+        )
+        np.testing.assert_allclose(embeddings["brand"](ids, FLOAT32), expected, rtol=1e-5)
+
+    def test_the_projection_keeps_inner_products_at_the_start(self):
+        projection = factories.initialized(self.MODULE)["params"]["brand_projection"]
+        gram = np.asarray(projection @ projection.T)
+        np.testing.assert_allclose(gram, gram[0, 0] * np.eye(3), atol=1e-5)
+
+
+def test_double_hashing_sums_the_rows_of_both_ids():
+    table = factories.array(6, 4)
+    embed = Embedding(table, None, Vocabulary("url", 5, hashes=2))
+    ids = jnp.asarray([[[1, 5], [2, 2]], [[0, 0], [9, 3]]], jnp.int32)
+    rows = np.asarray(table)
+    expected = [[rows[1] + rows[5], 2 * rows[2]], [2 * rows[0], rows[0] + rows[3]]]
+    np.testing.assert_allclose(embed(ids, FLOAT32), expected, rtol=1e-6)
 
 
 def test_out_of_vocabulary_ids_are_counted_and_padding_is_not():
@@ -92,17 +133,17 @@ def test_out_of_vocabulary_ids_are_counted_and_padding_is_not():
 
 def readout(tables, batch):
     """Return a nonlinear function of everything that a model may look up."""
-    total = 0.0
+    total, embeddings = 0.0, factories.embeddings(tables)
     for feature in SCHEMA.sparse:
         values = batch.sparse[feature.name]
-        rows = lookup(tables[feature.vocabulary], values.ids)
+        rows = embeddings[feature.vocabulary](values.ids, FLOAT32)
         total += jnp.sum(jnp.tanh(combine(rows, values.lengths, feature.combiner)))
     for stream in SCHEMA.streams:
         events = batch.streams[stream.name]
         real = jnp.arange(events.ages.shape[1]) < events.lengths[:, None]
         weight = jnp.where(real, jnp.sin(jnp.arange(real.size).reshape(real.shape)), 0.0)
         for feature in stream.ids:
-            rows = lookup(tables[feature.vocabulary], events.ids[feature.name])
+            rows = embeddings[feature.vocabulary](events.ids[feature.name], FLOAT32)
             total += jnp.sum(weight[..., None] * rows**2)
     return total
 
@@ -130,7 +171,7 @@ class TestCompactTables:
         for name, table in TABLES.items():
             whole = gradients[name]
             if rows[name] is not None:
-                whole = jnp.zeros_like(table).at[rows[name]].add(whole, mode="drop")
+                whole = jnp.zeros_like(table).at[rows[name][0]].add(whole[0], mode="drop")
             np.testing.assert_allclose(whole, dense[name], rtol=1e-5, atol=1e-6)
 
     def test_only_tables_larger_than_the_batch_are_cut(self):
@@ -139,16 +180,16 @@ class TestCompactTables:
             assert rows[name] is None
             np.testing.assert_array_equal(small[name], TABLES[name])
         # Ids of buy and view events and of the candidate, and the OOV row.
-        assert small["item"].shape == (3 * 10 + 3 * 7 + 3 + 1, 4)
+        assert small["item"].shape == (1, 3 * 10 + 3 * 7 + 3 + 1, 4)
 
     def test_rows_are_distinct_ascending_and_filled_up_past_the_end(self):
         small, rows, _ = compacted(TABLES, self.STRANGE)
-        numbers = np.asarray(rows["item"])
+        numbers = np.asarray(rows["item"][0])
         used = numbers[numbers < 301]
         assert numbers[0] == 0
         np.testing.assert_array_equal(used, np.unique(used))
         np.testing.assert_array_equal(numbers[len(used) :], 301)
-        np.testing.assert_array_equal(small["item"][: len(used)], TABLES["item"][used])
+        np.testing.assert_array_equal(small["item"][0, : len(used)], TABLES["item"][used])
 
     def test_padding_and_labels_are_left_alone(self):
         _, _, local = compacted(TABLES, BATCH)
@@ -166,5 +207,5 @@ class TestCompactTables:
     def test_a_table_that_no_feature_uses_keeps_only_its_oov_row(self):
         tables = {**TABLES, "unused": factories.array(9, 4)}
         small, rows, _ = compacted(tables, BATCH)
-        np.testing.assert_array_equal(rows["unused"], [0])
-        np.testing.assert_array_equal(small["unused"], tables["unused"][:1])
+        np.testing.assert_array_equal(rows["unused"], [[0]])
+        np.testing.assert_array_equal(small["unused"], [tables["unused"][:1]])

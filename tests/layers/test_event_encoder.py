@@ -13,6 +13,7 @@ TABLES = {
     v.name: factories.array(v.num_rows, 8, seed=i)
     for i, v in enumerate(factories.SCHEMA.vocabularies)
 }
+EMBEDDINGS = factories.embeddings(TABLES)
 
 
 def encoder(name, init="aligned"):
@@ -25,8 +26,8 @@ def encoder(name, init="aligned"):
 @pytest.mark.parametrize("init", ["aligned", "random"])
 def test_equals_the_formula(name, init):
     module, events = encoder(name, init), BATCH.streams[name]
-    variables = factories.drawn_variables(module, TABLES, events)
-    tokens = factories.apply(module, variables, TABLES, events)
+    variables = factories.drawn_variables(module, EMBEDDINGS, events)
+    tokens = factories.apply(module, variables, EMBEDDINGS, events)
     p, tables = factories.float64((variables["params"], TABLES))
     for b, length in enumerate(events.lengths):
         expected = oracles.event_encoder(
@@ -45,13 +46,13 @@ def test_equals_the_formula(name, init):
 def test_only_unequal_widths_need_a_projection():
     for name, expected in (("buy", {"mlp"}), ("view", {"mlp", "projection"})):
         module = encoder(name)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), TABLES, BATCH.streams[name])
+        shapes = jax.eval_shape(module.init, jax.random.key(0), EMBEDDINGS, BATCH.streams[name])
         assert set(shapes["params"]) == expected
 
 
 def test_garbage_in_the_padding_stays_finite_and_out_of_the_gradient():
     module, events = encoder("buy"), BATCH.streams["buy"]
-    variables = factories.drawn_variables(module, TABLES, events)
+    variables = factories.drawn_variables(module, EMBEDDINGS, events)
     real = jnp.arange(10) < events.lengths[:, None]
     poisoned = events.replace(
         ids=jax.tree.map(lambda x: jnp.where(real, x, 10**6), events.ids),
@@ -59,22 +60,22 @@ def test_garbage_in_the_padding_stays_finite_and_out_of_the_gradient():
         ages=jnp.where(real, events.ages, -(2**31)),
     )
 
-    def loss(variables, tables, events):
-        tokens = module.apply(variables, tables, events)
+    def loss(variables, embeddings, events):
+        tokens = module.apply(variables, embeddings, events)
         return jnp.sum(jnp.where(real[..., None], tokens, 0) ** 2)
 
     gradient = factories.jit(jax.grad(loss, argnums=(0, 1)))
     jax.tree.map(
         np.testing.assert_array_equal,
-        gradient(variables, TABLES, poisoned),
-        gradient(variables, TABLES, events),
+        gradient(variables, EMBEDDINGS, poisoned),
+        gradient(variables, EMBEDDINGS, events),
     )
-    assert np.all(np.isfinite(factories.apply(module, variables, TABLES, poisoned)))
+    assert np.all(np.isfinite(factories.apply(module, variables, EMBEDDINGS, poisoned)))
 
 
 def test_a_stream_without_ids_is_encoded_by_its_numbers():
     description = dataclasses.replace(factories.SCHEMA.stream_by_name["buy"], ids=())
     module = EventEncoder(description, factories.BUY, factories.config())
     events = BATCH.streams["buy"]
-    variables = factories.drawn_variables(module, TABLES, events)
-    assert factories.apply(module, variables, TABLES, events).shape == (3, 10, 8)
+    variables = factories.drawn_variables(module, EMBEDDINGS, events)
+    assert factories.apply(module, variables, EMBEDDINGS, events).shape == (3, 10, 8)

@@ -19,7 +19,7 @@ from kunlun_jax.data.schema import (
     SparseFeature,
     Vocabulary,
 )
-from kunlun_jax.layers.embedding import known_ids
+from kunlun_jax.layers.table_layout import known_ids
 from kunlun_jax.models import MODELS
 from tests import factories
 from tests.models.variants import PEERS, VARIANTS

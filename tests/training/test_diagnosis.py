@@ -33,8 +33,8 @@ class Model(nn.Module):
 
     @nn.compact
     def __call__(self, batch):
-        tables = EmbeddingTables(factories.SCHEMA, 4, 0.1, name="embedding")()
-        item = tables["item"][batch.sparse["item"].ids[:, 0]]
+        embeddings = EmbeddingTables(factories.SCHEMA, 4, 0.1, name="embedding")()
+        item = embeddings["item"](batch.sparse["item"].ids[:, 0], batch.dense.dtype)
         x = jnp.concatenate([batch.dense, item], axis=1)
         return nn.Dense(2, name="head")(Block(name="block")(x))
 

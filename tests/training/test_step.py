@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,6 +199,35 @@ class TestNumericalGuard:
             got = train_step(state, batch)
             self.assert_nothing_moved(got, state)
             assert_equal_states((got.step, got.guard), (state.step, state.guard))
+
+
+class TestNarrowTables:
+    """Tables in bfloat16; everything else in float32."""
+
+    NARROW = dataclasses.replace(
+        CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, table_dtype="bfloat16")
+    )
+    step = staticmethod(
+        factories.jit(make_train_step(KUNLUN, factories.SCHEMA, NARROW, num_steps=NUM_STEPS))
+    )
+
+    def test_differ_from_wide_ones_by_their_rounding_and_repeat(self, state, after):
+        shapes = jax.eval_shape(
+            lambda: create_train_state(KUNLUN, self.NARROW, BATCH, num_steps=NUM_STEPS)
+        )
+        narrow = jax.tree.map(lambda x, like: x.astype(like.dtype), state, shapes)
+        assert {t.dtype for t in narrow.tables.values()} == {jnp.dtype("bfloat16")}
+        assert {a.dtype for a in narrow.accumulators.values()} == {jnp.dtype("float32")}
+        got = self.step(narrow, BATCH)
+        for name, table in got.tables.items():
+            assert table.dtype == jnp.bfloat16
+            moved = np.any(np.asarray(table != narrow.tables[name]), axis=1)
+            expected = np.any(np.asarray(after.tables[name] != state.tables[name]), axis=1)
+            np.testing.assert_array_equal(moved, expected)
+        np.testing.assert_allclose(
+            got.tables["item"].astype(jnp.float32), after.tables["item"], rtol=0.02, atol=0.02
+        )
+        assert_equal_states(self.step(narrow, BATCH), got)
 
 
 def test_eval_step_returns_the_logits_of_the_model_and_updates_the_metrics(state):
