@@ -23,6 +23,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
 from kunlun_jax.shapes import Array
 
+AnyMesh = Mesh | AbstractMesh
 AXES = ("data", "fsdp", "tensor", "expert")
 _BATCH_AXES = ("data", "fsdp")
 # Of two dimensions that want one mesh axis, the one whose rule comes first gets it.
@@ -92,7 +93,7 @@ def _axis_sizes(config: MeshConfig, num_devices: int) -> list[int]:
     return sizes
 
 
-def check_divisible(config: ExperimentConfig, mesh: Mesh) -> None:
+def check_divisible(config: ExperimentConfig, mesh: AnyMesh) -> None:
     """Check that a mesh divides what it is to split evenly.
 
     Args:
@@ -136,7 +137,7 @@ def spec_of(axes: LogicalAxes, shape: Sequence[int], sizes: Mapping[str, int]) -
     return PartitionSpec(*split)
 
 
-def shardings_of(boxed: Any, mesh: Mesh) -> Any:
+def shardings_of(boxed: Any, mesh: AnyMesh) -> Any:
     """Return the shardings of variables whose leaves carry logical axis names.
 
     Args:
@@ -152,12 +153,12 @@ def shardings_of(boxed: Any, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """Return the sharding of what every device has whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """Return the sharding of every array of a batch: examples over data and fsdp."""
     return NamedSharding(mesh, spmd.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
 

@@ -72,7 +72,8 @@ def compile_step(config: ExperimentConfig, schema: Schema, machine: Machine) -> 
         lowered = traced.lower(lowering_platforms=(platform,))
         text = lowered.as_text()
         compiled = lowered.compile()
-    memory = compiled.memory_analysis()
+    memory, hlo = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None and hlo is not None  # both kinds of compiler tell
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     kernels = collections.Counter(
@@ -84,5 +85,5 @@ def compile_step(config: ExperimentConfig, schema: Schema, machine: Machine) -> 
         temporary_bytes=temporary,
         peak_bytes=arguments + temporary + results,
         kernels=dict(kernels),
-        collectives=collectives(compiled.as_text()),
+        collectives=collectives(hlo),
     )

@@ -64,7 +64,7 @@ class Exchange:
     """
 
     count: int = 0
-    bytes: float = 0.0
+    bytes: int = 0
     seconds: float = 0.0
 
 
@@ -188,7 +188,7 @@ def group_of(axes: Iterable[str], sizes: Mapping[str, int]) -> list[int]:
     return sorted(map(sum, itertools.product(*ranges)))
 
 
-def mfu(flops_per_example: float, examples: int, seconds: float, machine: Machine, dtype: str):
+def mfu(flops_per_example: int, examples: int, seconds: float, machine: Machine, dtype: str):
     """Return the share of the machine's peak that a model's own operations make up.
 
     Args:

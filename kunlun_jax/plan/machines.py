@@ -34,7 +34,7 @@ class Device:
     """
 
     flops: Mapping[str, float]
-    memory_bytes: float
+    memory_bytes: int
     memory_fraction: float
     memory_bandwidth: float
     link_bandwidth: float = math.inf
@@ -80,8 +80,8 @@ DEVICES: Mapping[str, Device] = {
         memory_fraction=1.0,
         memory_bandwidth=6.2e10,
         sources=(
-            "two cores of an AMD EPYC with AVX-512, measured: the fastest of 150 products of 1024 x "
-            "1024 in JAX, and of 60 copies of 134 MB in NumPy by two threads",
+            "two cores of an AMD EPYC with AVX-512, measured: the fastest of 150 products of two "
+            "1024 x 1024 matrices in JAX, and of 60 copies of 134 MB in NumPy by two threads",
         ),
     ),
 }
@@ -106,7 +106,7 @@ class Machine:
         """Memory that JAX takes on a device."""
         return self.device.memory_bytes * self.device.memory_fraction
 
-    def seconds(self, kind: str, size: float, group: Sequence[int]) -> float:
+    def seconds(self, kind: str, size: int, group: Sequence[int]) -> float:
         """Return how long a collective takes at the least, in rings and by node.
 
         Args:

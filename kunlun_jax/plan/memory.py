@@ -9,8 +9,8 @@ Four facts about the compiled step decide its memory, and all follow from the tr
     how long         From the operation that makes it to the last one that reads it, itself or
                      through what is computed from it on the fly. What the backward pass reads
                      lives from the forward pass on: these are the activations.
-    together         Scatters whose results are added up are one scatter of all their updates; arrays
-                     of zeros of one size are made at once, where the first is needed.
+    together         Scatters whose results are added up are one scatter of all their updates;
+                     arrays of zeros of one size are made at once, where the first is needed.
     in whose place   A scatter or a loop writes over its operand; an elementwise result takes the
                      place of an input that is not read again; what a step returns takes the place
                      of the state that it was given.
@@ -25,7 +25,9 @@ from collections.abc import Iterable, Mapping
 from kunlun_jax.plan.program import COLLECTIVES, Operation, Program
 
 # Another name of the same bytes: at most the layout differs, which a consumer reads as it is.
-_SAME_BYTES = frozenset({"reshape", "squeeze", "expand_dims", "copy", "transpose", "stop_gradient"})
+_SAME_BYTES = frozenset(
+    {"reshape", "squeeze", "expand_dims", "copy", "transpose", "stop_gradient", "reshard"}
+)
 _STORED = frozenset(
     {
         "dot_general",
@@ -80,7 +82,7 @@ class Kernel:
     """
 
     operation: Operation
-    bytes: float
+    bytes: int
     inner: tuple["Kernel", ...] = ()
 
 
@@ -122,6 +124,7 @@ class _Analysis:
         self._constants = self._without_inputs()
         self._consumers, self._required = self._read_by()
         self._absorbed, self._in_zeros = self._merge_scatters()
+        self._required |= self._in_zeros
         # By array, what has to be read to have it: bytes by number of a stored array.
         self._sources: dict[int, dict[int, int]] = {}
         self._start: dict[int, int] = {}
@@ -165,11 +168,7 @@ class _Analysis:
         return consumers, required
 
     def _merge_scatters(self) -> tuple[set[int], set[int]]:
-        """Find the scatters into zeros that are added up, and are made one.
-
-        Returns:
-            The results that vanish into a later one, and those that are stored.
-        """
+        """Return the results of scatters into zeros that are summed into one, and the others."""
         merges: dict[int, int] = {}
         absorbed: set[int] = set()
         for operation in self._operations:
@@ -241,7 +240,11 @@ class _Analysis:
     def _is_worth_storing(self, primitive: str, number: int, read: Mapping[int, int]) -> bool:
         """Return whether n readers move fewer bytes with the array in memory than without it."""
         readers, size = self._consumers[number], self._bytes[number]
-        if number in self._required or number in self._in_zeros or (primitive in _DEAR and readers > 1):
+        if (
+            number in self._required
+            or number in self._in_zeros
+            or (primitive in _DEAR and readers > 1)
+        ):
             return True
         return (readers - 1) * sum(read.values()) > (readers + 1) * size
 

@@ -12,8 +12,7 @@ from kunlun_jax.flops import flops_by_module
 from kunlun_jax.plan.costs import Cost, Exchange, costs_by_module, exchanges, mfu
 from kunlun_jax.plan.machines import Machine
 from kunlun_jax.plan.memory import Buffer, usage
-from kunlun_jax.plan.program import of_spec
-from kunlun_jax.plan.splits import share
+from kunlun_jax.plan.splits import of_spec, share
 from kunlun_jax.plan.step import Step, make_step, trace
 
 # How the buffers that are alive at the peak are called, by the scope that makes them.

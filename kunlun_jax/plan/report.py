@@ -44,7 +44,10 @@ def verdict(prediction: Prediction, machine: Machine) -> tuple[bool, str]:
     )
     if need <= have:
         return True, f"fits {machine.name}: {numbers}"
-    return False, f"too little memory on {machine.name}: expected at most what is there, got {numbers}"
+    return (
+        False,
+        f"too little memory on {machine.name}: expected at most what is there, got {numbers}",
+    )
 
 
 def comparison(prediction: Prediction, compiled: Compilation) -> str:
@@ -63,7 +66,7 @@ def comparison(prediction: Prediction, compiled: Compilation) -> str:
         (name, _gb(ours), _gb(xla), f"{ours / xla - 1:+.1%}" if xla else "")
         for name, ours, xla in pairs
     ]
-    predicted: dict[str, float] = {}
+    predicted: dict[str, int] = {}
     for name, exchange in prediction.exchanges.items():
         kind = name.split(" over ")[0]
         predicted[kind] = predicted.get(kind, 0) + exchange.bytes
@@ -105,9 +108,7 @@ def _modules(prediction: Prediction) -> str:
         cost = costs.get(name, Cost())
         rows.append((name, *_row(prediction.parameters.get(name, 0), flops.get(name, 0), cost)))
     total = Cost(*(sum(values) for values in zip(*map(_values, costs.values()), strict=True)))
-    rows.append(
-        ("all", *_row(sum(prediction.parameters.values()), sum(flops.values()), total))
-    )
+    rows.append(("all", *_row(sum(prediction.parameters.values()), sum(flops.values()), total)))
     header = ("module", "parameters", "forward MFLOP/example", "step GFLOP", "step MB",
               "compute us", "memory us", "least us")  # fmt: skip
     return "a step on one device, forward and backward\n" + format_table(header, rows)
@@ -130,13 +131,11 @@ def _row(parameters: int, flops: int, cost: Cost) -> tuple[str, ...]:
 
 def _tables(prediction: Prediction) -> str:
     rows = [
-        (name, f"{table.rows:,}", table.width, _gb(table.bytes))
+        (name, f"{table.rows:,}", str(table.width), _gb(table.bytes))
         for name, table in prediction.tables.items()
     ]
     tables = prediction.tables.values()
-    rows.append(
-        ("all", f"{sum(t.rows for t in tables):,}", "", _gb(sum(t.bytes for t in tables)))
-    )
+    rows.append(("all", f"{sum(t.rows for t in tables):,}", "", _gb(sum(t.bytes for t in tables))))
     return format_table(("table", "rows", "width", "GB, all devices"), rows)
 
 
@@ -177,5 +176,5 @@ def _time(prediction: Prediction, config: ExperimentConfig, machine: Machine) ->
     )
 
 
-def _gb(size: float) -> str:
+def _gb(size: int | float) -> str:
     return f"{size / 1e9:,.3f}"

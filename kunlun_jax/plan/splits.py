@@ -44,6 +44,12 @@ def unsplit(rank: int) -> Split:
     return ((),) * rank
 
 
+def of_spec(spec: Any, rank: int) -> Split:
+    """Return the split that a `PartitionSpec` stands for."""
+    named = [() if e is None else (e,) if isinstance(e, str) else tuple(e) for e in spec]
+    return (*named, *unsplit(rank - len(named)))
+
+
 def share(shape: Sequence[int], split: Split, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Return the shape of a device's share of an array.
 
@@ -211,6 +217,15 @@ def _unstack(
     return Result(tuple(split))
 
 
+def _constraint(
+    parameters: Mapping[str, Any], inputs: Sequence[Array], shape: tuple[int, ...]
+) -> Result:
+    """Bring an array to the split that the program asks for."""
+    split = of_spec(parameters["sharding"].spec, len(shape))
+    lost = {axis for axes in inputs[0].split for axis in axes} - {a for axes in split for a in axes}
+    return Result(split, gathered={0: split} if lost else {})
+
+
 def _whole(
     parameters: Mapping[str, Any], inputs: Sequence[Array], shape: tuple[int, ...]
 ) -> Result:
@@ -228,5 +243,6 @@ _RULES: dict[str, Callable[[Mapping[str, Any], Sequence[Array], tuple[int, ...]]
     "scatter-add": _scatter,
     "stack": _stack,
     "unstack": _unstack,
+    "sharding_constraint": _constraint,
     "iota": _whole,
 }

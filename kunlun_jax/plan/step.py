@@ -12,8 +12,10 @@ from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.plan.absent_gpu import GPUS
+from kunlun_jax.plan.flattening import flatten
 from kunlun_jax.plan.machines import Machine
-from kunlun_jax.plan.program import Program, flatten, of_spec
+from kunlun_jax.plan.program import Program
+from kunlun_jax.plan.splits import of_spec
 from kunlun_jax.sharding import abstract_mesh, batch_sharding, check_divisible
 from kunlun_jax.training.step import TrainState, make_train_step, state_shapes
 from pallas_kernels.tile_choices import choices_for
@@ -39,9 +41,7 @@ class Step(NamedTuple):
     config: ExperimentConfig
 
 
-def make_step(
-    config: ExperimentConfig, schema: Schema, machine: Machine, mesh: Any = None
-) -> Step:
+def make_step(config: ExperimentConfig, schema: Schema, machine: Machine, mesh: Any = None) -> Step:
     """Return the very step that training would run on a machine.
 
     Args:
@@ -62,9 +62,7 @@ def make_step(
     batch = batch_shapes(schema, max_lens, config.data.batch_size)
     state = state_shapes(model, config, batch, mesh, num_steps=_NUM_STEPS)
     sharding = batch_sharding(mesh)
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch
-    )
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch)
     function = make_train_step(model, schema, config, num_steps=_NUM_STEPS)
     return Step(function, state, batch, mesh, config)
 
