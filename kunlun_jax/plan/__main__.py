@@ -56,7 +56,8 @@ def plan() -> tuple[bool, str]:
     """Print the plan; return whether the step fits, and the line that says so."""
     target = machine(_MACHINE.value, memory_fraction=_FRACTION.value)
     config = experiment_config(CONFIG.value)
-    file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    file = pathlib.Path(name.partition(".py:")[0]).with_suffix(".py")  # without its argument
     schema = schema_of(config.data, file)
     if _COMPILE.value and target.device.gpu is not None:
         absent_gpu.require_packages()  # before JAX looks for devices
@@ -64,7 +65,7 @@ def plan() -> tuple[bool, str]:
         jax.config.update("jax_platforms", "cpu")  # nothing runs: a GPU need not be taken
     prediction = predict(config, schema, target)
     print(report.report(prediction, config, target), end="\n\n", flush=True)
-    record = {"config": file.name, "machine": target.name, "prediction": prediction}
+    record = {"config": name, "machine": target.name, "prediction": prediction}
     if _COMPILE.value:
         record["compiled"] = compile_step(config, schema, target)
         print(report.comparison(prediction, record["compiled"]), end="\n\n")
