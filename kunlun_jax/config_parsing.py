@@ -1,6 +1,7 @@
 """Build frozen dataclasses from plain nested values, checking keys and types on the way."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,28 @@ def parse(target: Any, value: Any, where: str) -> Any:
     if not isinstance(value, target) or (target is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: expected {target.__name__}, got {value!r}")
     return value
+
+
+def require_numbers(value: Any, where: str) -> None:
+    """Refuse what no setting can be: NaN, infinity, and integers of more than 32 bits.
+
+    Args:
+        value: A dataclass, or whatever stands in one.
+        where: Path of the value, for messages.
+
+    Raises:
+        ConfigError: If there is such a number.
+    """
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            require_numbers(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, tuple):
+        for index, element in enumerate(value):
+            require_numbers(element, f"{where}.{getattr(element, 'name', index)}")
+    elif isinstance(value, int):
+        require(abs(value) < 2**31, where, "an integer of 32 bits", value)
+    elif isinstance(value, float):
+        require(math.isfinite(value), where, "a finite number", value)
 
 
 def _parse_dataclass(target: type, value: Any, where: str) -> Any:

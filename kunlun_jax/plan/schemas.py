@@ -34,8 +34,8 @@ def schema_of(config: DataConfig, file: pathlib.Path) -> Schema:
     source = SOURCES.get(config.source)
     if source is not None and source.schema is not None:
         try:
-            found = source.schema(source.options(**dict(config.options)))
-        except (TypeError, ValueError) as error:
+            found = source.schema(source.make_options(dict(config.options)))
+        except ValueError as error:
             raise ConfigError(f"config.data.options: {error}") from error
         if found is not None:
             return found

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from absl import flags
 
@@ -13,8 +15,11 @@ def parsed():
 def test_a_build_is_measured(tmp_path):
     arguments = build_scale.make_tables(tmp_path, "csv", 2_000)
     result = build_scale.measure([*arguments, f"--out={tmp_path / 'built'}"])
-    assert 1_900 <= sum(result["events"].values()) <= 2_000
-    assert sum(result["rows"].values()) == 200
+    manifest = json.loads((tmp_path / "built" / "dataset.json").read_text())
+    counts = build_scale.found_counts(manifest)
+    assert counts == build_scale.expected_counts(2_000)
+    assert counts["examples"] == 200
+    assert 1_900 <= counts["events"] <= 2_000
     # A Python with NumPy, Arrow and JAX has some hundred MB.
     assert 50e6 < result["peak_bytes"] < 2e9
     assert result["processor_seconds"] > 0

@@ -58,7 +58,7 @@ def test_what_a_source_knows_is_what_it_makes(name):
     built = schema_of(DataConfig(directory=str(directory)), CONFIGS / "base.py")
     source = SOURCES[built.name]
     options = {"path": "nowhere"} if name.startswith("movielens") else {}
-    known = source.schema(source.options(**options))
+    known = source.schema(source.make_options(options))
     assert {v.name: v.num_ids for v in known.vocabularies} == {
         v.name: v.num_ids for v in built.vocabularies
     }
