@@ -6,7 +6,7 @@
 say what a step needs; with `--compile` they compile it for GPUs that are not attached. What follows
 the colon is the number of nodes. `schema` describes the data set that the configuration expects:
 ten streams of up to 4,096 events, two hundred context features that are hashed into one table, and
-2^30 rows of tables in all. One node stores them in bfloat16, many nodes in float32.
+2^30 rows of tables in all, stored in bfloat16.
 """
 
 from ml_collections import ConfigDict
@@ -100,7 +100,7 @@ def get_config(nodes: str = "1") -> ConfigDict:
             **dict(zip((*names, "window"), fields, strict=True)), mlp_dim=512
         )
 
-    config.optimizer.table_dtype = "bfloat16" if int(nodes) == 1 else "float32"
+    config.optimizer.table_dtype = "bfloat16"
     config.mesh.data = int(nodes)  # between nodes go gradients alone
     config.mesh.fsdp = -1
     return config

@@ -10,7 +10,7 @@ Four facts about the compiled step decide its memory, and all follow from the tr
                      through what is computed from it on the fly. What the backward pass reads
                      lives from the forward pass on: these are the activations.
     together         Scatters whose results are added up are one scatter of all their updates;
-                     arrays of zeros of one size are made at once, where the first is needed.
+                     zeros that are written over wait for nothing, and are made first.
     in whose place   A scatter or a loop writes over its operand; an elementwise result takes the
                      place of an input that is not read again; what a step returns takes the place
                      of the state that it was given.
@@ -260,14 +260,6 @@ class _Analysis:
             elif self._bytes[number] == self._bytes[operand]:
                 self._replaces[number] = operand
 
-    def _make_zeros_at_once(self) -> None:
-        first: dict[int, int] = {}
-        for number in sorted(self._in_zeros):
-            size = self._bytes[number]
-            first[size] = min(first.get(size, self._start[number]), self._start[number])
-        for number in self._in_zeros:
-            self._start[number] = first[self._bytes[number]]
-
     def _peak(self, inner_peaks: Mapping[int, int], kernels: tuple[Kernel, ...]) -> Usage:
         given = {*self._program.inputs, *self._outputs}
         for number, operand in self._replaces.items():
@@ -276,7 +268,7 @@ class _Analysis:
                 self._end[operand] = self._start[number] - 1
                 if operand in given:
                     given.add(number)
-        self._make_zeros_at_once()
+        self._start.update(dict.fromkeys(self._in_zeros & self._start.keys(), 0))
         buffers = [
             Buffer(self._bytes[number], self._scope[number], start, self._end[number])
             for number, start in self._start.items()
