@@ -2,10 +2,11 @@
 
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
-POINT is "log" (a step was recorded), "saving" (a step is about to be saved) or "save" (a save of
-the step is under way); FAULT is a signal's name, "fill", which fills the disk of the working
-directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "batch N NaN": from
-step N on, training batches have NaN among their dense features. "none 0 none": no fault.
+POINT is "log" (a step was recorded), "saving" (a step is about to be saved), "save" (a save of the
+step is under way) or "read" (its checkpoint is about to be read); FAULT is a signal's name, "fill",
+which fills the disk of the working directory, "OSError" or "ValueError", which are raised, or
+several such, as in "fill,SIGTERM". "batch N NaN": from step N on, training batches have NaN among
+their dense features. "none 0 none": no fault.
 """
 
 import os
@@ -16,9 +17,10 @@ import sys
 import time
 
 import numpy as np
+import orbax.checkpoint as ocp
 
 from kunlun_jax.data import BatchSource
-from kunlun_jax.training.checkpoint import Checkpoints
+from kunlun_jax.training.checkpoint import DAMAGED, Checkpoints
 from kunlun_jax.training.workdir import MetricWriter
 from tests.faults.small_model import use_small_model
 
@@ -38,6 +40,8 @@ def cause(faults: str, workdir: pathlib.Path) -> None:
             fill_disk(workdir.parent)
         elif name == "OSError":
             raise OSError(5, "Input/output error")
+        elif name == "ValueError":
+            raise ValueError("the checksum of the storage library does not match")
         else:
             os.kill(os.getpid(), getattr(signal, name))
             time.sleep(0.1)  # a signal is handled between two instructions, not at once
@@ -49,16 +53,19 @@ def arm(point: str, step: int, fault: str) -> None:
         "log": (MetricWriter, "write"),
         "saving": (Checkpoints, "save"),
         "save": (Checkpoints, "save"),
+        "read": (ocp.CheckpointManager, "restore"),
     }[point]
     method = getattr(owner, name)
 
     def with_fault(self, at, *arguments, **options):
         place = self.path if point == "log" else self.directory
-        now = int(getattr(at, "step", at)) == step
-        if now and point == "saving":
+        now, before = int(getattr(at, "step", at)) == step, point in ("saving", "read")
+        if point == "read":  # once it is set aside, another one takes its place
+            now &= not (place.parent / DAMAGED / str(step)).exists()
+        if now and before:
             cause(fault, place.parent)
         result = method(self, at, *arguments, **options)
-        if now and point != "saving":
+        if now and not before:
             cause(fault, place.parent)
         return result
 
