@@ -5,10 +5,13 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kunlun_jax.data import Dataset, DatasetError
+from kunlun_jax.data import format as blocks
 from kunlun_jax.data.dataset import MANIFEST
+from kunlun_jax.data.shard_reader import read_shard
 from tests.data import toy
 from tests.faults.harness import ROOT, build_command, flip_bit
 
@@ -129,6 +132,31 @@ def test_forty_flipped_bits_in_vocabularies(tmp_path, observe_text):
             Dataset.open(out)
         file.write_bytes(content)
     observe_text(f"{FLIPS} of {FLIPS} found")
+
+
+def test_ids_of_64_bits_are_refused_where_they_are_read(built):
+    shard = first_shard(built.directory)
+    records = list(blocks.read_blocks(shard))
+    wide = [
+        {n: c.cast(pa.int64()) if n == "sparse/item" else c for n, c in record.columns.items()}
+        for record in records
+    ]
+    shard.unlink()
+    encoded = (
+        blocks.encode_block(r.kind, r.name, columns)
+        for r, columns in zip(records, wide, strict=True)
+    )
+    blocks.write_shard(shard, encoded)
+    with pytest.raises(DatasetError, match="column 'sparse/item': expected int32, got int64"):
+        read_shard(shard, built.schema)
+
+
+def test_lists_that_point_out_of_the_record_are_refused():
+    record = blocks.encode_block("log", "click", {"times": pa.array([[7], [8]])})
+    offsets, others = (np.array([0, 1, n], np.int32).tobytes() for n in (2, 2**20))
+    assert record.count(offsets) == 1
+    with pytest.raises(DatasetError, match="not an Arrow block of this format"):
+        blocks.decode_block(record.replace(offsets, others))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])

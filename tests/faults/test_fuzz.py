@@ -33,7 +33,7 @@ TARGETS = {
     ),
     "checkpoints": (targets.checkpoints, (DatasetError,), 4, 150),
     "requests": (targets.requests, (RequestError,), 150, 5000),
-    "runs of configurations": (targets.runs_of_configurations, (ConfigError,), 0, 40),
+    "runs of configurations": (targets.runs_of_configurations, (ConfigError,), 0, 200),
 }
 
 
