@@ -13,6 +13,7 @@ from typing import Any
 from absl import app
 
 from benchmarks.report import RESULTS, ROOT
+from kunlun_jax.audit.report import markdown as audit_page
 from kunlun_jax.scaling.analysis import Findings
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.markdown import show, table
@@ -22,6 +23,7 @@ from kunlun_jax.scaling.results import Results, collect
 from kunlun_jax.scaling.study import study_config
 
 RUNS, DOCS = RESULTS / "runs", ROOT / "docs"
+AUDIT = RESULTS / "audit_complete_journey.json"
 STUDIES = ("complete_journey", "movielens_1m", "movielens_1m_rechorus", "synthetic")
 # Published for ReChorus's ML_1MCTR (github.com/THUwangcy/ReChorus), means of five seeds.
 RECHORUS = {
@@ -152,9 +154,24 @@ def write_page() -> str:
             references=references().get(name, ()),
         )
         parts.append(page.replace("\n#", "\n##").replace("#", "##", 1))
-    text = "\n".join([_HEADER, claims(results, findings), "", *parts])
+    if AUDIT.exists():
+        parts.append(audit_page(json.loads(AUDIT.read_text())).replace("#", "##", 1))
+    head = [_HEADER, _effort(list(results.values())), "", "## What was to be shown", ""]
+    text = "\n".join([*head, claims(results, findings), "", *parts])
     (DOCS / "results.md").write_text(text)
     return text
+
+
+def _effort(results: list[Results]) -> str:
+    """Say how much of the page has been measured, and what it cost."""
+    records = [record for each in results for record in each.records.values()]
+    planned = sum(each.num_runs for each in results)
+    hours = sum(record.content["cpu_minutes"] for record in records) / 60
+    longest = max((record.content["cpu_minutes"] for record in records), default=0.0)
+    return (
+        f"{len(records)} of {planned} runs are there. They cost {hours:.1f} processor hours, "
+        f"{hours / 2:.1f} hours of two cores; the longest, {longest:.0f} processor minutes."
+    )
 
 
 _HEADER = """# Results
@@ -165,8 +182,6 @@ from those that are there, on any machine; with `--max-minutes=25` they do so in
 hour. Lower NE is better. A difference holds where its 95 % interval, from a bootstrap over test
 users and (from two on) seeds, does not hold 0. Records hold sums over all users alone: those of
 MovieLens-1M give no rating away.
-
-## What was to be shown
 """
 
 

@@ -7,6 +7,9 @@ The largest sizes cost 8.6 to 9.6 million FLOPs an example, Kunlun the least. Si
 alone: everything that has a width is proportional to `dim`, histories and numbers of tokens and
 layers are those of configs/base.py. Families begin as low as 1 to 2 million, because where a curve
 flattens its slope depends on where it is looked at. The tables are as wide as the model.
+
+Nothing is tuned by family. Of batches of 256 and 128, Kunlun's validation NE of seed 0 was 0.857
+and 0.871 (peak learning rate 3e-3, its test NE not looked at): 256 for all.
 """
 
 from typing import Any

@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 from configs import synthetic
 from configs.scaling import complete_journey
 
-DIMS = {"kunlun": (8, 12, 16, 24, 32), "din": (16, 24, 32, 42, 52)}
+DIMS = {"kunlun": (8, 12, 16, 24), "din": (16, 24, 32, 40)}
 STREAMS = {"purchase": 1.0, "click": 1.0, "view": 1.0}
 
 
 def get_config() -> ConfigDict:
-    """Return two families of five sizes, one epoch of 100,000 examples a run."""
+    """Return two families of four sizes, one seed, one epoch of 100,000 examples a run."""
     config = synthetic.get_config()
     config.data.num_epochs = 1.0
     config.data.max_eval_examples = 4096
@@ -26,4 +26,6 @@ def get_config() -> ConfigDict:
         name: tuple(complete_journey.size(name, dim, STREAMS) for dim in dims)
         for name, dims in DIMS.items()
     }
-    return complete_journey.study("Synthetic", families, config, {})
+    study = complete_journey.study("Synthetic", families, config, {})
+    study.seeds = (0,)
+    return study

@@ -8,6 +8,7 @@ Every finished run leaves a record, and a run with a record is not repeated: wit
 """
 
 import math
+import os
 import pathlib
 import re
 import sys
@@ -19,6 +20,8 @@ from ml_collections import config_flags
 from kunlun_jax.training.allocator import keep_freed_memory
 
 keep_freed_memory()  # before anything large is allocated
+
+import jax  # noqa: E402
 
 from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
@@ -51,6 +54,9 @@ def main(argv: list[str]) -> None:
     command = f"python -m kunlun_jax.scaling --study={file}"
     try:
         study = study_config(STUDY.value.to_dict())
+        # The seeds of a model share a program.
+        compilations = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(workdir / "compilations"))
+        jax.config.update("jax_compilation_cache_dir", compilations)
         done = carry_out(
             study, workdir, records, command=command, deadline=deadline, only=ONLY.value
         )

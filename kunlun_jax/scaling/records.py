@@ -23,6 +23,8 @@ from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.workdir import FREE_SETTINGS, WorkdirError
 
 NUM_RESAMPLES = 1000
+# What may differ between two machines.
+_LOCAL_SETTINGS = {("data", "directory"), ("data", "options", "path")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _shared(values: Any, other: Any, where: tuple[str, ...] = ()) -> Any:
     return {
         key: _shared(value, other[key], (*where, key))
         for key, value in values.items()
-        if key in other and (*where, key) not in FREE_SETTINGS
+        if key in other and (*where, key) not in FREE_SETTINGS | _LOCAL_SETTINGS
     }
 
 

@@ -46,21 +46,21 @@ def carry_out(
         WorkdirError: If a record, or the directory of a run, is of another configuration.
     """
     runs = plan(study)
-    recorded = [read_record(records, run.name, run.config) is not None for run in runs]
-    for number, planned in enumerate(runs):
-        if recorded[number] or not re.search(only, planned.name):
-            continue
-        if time.monotonic() >= deadline:
-            return False
-        print(f"run {number + 1} of {len(runs)}: {planned.name}", flush=True)
-        record = _run(planned, workdir / RUNS / planned.name, deadline, command)
-        if record is None:
-            return False
-        record.save(records, planned.name)
-        recorded[number] = True
-        print(f"test NE {record.value('normalized_entropy'):.4f}", flush=True)
-        jax.clear_caches()  # the next run is another model
-    return all(recorded)
+    missing = [run for run in runs if read_record(records, run.name, run.config) is None]
+    for planned in [run for run in missing if re.search(only, run.name)]:
+        # Another process may have made it meanwhile.
+        if read_record(records, planned.name, planned.config) is None:
+            if time.monotonic() >= deadline:
+                return False
+            print(f"run {runs.index(planned) + 1} of {len(runs)}: {planned.name}", flush=True)
+            record = _run(planned, workdir / RUNS / planned.name, deadline, command)
+            if record is None:
+                return False
+            record.save(records, planned.name)
+            print(f"test NE {record.value('normalized_entropy'):.4f}", flush=True)
+            jax.clear_caches()  # the next run is another model
+        missing.remove(planned)
+    return not missing
 
 
 def _run(
@@ -109,7 +109,8 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
         return float(np.median(rates)) if rates else None
 
     return {
-        "dataset": {"name": run.dataset.schema.name, "identity": run.dataset.identity},
+        "dataset": {"name": run.dataset.schema.name}
+        | {key: run.dataset.manifest[key] for key in ("counts", "label_rates")},
         "step": int(state.step),
         "examples": run.num_steps * run.config.data.batch_size,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

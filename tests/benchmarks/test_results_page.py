@@ -4,11 +4,12 @@ from benchmarks import results_page
 from kunlun_jax.scaling.bootstrap import Interval
 
 
-@pytest.fixture
-def page(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
     """The page, made anew from the committed records."""
-    monkeypatch.setattr(results_page, "DOCS", tmp_path)
-    return results_page.write_page()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results_page, "DOCS", tmp_path_factory.mktemp("docs"))
+        return results_page.write_page()
 
 
 def test_the_committed_page_is_what_the_command_makes(page):

@@ -164,7 +164,7 @@ def test_a_process_that_never_starts(runs, tmp_path, monkeypatch, observe):
 
 @pytest.mark.slow
 @pytest.mark.fault(
-    "a wrong mesh, or a broken shard that only one of two processes sees",
+    "a wrong mesh or batch size, or an input/output error of one of two processes",
     "every process ends with exit 1 and a line that says why, or who says why",
 )
 def test_errors(runs, tmp_path, observe):

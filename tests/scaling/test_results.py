@@ -30,7 +30,7 @@ def planted_record(run):
     losses = ne + generator.normal(0, 3e-4) + USERS
     draws = np.append(losses.mean(), BOOTSTRAP.means(losses, np.ones(300)))
     content = {
-        "name": run.name, "dataset": {"name": "planted", "identity": "0"}, "num_resamples": 100,
+        "name": run.name, "dataset": {"name": "planted", "counts": 0}, "num_resamples": 100,
         "flops": 1000 * model.dim, "parameters": 5, "table_parameters": 7, "examples": 960,
         "examples_per_second": 10.0, "examples_per_cpu_second": 5.0, "minutes": 1.0,
         "cpu_minutes": 2.0, "config": plain(run.config),
@@ -143,6 +143,7 @@ class TestRecord:
     def test_what_changes_no_number_may_differ(self, run, tmp_path):
         record = planted_record(run)
         record.content["config"]["data"]["num_threads"] += 1
+        record.content["config"]["data"]["directory"] = "elsewhere"
         record.save(tmp_path, run.name)
         assert read_record(tmp_path, run.name, run.config) is not None
 
@@ -232,7 +233,7 @@ class TestReport:
     def test_records_of_other_data_are_refused(self, study, tmp_path):
         go(study, tmp_path)
         path = tmp_path / "records" / "din_size2_seed1.json"
-        path.write_text(path.read_text().replace('"identity": "0"', '"identity": "1"'))
+        path.write_text(path.read_text().replace('"counts": 0', '"counts": 1'))
         with pytest.raises(WorkdirError, match=r"din_size2_seed1\.json: expected dataset"):
             collect(study, tmp_path / "records")
 

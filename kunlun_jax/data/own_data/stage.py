@@ -21,7 +21,13 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from kunlun_jax.data.building import SCRATCH, publish
+from kunlun_jax.data.hashing import hashed_sql
 from kunlun_jax.data.own_data import columns, vocabularies
+from kunlun_jax.data.own_data.collisions import (
+    count_collisions,
+    counts_path,
+    describe_collisions,
+)
 from kunlun_jax.data.own_data.columns import literal
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -53,6 +59,7 @@ class Stage:
         users: Users of the data set.
         sizes: Known ids by vocabulary.
         vocabularies: By built vocabulary, what the manifest says of its file.
+        collisions: By hashed vocabulary, what the manifest says of its values.
         rows: int64 [shards, splits], examples.
     """
 
@@ -90,7 +97,7 @@ class Stage:
                 self._type_tables(bar)
                 self._choose_splits()
                 bar.update()
-                self.sizes, self.vocabularies = {}, {}
+                self.sizes, self.vocabularies, self.collisions = {}, {}, {}
                 for number, name in enumerate(names):
                     self.sizes[name] = self._build_vocabulary(number, name)
                     bar.update()
@@ -161,6 +168,9 @@ class Stage:
     def _build_vocabulary(self, number: int, name: str) -> int:
         kind = self._schema.vocabulary(name)
         if isinstance(kind, Hashed):
+            path = counts_path(self._place, number)
+            count_collisions(self._engine, self._values(name, "true"), kind, path)
+            self.collisions[name] = describe_collisions(kind, path)
             return kind.num_ids
         if not (self._place / vocabularies.vocabulary_file(number)).exists():
             seen = " UNION ALL ".join(self._values(name, f"{self._split} = 0"))
@@ -199,9 +209,7 @@ class Stage:
             if name == table:
                 relation = self._lookup(table, alias, feature)
                 if relation is None:
-                    known = vocabularies.hashed_sql(
-                        alias, self._schema.vocabulary(feature.vocabulary)
-                    )
+                    known = _hashed(alias, self._schema.vocabulary(feature.vocabulary))
                 else:
                     known = f"v_{alias}.id"
                     joins.append(
@@ -232,7 +240,7 @@ class Stage:
             known = f"coalesce(v.id, {OOV_ID})"
             join = f"LEFT JOIN {values} AS v ON one = v.value"
         else:
-            known, join = vocabularies.hashed_sql("one", kind), ""
+            known, join = _hashed("one", kind), ""
         cells = f"SELECT DISTINCT {alias} AS cell FROM {self._from_typed(table)}"
         parts = f"string_split(cell, {columns.UNIT_SEPARATOR})"
         self._engine.copy(
@@ -270,3 +278,8 @@ class Stage:
 
     def _from(self, name: str) -> str:
         return f"read_parquet({literal(str(self._scratch / name))})"
+
+
+def _hashed(value: str, kind: Built | Hashed) -> str:
+    assert isinstance(kind, Hashed)
+    return hashed_sql(value, kind.num_ids, kind.num_hashes)

@@ -1,6 +1,5 @@
 """The ids of categorical columns: how they are numbered, and the files that say so."""
 
-import hashlib
 import pathlib
 from collections.abc import Iterable
 
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 from kunlun_jax.data.building import file_sha256
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.engine import rewrite
-from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, TableSchema
 from kunlun_jax.data.schema import EventId, SchemaError, SparseFeature
 
 FOLDER = "vocabularies"
@@ -68,15 +67,3 @@ def each_value(alias: str, feature: SparseFeature | EventId) -> str:
     if columns.is_list(feature):
         return f"unnest(string_split({alias}, {columns.UNIT_SEPARATOR}))"
     return alias
-
-
-def hashed_sql(value: str, kind: Built | Hashed) -> str:
-    """Return SQL for the id of a value (see `Hashed`)."""
-    assert isinstance(kind, Hashed)
-    return f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS INTEGER)"
-
-
-def hashed_id(value: str, num_ids: int) -> int:
-    """Return the id of a value (see `Hashed`)."""
-    digest = hashlib.md5(value.encode(), usedforsecurity=False).digest()
-    return 1 + int.from_bytes(digest[8:], "little") % num_ids

@@ -4,7 +4,8 @@ import json
 import pathlib
 import time
 
-from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.building import SCRATCH, publish
+from kunlun_jax.data.own_data.collisions import counts_path, describe_collisions
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import Reading, plan_readings, strangers
@@ -64,7 +65,13 @@ def open_tables(
     num_users = _count_users(schema, inputs, readings, place, num_shards)
     sizes, vocabularies = _collect_vocabularies(schema, place)
     return ShardSource(
-        schema.schema(sizes), num_users, num_shards, _missing, checksums, vocabularies
+        schema.schema(sizes),
+        num_users,
+        num_shards,
+        _missing,
+        checksums,
+        vocabularies,
+        _collect_collisions(schema, place),
     )
 
 
@@ -114,3 +121,18 @@ def _collect_vocabularies(
         if not sizes[name]:
             raise no_values(name, kind)
     return sizes, entries
+
+
+def _collect_collisions(
+    schema: TableSchema, place: pathlib.Path
+) -> dict[str, dict[str, int | float]]:
+    """Return what the manifest says of every hashed vocabulary."""
+    found = {}
+    for number, name in enumerate(schema.vocabulary_names):
+        kind = schema.vocabulary(name)
+        if isinstance(kind, Hashed):
+            path = counts_path(place, number)
+            if not path.exists():  # no row had a value
+                publish(path, json.dumps([0, 0]))
+            found[name] = describe_collisions(kind, path)
+    return found

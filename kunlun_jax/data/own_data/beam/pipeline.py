@@ -14,6 +14,7 @@ a step holds in memory is a range of users, a range of values, or a shard.
 """
 
 import dataclasses
+import json
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,7 @@ from kunlun_jax.data.own_data.beam.numbering import (
     parts_by,
     range_of,
 )
+from kunlun_jax.data.own_data.collisions import counts_path
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.reading import Reading
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
@@ -118,6 +120,14 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
         {"asked": asked, "values": values.values}
         | "values and shards" >> beam.CoGroupByKey()
         | "answer" >> beam.FlatMap(_answer)
+    )
+    _ = (
+        shards
+        | "looks" >> beam.FlatMap(steps.looks_of_values, schema, num_shards)
+        | "alike" >> beam.GroupByKey()
+        | "count alike" >> beam.Map(steps.count_looks)
+        | "by vocabulary" >> beam.CombinePerKey(_sum_of_pairs)
+        | "store collisions" >> beam.Map(_store_collisions, plan)
     )
     examples = shards | "count examples" >> beam.Map(_count_examples, bounds)
     _ = (
@@ -257,6 +267,18 @@ def _store_values(pair: tuple[Key, pa.Table], plan: Plan) -> None:
     temporary = part_of(path)
     pq.write_table(table.select(["value", "count"]), temporary)
     temporary.rename(path)
+
+
+def _sum_of_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    first, second = 0, 0
+    for a, b in pairs:
+        first, second = first + a, second + b
+    return first, second
+
+
+def _store_collisions(pair: tuple[str, tuple[int, int]], plan: Plan) -> None:
+    name, counts = pair
+    publish(counts_path(plan.place, plan.schema.vocabulary_names.index(name)), json.dumps(counts))
 
 
 def values_path(place: pathlib.Path, vocabulary: int, part: int | str) -> pathlib.Path:

@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kunlun_jax.data.hashing import hashed_ids
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.beam.numbering import Key, look_up, parts_by, range_of
+from kunlun_jax.data.own_data.collisions import looks_of
 from kunlun_jax.data.own_data.shards import Rows
 from kunlun_jax.data.own_data.splits import Bounds, places_of_bounds, uniform_of_users
 from kunlun_jax.data.own_data.table_schema import (
@@ -18,8 +20,8 @@ from kunlun_jax.data.own_data.table_schema import (
     Hashed,
     TableSchema,
 )
-from kunlun_jax.data.own_data.vocabularies import hashed_id, id_columns
-from kunlun_jax.data.schema import OOV_ID
+from kunlun_jax.data.own_data.vocabularies import id_columns
+from kunlun_jax.data.schema import OOV_ID, Vocabulary
 from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
 
@@ -123,13 +125,18 @@ def count_rows(rows: pa.Table | None, bounds: Bounds) -> list[int]:
 
 
 def values_of(
-    tables: Tables, schema: TableSchema, *, training_of: Bounds | None = None
+    tables: Tables,
+    schema: TableSchema,
+    *,
+    kind: type[Built] | type[Hashed] = Built,
+    training_of: Bounds | None = None,
 ) -> dict[str, pa.Table]:
-    """Count the values of every vocabulary that is built.
+    """Count the values of every vocabulary of a kind.
 
     Args:
         tables: Rows.
         schema: What the columns mean.
+        kind: Of the vocabularies.
         training_of: If given, only what training sees counts.
 
     Returns:
@@ -137,8 +144,7 @@ def values_of(
     """
     found: dict[str, list[pa.Array]] = {}
     for name, alias, feature in id_columns(schema):
-        kind = schema.vocabulary(feature.vocabulary)
-        if name in tables and not isinstance(kind, Hashed):
+        if name in tables and isinstance(schema.vocabulary(feature.vocabulary), kind):
             rows = tables[name]
             if training_of is not None:
                 rows = rows.filter(pa.array(split_of(rows, training_of) == 0))
@@ -166,6 +172,28 @@ def ask_for_ids(
             values = counts["value"].combine_chunks()
             for place, part in parts_by(range_of(values, cuts[name]), counts):
                 yield (name, place), (shard, part["value"].combine_chunks())
+
+
+def looks_of_values(
+    pair: tuple[int, Tables], schema: TableSchema, num_ranges: int
+) -> Iterator[tuple[Key, pa.Table]]:
+    """Yield ((vocabulary, range), table of `value` and `look`) for all hashed values of a shard."""
+    for name, counts in values_of(pair[1], schema, kind=Hashed).items():
+        hashed = schema.vocabulary(name)
+        assert isinstance(hashed, Hashed)
+        vocabulary = Vocabulary(name, hashed.num_ids, hashed.num_hashes)
+        looks = looks_of(hashed_ids(counts["value"].to_pylist(), vocabulary), vocabulary)
+        rows = pa.table({"value": counts["value"], "look": looks})
+        for place, part in parts_by(looks.to_numpy() % num_ranges, rows):
+            yield (name, place), part
+
+
+def count_looks(pair: tuple[Key, Iterable[pa.Table]]) -> tuple[str, tuple[int, int]]:
+    """Return (vocabulary, (different values, those that look like another)) of a range."""
+    (name, _), parts = pair
+    values = pa.concat_tables(parts).group_by(["value", "look"]).aggregate([])
+    alike = values.group_by("look").aggregate([("value", "count")])["value_count"].to_numpy()
+    return name, (int(alike.sum()), int(alike[alike > 1].sum()))
 
 
 def shard_rows(
@@ -204,12 +232,13 @@ def _values_in_cells(cells: pa.Array) -> pa.ListArray:
 
 
 def _ids(values: pa.Array, kind: Built | Hashed, known: pa.Table | None) -> pa.Array:
-    """Return the ids of values, int32; null where the value is."""
+    """Return the ids of values, as `hashing.id_dtypes` says; null where the value is."""
     if isinstance(kind, Hashed):
         distinct = values.dictionary_encode()
-        texts = distinct.dictionary.to_pylist()
-        ids = pa.array([hashed_id(text, kind.num_ids) for text in texts], pa.int32())
-        return ids.take(distinct.indices)
+        ids = hashed_ids(
+            distinct.dictionary.to_pylist(), Vocabulary("", kind.num_ids, kind.num_hashes)
+        )
+        return pa.array(ids).take(distinct.indices)
     ids = np.full(len(values), OOV_ID, np.int32)
     if known is not None:
         numbers = look_up(values, known)
