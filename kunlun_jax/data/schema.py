@@ -224,10 +224,23 @@ class Schema:
         """
         try:
             if isinstance(value, dict):
-                value = {"limits": dataclasses.asdict(Limits()), **value}
+                value = {**value, "limits": _completed(value.get("limits", {}), Limits)}
+                for key, kind in _LISTED.items():
+                    if isinstance(value.get(key), list):
+                        value[key] = [_completed(element, kind) for element in value[key]]
             return parse(cls, value, "schema")
         except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
+
+
+_LISTED = {"vocabularies": Vocabulary, "dense": DenseFeature, "sparse": SparseFeature}
+
+
+def _completed(value: Any, kind: type) -> Any:
+    """Add the fields that a schema of before there were any lacks, as they are by default."""
+    fields = dataclasses.fields(kind)
+    defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return {**defaults, **value} if isinstance(value, dict) else value
 
 
 def _require_within(place: str, number: int, low: int, high: int) -> None:
