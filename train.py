@@ -19,6 +19,7 @@ import jax  # noqa: E402
 
 from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
+from kunlun_jax.processes import Options, connected  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402
@@ -27,6 +28,14 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, such as c
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; by default runs/<name of the config file>."
 )
+# Of several processes; under SLURM, Open MPI and Kubernetes they know each other without.
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Host and port of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this run.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+START_TIMEOUT = flags.DEFINE_integer("start_timeout", 300, "Seconds to wait for all of them.")
+HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+    "heartbeat_timeout", 100, "Seconds of silence after which one of them counts as lost."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -34,7 +43,10 @@ def main(argv: list[str]) -> None:
     del argv
     try:
         config = experiment_config(CONFIG.value)
-        with open_workdir(WORKDIR.value or _default_workdir(), config) as workdir:
+        with (
+            connected(_processes(), expected=USER_ERRORS),
+            open_workdir(WORKDIR.value or _default_workdir(), config) as workdir,
+        ):
             train(config, workdir)
     except USER_ERRORS as error:
         sys.exit(one_line(error))
@@ -57,6 +69,16 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
             print(run.report_best(state), flush=True)
         else:
             print(f"stopped and saved at step {int(state.step)}; the same command continues")
+
+
+def _processes() -> Options:
+    return Options(
+        coordinator=COORDINATOR.value,
+        num_processes=NUM_PROCESSES.value,
+        process_id=PROCESS_ID.value,
+        start_timeout=START_TIMEOUT.value,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
+    )
 
 
 def _default_workdir() -> pathlib.Path:

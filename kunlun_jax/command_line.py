@@ -26,6 +26,8 @@ def parse_flags(argv: list[str], config: flags.FlagHolder[Any]) -> list[str]:
         return arguments
     except (flags.Error, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         sys.exit(one_line(error))
+    except Exception as error:  # a config file is a program, and raises whatever it likes
+        sys.exit(one_line(flags.Error(f"--{config.name}: {type(error).__name__}: {error}")))
 
 
 def one_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from kunlun_jax.config_layers import (
     StreamConfig,
     WukongConfig,
 )
-from kunlun_jax.config_parsing import ConfigError, parse, require
+from kunlun_jax.config_parsing import ConfigError, parse, require, require_numbers
 from kunlun_jax.config_peers import (
     DINConfig,
     HSTUConfig,
@@ -73,6 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kernels": ("auto", "triton", "triton_interpret", "xla"),
     "name": ("kunlun", "wukong", "interformer", "din", "hstu", "tokenformer"),
 }
+MAX_BATCH_SIZE = 2**24  # far beyond any use; what is above is a slip
 SCHEDULE_WORDS = ("pffn", "attention", "pooling")
 
 
@@ -306,7 +307,9 @@ def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfi
     """
     values = config.to_dict() if isinstance(config, ConfigDict) else config
     result = parse(ExperimentConfig, values, "config")
+    require_numbers(result, "config")
     _validate_positive(result)
+    _validate_ranges(result)
     validate_model(result.model)
     require(
         result.optimizer.table_dtype in CHOICES["dtype"],
@@ -433,6 +436,8 @@ def _validate_positive(config: ExperimentConfig) -> None:
         "model.rote.time_base": config.model.rote.time_base,
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "optimizer.table_learning_rate": config.optimizer.table_learning_rate,
+        "optimizer.eps": config.optimizer.eps,
+        "optimizer.table_initial_accumulator": config.optimizer.table_initial_accumulator,
         "training.log_every": config.training.log_every,
         "training.eval_every": config.training.eval_every,
         "training.checkpoint_every": config.training.checkpoint_every,
@@ -441,6 +446,27 @@ def _validate_positive(config: ExperimentConfig) -> None:
     }
     for name, value in positive.items():
         require(value > 0, f"config.{name}", "> 0", value)
+
+
+def _validate_ranges(config: ExperimentConfig) -> None:
+    optimizer, data = config.optimizer, config.data
+    at_least_zero = {
+        "seed": config.seed,
+        "data.seed": data.seed,
+        "data.max_train_examples": data.max_train_examples,
+        "data.max_eval_examples": data.max_eval_examples,
+        "optimizer.warmup_steps": optimizer.warmup_steps,
+        "optimizer.final_fraction": optimizer.final_fraction,
+        "optimizer.weight_decay": optimizer.weight_decay,
+        "optimizer.clip_norm": optimizer.clip_norm,
+        "optimizer.table_init_std": optimizer.table_init_std,
+    }
+    for name, value in at_least_zero.items():
+        require(value >= 0, f"config.{name}", ">= 0", value)
+    for name, value in (("b1", optimizer.b1), ("b2", optimizer.b2)):
+        require(0.0 <= value < 1.0, f"config.optimizer.{name}", "a fraction in [0, 1)", value)
+    for name, value in (("batch_size", data.batch_size), ("eval_batch_size", data.eval_batch_size)):
+        require(value <= MAX_BATCH_SIZE, f"config.data.{name}", f"<= {MAX_BATCH_SIZE}", value)
 
 
 def _check_choices(part: Any) -> None:

@@ -1,6 +1,7 @@
 """Build frozen dataclasses from plain nested values, checking keys and types on the way."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -52,6 +53,28 @@ def parse(target: Any, value: Any, where: str) -> Any:
     return value
 
 
+def require_numbers(value: Any, where: str) -> None:
+    """Refuse what no setting can be: NaN, infinity, and integers of more than 32 bits.
+
+    Args:
+        value: A dataclass, or whatever stands in one.
+        where: Path of the value, for messages.
+
+    Raises:
+        ConfigError: If there is such a number.
+    """
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            require_numbers(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, tuple):
+        for index, element in enumerate(value):
+            require_numbers(element, f"{where}.{getattr(element, 'name', index)}")
+    elif isinstance(value, int):
+        require(abs(value) < 2**31, where, "an integer of 32 bits", value)
+    elif isinstance(value, float):
+        require(math.isfinite(value), where, "a finite number", value)
+
+
 def _parse_dataclass(target: type, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping, got {value!r:.60}")
@@ -68,7 +91,8 @@ def _parse_dataclass(target: type, value: Any, where: str) -> Any:
 def _parse_tuple(element: Any, value: Any, where: str) -> tuple[Any, ...]:
     if isinstance(value, Mapping) and dataclasses.is_dataclass(element):
         return tuple(_parse_named(element, name, value[name], f"{where}.{name}") for name in value)
-    if isinstance(value, Mapping) and typing.get_origin(element) is tuple:
+    if typing.get_origin(element) is tuple:
+        require(isinstance(value, Mapping), where, "a mapping", value)
         return tuple((name, value[name]) for name in value)
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{where}: expected a list, got {value!r}")

@@ -144,6 +144,62 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, spmd.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
 
 
+def every_device(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of an array with one part for every device."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+class BatchShare:
+    """What of every batch this process's devices hold.
+
+    Attributes:
+        places: Where in a batch their examples stand, ascending; None where there is one process,
+            which has them all.
+    """
+
+    def __init__(self, mesh: Mesh, batch_size: int) -> None:
+        """Find the examples of this process.
+
+        Args:
+            mesh: The devices.
+            batch_size: Examples of a batch, over all processes.
+        """
+        self._sharding, self._batch_size = batch_sharding(mesh), batch_size
+        self.places: np.ndarray | None = None
+        if jax.process_count() > 1:
+            shards = self._sharding.addressable_devices_indices_map((batch_size,)).values()
+            held = np.zeros(batch_size, bool)
+            for index in shards:
+                assert index is not None
+                held[index] = True
+            self.places = np.flatnonzero(held)
+
+    def place(self, batch: Any) -> Any:
+        """Put this process's examples on its devices.
+
+        Args:
+            batch: Pytree of arrays whose first dimension are the examples at `places`.
+
+        Returns:
+            Arrays of the whole batch; where there is one process, the batch as it is, because a
+            jitted step distributes it.
+        """
+        places = self.places
+        if places is None:
+            return batch
+
+        def put(array: np.ndarray) -> Array:
+            def part(index: Any) -> np.ndarray:
+                first, last, _ = index[0].indices(self._batch_size)
+                begin = int(np.searchsorted(places, first))
+                return array[begin : begin + last - first]
+
+            shape = (self._batch_size, *array.shape[1:])
+            return jax.make_array_from_callback(shape, self._sharding, part)
+
+        return jax.tree.map(put, batch)
+
+
 def is_split(shape: Sequence[int], axes: LogicalAxes, mesh: Any) -> bool:
     """Return whether the first dimension of an array is split over devices.
 

@@ -1,5 +1,7 @@
 """Rotary embedding of query and key (ROTE): angles, their sines and cosines, the rotation."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
@@ -62,6 +64,52 @@ def rotate(
     first, second = jnp.split(x.astype(sin.dtype), 2, axis=-1)
     rotated = (first * cos - second * sin, second * cos + first * sin)
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def rotate_for_scores(
+    x: Float[Array, "B T N H"],
+    angles: Float[Array, "B T H2"],
+    sin: Float[Array, "B T H2"],
+    cos: Float[Array, "B T H2"],
+    scale: float,
+) -> Float[Array, "B T N H"]:
+    """Return scale * rotate(x), rounded once to what x's dtype holds, as f32.
+
+    The gradient of an angle is a db - b da, summed over heads, of the rounded pair (a, b) and the
+    f32 gradient (da, db) of it. A pair of rows changes a score by the difference of their angles,
+    so that in the gradient of a frequency positions far from 0 cancel: but only if query and key
+    credit the pair with the very same change, which means of the same rounded rows.
+
+    Args:
+        x: queries or keys.
+        angles: in radian; where their gradient goes.
+        sin: of the angles; not differentiated.
+        cos: likewise.
+        scale: a factor.
+    """
+    return _rotate_for_scores(x, angles, sin, cos, scale)[0]
+
+
+def _rotate_for_scores(
+    x: Array, angles: Array, sin: Array, cos: Array, scale: float
+) -> tuple[Array, tuple[Array, ...]]:
+    del angles
+    rounded = (scale * rotate(x.astype(sin.dtype), sin, cos)).astype(x.dtype)
+    return rounded.astype(sin.dtype), (rounded, sin, cos)
+
+
+def _rotate_for_scores_vjp(
+    scale: float, saved: tuple[Array, ...], cotangent: Array
+) -> tuple[Array | None, ...]:
+    rounded, sin, cos = saved
+    a, b = jnp.split(rounded.astype(sin.dtype), 2, axis=-1)
+    da, db = jnp.split(cotangent, 2, axis=-1)
+    dx = (scale * rotate(cotangent, -sin, cos)).astype(rounded.dtype)
+    return dx, jnp.sum(a * db - b * da, axis=2), None, None
+
+
+rotate_for_scores.defvjp(_rotate_for_scores, _rotate_for_scores_vjp)
 
 
 # pi/2 in three parts with few enough bits that k * _PI_2[0] and k * _PI_2[1] are exact in f32 up

@@ -31,7 +31,8 @@ def softmax_attention(
     Args:
         query: already scaled; free of NaN, as are key and value.
         key: one row per key.
-        value: one row per key.
+        value: one row per key. Its dtype is that of all products: f32 queries and keys beside a
+            bf16 value are rounded for them, and get f32 gradients.
         key_bias: 0, or `MASKED` for a key that no row may see. No gradient.
         pair_bias: 0, or `MASKED` for a pair that is out of reach. No gradient.
         row_valid: rows that are False give 0 and send no gradient. The others must see a key.
@@ -54,13 +55,16 @@ def _weights(
 def _forward(
     query: Array, key: Array, value: Array, key_bias: Array, pair_bias: Array, row_valid: Array
 ) -> tuple[Array, tuple[Array, ...]]:
-    weights, inverse = _weights(query, key, key_bias, pair_bias, row_valid)
+    rounded = query.astype(value.dtype), key.astype(value.dtype)
+    weights, inverse = _weights(*rounded, key_bias, pair_bias, row_valid)
     out = weights_by_rows(weights, value) * inverse
     return out, (query, key, value, key_bias, pair_bias, row_valid, out)
 
 
 def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array | None, ...]:
     query, key, value, key_bias, pair_bias, row_valid, out = residuals
+    dtypes = query.dtype, key.dtype
+    query, key = query.astype(value.dtype), key.astype(value.dtype)
     weights, inverse = _weights(query, key, key_bias, pair_bias, row_valid)
     # A select, because the cotangent of a padded row may be NaN. Rounded before both uses, so that
     # the gradients of a row's scores still sum to 0 in bf16.
@@ -68,8 +72,8 @@ def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array | N
     delta = jnp.sum(cotangent * out, axis=-1, keepdims=True)
     d_scores = weights * (rows_by_rows(cotangent, value) - delta)
     return (
-        weights_by_rows(d_scores, key).astype(query.dtype),
-        transposed_weights_by_rows(d_scores, query).astype(key.dtype),
+        weights_by_rows(d_scores, key).astype(dtypes[0]),
+        transposed_weights_by_rows(d_scores, query).astype(dtypes[1]),
         transposed_weights_by_rows(weights, cotangent).astype(value.dtype),
         None,
         None,

@@ -1,11 +1,12 @@
 """Train on a mesh of eight CPU devices and on one device; prints the meshes that agreed.
 
-Run by `test_sharding.py`, because a process has as many CPU devices as it asks for at its start.
+Run by `test_sharding.py`, because a process has as many CPU devices as it asks for at its start. By
+the flags of train.py, two processes with four devices each do it together.
 """
 
+import argparse
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -15,7 +16,8 @@ import numpy as np
 from kunlun_jax.config import ExperimentConfig, MeshConfig, ModelConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.models.kunlun import Kunlun
-from kunlun_jax.sharding import batch_sharding, make_mesh
+from kunlun_jax.processes import Options, connected, is_first, several
+from kunlun_jax.sharding import BatchShare, batch_sharding, make_mesh, replicated
 from kunlun_jax.training.step import (
     TrainState,
     create_train_state,
@@ -60,14 +62,24 @@ def train(model: ModelConfig, mesh: jax.sharding.Mesh) -> tuple:
     shapes = state_shapes(kunlun, config, batches[0], mesh, num_steps=NUM_STEPS)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     step = make_train_step(kunlun, SCHEMA, config, num_steps=NUM_STEPS)
+    state = jax.tree.map(_put, _initialize(kunlun, config)(batches[0]), shardings)
+    share = BatchShare(mesh, 8)
     with jax.set_mesh(mesh):
-        state = jax.device_put(_initialize(kunlun, config)(batches[0]), shardings)
         step = factories.jit(
             step, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=shardings
         )
         for batch in batches:
-            state = step(state, batch)
-    return jax.device_get((state.params, state.tables, state.accumulators, state.gradient_norm))
+            if share.places is not None:
+                batch = jax.tree.map(lambda x: np.asarray(x)[share.places], batch)
+            state = step(state, share.place(batch))
+        found = (state.params, state.tables, state.accumulators, state.gradient_norm)
+        return jax.device_get(jax.jit(lambda x: x, out_shardings=replicated(mesh))(found))
+
+
+def _put(array: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Distribute what every process has whole."""
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 @functools.cache
@@ -79,12 +91,23 @@ def main(kernels: str) -> None:
     """Compare every mesh with one device."""
     assert jax.device_count() == 8
     model = dataclasses.replace(MODEL, kernels=kernels)
-    want = train(model, make_mesh(MeshConfig(), jax.devices()[:1]))
-    for sizes in MESHES if kernels == "xla" else [(2, 2, 2, 1)]:
-        got = train(model, make_mesh(MeshConfig(*sizes)))
+    meshes = MESHES if kernels == "xla" and not several() else [(2, 2, 2, 1)]
+    found = [train(model, make_mesh(MeshConfig(*sizes))) for sizes in meshes]
+    if not is_first():
+        return
+    want = train(model, make_mesh(MeshConfig(), jax.local_devices()[:1]))
+    for sizes, got in zip(meshes, found, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), got, want)
         print(*sizes, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kernels")
+    for field in dataclasses.fields(Options):
+        kind = str if field.name == "coordinator" else int
+        parser.add_argument(f"--{field.name}", type=kind, default=field.default)
+    arguments = vars(parser.parse_args())
+    kernels = arguments.pop("kernels")
+    with connected(Options(**arguments), expected=()):
+        main(kernels)

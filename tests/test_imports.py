@@ -9,7 +9,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module imports its own package, and whatever stands in an earlier line.
 ORDER = (
     ("pallas_kernels",),
-    ("kunlun_jax.shapes", "kunlun_jax.config_parsing", "kunlun_jax.command_line"),
+    (
+        "kunlun_jax.shapes",
+        "kunlun_jax.config_parsing",
+        "kunlun_jax.command_line",
+        "kunlun_jax.environment",
+        "kunlun_jax.lifeline",
+    ),
+    ("kunlun_jax.processes",),
     ("kunlun_jax.config_layers", "kunlun_jax.config_peers"),
     ("kunlun_jax.config",),
     ("kunlun_jax.sharding",),

@@ -19,7 +19,7 @@ from kunlun_jax.sharding import (
     on_each_shard,
     spec_of,
 )
-from tests import factories
+from tests import factories, processes
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2, "expert": 1}
 
@@ -93,6 +93,14 @@ def test_without_a_mesh_it_is_a_plain_call():
 )
 def test_ten_steps_are_those_of_one_device(kernels, meshes):
     assert on_eight_devices("tests.sharded_training", kernels) == meshes
+
+
+def test_ten_steps_of_two_processes_are_those_of_one_device():
+    command = ["-m", "tests.sharded_training", "xla"]
+    first, second = processes.finish(processes.start([command] * 2, devices=4))
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    # Gloo says on standard output what it connects.
+    assert [line for line in first[1].splitlines() if "Gloo" not in line] == ["2 2 2 1"]
 
 
 def test_rows_of_split_tables_are_fetched_and_updated_exactly():

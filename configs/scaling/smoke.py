@@ -6,33 +6,25 @@ python -m kunlun_jax.scaling --study=configs/scaling/smoke.py
 from ml_collections import ConfigDict
 
 from configs import base, smoke
+from configs.scaling import complete_journey
 
 DIMS = (4, 8, 12, 16)
 
 
 def get_config() -> ConfigDict:
-    """Return two families of four sizes, one seed, thirty steps a run."""
-    study = ConfigDict()
-    study.subject = "kunlun"
+    """Return two families of four sizes, one of one, and an ablation; thirty steps a run."""
+    sizes = {name: DIMS for name in ("kunlun", "din")} | {"hstu": DIMS[-1:]}
+    study = complete_journey.study(
+        "Smoke",
+        {
+            name: tuple(complete_journey.size(name, dim, {"purchase": 1.0}) for dim in dims)
+            for name, dims in sizes.items()
+        },
+        experiment(),
+        {"comp_skip": complete_journey.ablation("neutral", comp_skip=False)},
+    )
     study.seeds = (0,)
-    study.learning_rate = ConfigDict({"reference_dim": 16, "exponent": 0.5})
-    study.bootstrap = ConfigDict({"num_draws": 500, "confidence": 0.95, "seed": 0})
-    study.families = ConfigDict()
-    for name in ("kunlun", "din"):
-        study.families[name] = ConfigDict({"sizes": tuple(size(name, dim) for dim in DIMS)})
-    study.experiment = experiment()
     return study
-
-
-def size(name: str, dim: int) -> dict[str, object]:
-    """Return what a size of a family changes."""
-    return {
-        "model.name": name,
-        "model.dim": dim,
-        "model.head_dims": (2 * dim,),
-        "model.streams.purchase.model_dim": dim,
-        "model.streams.purchase.mlp_dim": dim,
-    }
 
 
 def experiment() -> ConfigDict:

@@ -20,9 +20,13 @@ from kunlun_jax.data.building import locked
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import Dataset, read_manifest
 from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.leaks import LeakError
 from kunlun_jax.data.own_data import TableSchema, load_schema
+from kunlun_jax.data.own_data.beam import launch
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.shards import default_num_shards, open_tables
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS
+from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.data.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.sources.registry import BUILT, SOURCES
 from kunlun_jax.data.tables import SourceTables
@@ -79,10 +83,12 @@ def build_own_data(
     num_shards: int = 0,
     workers: int = 1,
     memory_gb: float = DEFAULT_MEMORY_GB,
+    beam_options: list[str] | None = None,
 ) -> None:
     """Make a data set from tables of your own, atomically; one made from the same is kept.
 
-    The content depends neither on the order of the tables' rows nor on the number of workers.
+    The content depends neither on the order of the tables' rows nor on the number of workers nor on
+    the engine.
 
     Args:
         schema: What the columns mean.
@@ -91,9 +97,12 @@ def build_own_data(
         num_shards: Shards; 0: as many as keep one small, given the size of the files.
         workers: Processes that write shards, and threads that read tables.
         memory_gb: Memory, in GB, that joins and sorts may take before they use the disk.
+        beam_options: If given, an Apache Beam pipeline of these options makes the shards, on
+            whatever engine they name; then `workers` does not count.
 
     Raises:
         ValueError: If a number is out of range.
+        ImportError: If DuckDB, or Beam, is not installed.
         DatasetError: If the directory exists and was made from something else.
         SchemaError: If the tables are not what the schema says; names file, row and column.
     """
@@ -116,17 +125,16 @@ def build_own_data(
             return
 
         def prepare(scratch: pathlib.Path) -> ShardSource:
-            return open_tables(
-                schema,
-                inputs,
-                scratch,
-                num_shards=num_shards,
-                checksums=checksums,
-                threads=workers,
-                memory_gb=memory_gb,
-            )
+            known = {"num_shards": num_shards, "checksums": checksums, "memory_gb": memory_gb}
+            if beam_options is not None:
+                return launch.open_tables(schema, inputs, scratch, options=beam_options, **known)
+            return open_tables(schema, inputs, scratch, threads=workers, **known)
 
-        write_data_set(prepare, directory, description, checksums, num_shards, workers)
+        try:
+            write_data_set(prepare, directory, description, checksums, num_shards, workers)
+        except LeakError as error:
+            table = error.leak.stream or IMPRESSIONS
+            raise SchemaError(f"{inputs.place(table)}: {error}") from error
 
 
 def open_or_build(
@@ -209,21 +217,24 @@ def _at_least_one(**numbers: int) -> None:
 
 
 def _main(argv: list[str]) -> None:
-    if len(argv) > 1:
+    values = flags.FLAGS
+    if len(argv) > 1 and not values.beam:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
-        counts = _run(flags.FLAGS)
-    except (TypeError, ValueError, OSError, ImportError) as error:
+        counts = _run(values, argv[1:])
+    except (TypeError, ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
         message = " ".join(str(error).split())
         raise SystemExit(f"{type(error).__name__}: {message}") from error
-    print(json.dumps({"directory": flags.FLAGS.out, **counts}))
+    print(json.dumps({"directory": values.out, **counts}))
 
 
-def _run(values: flags.FlagValues) -> dict[str, Any]:
+def _run(values: flags.FlagValues, beam_options: list[str]) -> dict[str, Any]:
     if (values.source is None) == (values.schema is None):
         raise ValueError("expected either --source or --schema")
+    if values.beam and values.schema is None:
+        raise ValueError("--beam: expected --schema; the other sources are made on one machine")
     if values.source is not None:
-        options = SOURCES[values.source].options(**json.loads(values.options))
+        options = SOURCES[values.source].make_options(json.loads(values.options))
         num_shards = values.num_shards or DEFAULT_SHARDS
         if not pathlib.Path(values.out).exists():
             build_dataset(
@@ -239,18 +250,38 @@ def _run(values: flags.FlagValues) -> dict[str, Any]:
         num_shards=values.num_shards,
         workers=values.workers,
         memory_gb=values.memory_gb,
+        beam_options=beam_options if values.beam else None,
     )
     return read_manifest(pathlib.Path(values.out))["counts"]
 
 
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the flags of this command."""
+
+    def text(name: str, default: str | None, meaning: str, *, required: bool = False) -> None:
+        flags.DEFINE_string(name, default, meaning, flag_values=values, required=required)
+
+    def whole(name: str, default: int, meaning: str) -> None:
+        flags.DEFINE_integer(name, default, meaning, flag_values=values)
+
+    flags.DEFINE_enum("source", None, sorted(SOURCES), "Source of the data.", flag_values=values)
+    text("options", "{}", "Options of the source, as JSON.")
+    text("schema", None, "Python file with the SCHEMA of tables of your own.")
+    text("impressions", None, "CSV or Parquet: a file, a folder or a pattern.")
+    flags.DEFINE_multi_string(
+        "events", [], "STREAM=FILES, once for every event stream.", flag_values=values
+    )
+    text("out", None, "Directory of the data set.", required=True)
+    whole("num_shards", 0, "Shards; 0: 8, or what the size of the tables asks for.")
+    whole("workers", 1, "Processes that write shards.")
+    flags.DEFINE_float(
+        "memory_gb", DEFAULT_MEMORY_GB, "Memory of joins and sorts, in GB.", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "beam", False, "Build by Apache Beam; its options follow after --.", flag_values=values
+    )
+
+
 if __name__ == "__main__":
-    flags.DEFINE_enum("source", None, sorted(SOURCES), "Source of the data.")
-    flags.DEFINE_string("options", "{}", "Options of the source, as JSON.")
-    flags.DEFINE_string("schema", None, "Python file with the SCHEMA of tables of your own.")
-    flags.DEFINE_string("impressions", None, "CSV or Parquet: a file, a folder or a pattern.")
-    flags.DEFINE_multi_string("events", [], "STREAM=FILES, once for every event stream.")
-    flags.DEFINE_string("out", None, "Directory of the data set.", required=True)
-    flags.DEFINE_integer("num_shards", 0, "Shards; 0: 8, or what the size of the tables asks for.")
-    flags.DEFINE_integer("workers", 1, "Processes that write shards.")
-    flags.DEFINE_float("memory_gb", DEFAULT_MEMORY_GB, "Memory of joins and sorts, in GB.")
+    define_flags(flags.FLAGS)
     app.run(_main)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -40,26 +41,49 @@ def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.
     except (OSError, ValueError):
         known = None
     if known != json.loads(json.dumps(plan)):
-        shutil.rmtree(place, ignore_errors=True)
+        _discard(place)
         (place / SCRATCH).mkdir(parents=True)
         publish(place / SCRATCH / PLAN, json.dumps(plan))
+    for path in place.glob("*.part"):
+        path.unlink()
     try:
         yield place
+        _forget_plan(place)
         shutil.rmtree(place / SCRATCH)
         sync(place)
         place.rename(directory)
         sync(directory.parent)
     except ValueError:
-        shutil.rmtree(place, ignore_errors=True)
+        _discard(place)
         raise
+
+
+def _discard(place: pathlib.Path) -> None:
+    _forget_plan(place)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _forget_plan(place: pathlib.Path) -> None:
+    """Let no later build go on here: whoever is killed while removing files leaves a part of them.
+
+    A folder of staged rows, for one, is there until its last file is gone.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        (place / SCRATCH / PLAN).unlink()
+        sync(place / SCRATCH)
 
 
 def publish(path: pathlib.Path, text: str) -> None:
     """Write a file that appears only when it is complete."""
-    temporary = path.with_name(f"{path.name}.part")
+    temporary = part_of(path)
     temporary.write_text(text)
     sync(temporary)
     temporary.rename(path)
+
+
+def part_of(path: pathlib.Path) -> pathlib.Path:
+    """Return a new name for a file that is not complete yet, for this writer alone."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
 
 
 def sync(path: pathlib.Path) -> None:

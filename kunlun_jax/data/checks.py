@@ -1,37 +1,13 @@
-"""What is wrong with a data set that does not contradict itself: leaks, drift, dead features."""
+"""What is wrong with a data set that does not contradict itself: drift, gaps, dead features."""
 
 import math
 from collections.abc import Iterator
 
 from kunlun_jax.data.profile import Profile, stability_index
-from kunlun_jax.data.schema import Schema, SchemaError
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.standardize import training_moments
 from kunlun_jax.data.summary import Summary
 from kunlun_jax.data.tables import SPLITS
-
-# Of each label; with fewer examples, chance may part them.
-LEAST_EXAMPLES = 20
-
-
-def refuse_leaks(schema: Schema, summary: Summary) -> None:
-    """Refuse a data set whose training examples give their label away.
-
-    Raises:
-        SchemaError: Names the column or the stream.
-    """
-    for line in find_leaks(schema, summary):
-        raise SchemaError(line)
-
-
-def find_leaks(schema: Schema, summary: Summary) -> Iterator[str]:
-    """Yield a line for every dense feature and stream that gives a label away."""
-    for task in schema.labels:
-        positives = summary.sums[f"positives/train/{task}"]
-        if min(positives, summary.sums["rows/train"] - positives) >= LEAST_EXAMPLES:
-            for feature in schema.dense:
-                yield from _separated(feature.name, task, summary)
-            for stream in schema.streams:
-                yield from _echoed(stream.name, task, schema, summary)
 
 
 def find_excesses(schema: Schema, summary: Summary, profile: Profile, now: float) -> Iterator[str]:
@@ -122,36 +98,3 @@ def _split_excesses(
 
 def _beyond(place: str, what: str, share: float, limit: float) -> str:
     return f"{place}: expected at most {limit:.2%} of {what}, got {share:.2%}"
-
-
-def _separated(feature: str, task: str, summary: Summary) -> Iterator[str]:
-    sides = [summary.moments[f"dense/{feature}/{task}/{label}"] for label in (0, 1)]
-    negative, positive = sides
-    place = f"split 'train': column {feature!r}: leak of label {task!r}"
-    for side, other, name in ((*sides, "negative"), (*sides[::-1], "positive")):
-        if side.count and not side.missing and not other.count:
-            yield f"{place}: all {name} examples have a value, and no others"
-    if (
-        negative.count
-        and positive.count
-        and (negative.high < positive.low or positive.high < negative.low)
-    ):
-        yield (
-            f"{place}: expected overlapping values, got {negative.low:g} .. {negative.high:g} with "
-            f"label 0 and {positive.low:g} .. {positive.high:g} with label 1 (after log1p, if any)"
-        )
-
-
-def _echoed(stream: str, task: str, schema: Schema, summary: Summary) -> Iterator[str]:
-    sums, key = summary.sums, f"echo/{stream}/{task}"
-    rows = [sums.get(f"{key}/{label}/rows", 0) for label in (0, 1)]
-    if min(rows) < LEAST_EXAMPLES:
-        return
-    negative, positive = (sums[f"{key}/{label}"] / rows[label] for label in (0, 1))
-    if positive - negative > schema.limits.echo:
-        yield (
-            f"stream {stream!r}: leak of label {task!r}: expected the outcome of a request after "
-            f"it, got the candidate as the newest event before it in {positive:.0%} of the "
-            f"positive and {negative:.0%} of the negative training examples; are the events' "
-            "times too early?"
-        )

@@ -60,7 +60,10 @@ class Dataset:
         if schema is not None and schema != found:
             raise DatasetError(f"{path}: {_first_difference(schema.to_json(), found.to_json())}")
         verify_files(directory, manifest)
-        assembler = _Assembler(found, manifest["counts"])
+        try:
+            assembler = _Assembler(found, manifest["counts"])
+        except (MemoryError, ValueError) as error:
+            raise DatasetError(f"{path}: counts: no memory for so many rows: {error}") from error
         for entry in manifest["files"]:
             shard = read_shard(directory / entry["name"], found)
             try:
@@ -140,14 +143,54 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise DatasetError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
-    missing = {"schema", "counts", "source", "files"} - set(manifest)
+    missing = {"schema", "counts", "label_rates", "source", "files"} - set(manifest)
     if missing:
         raise DatasetError(f"{path}: no {sorted(missing)}")
     # Data sets of before there was a checksum are accepted without.
     expected = manifest.get("manifest_sha256", manifest_checksum(manifest))
     if expected != manifest_checksum(manifest):
         raise DatasetError(f"{path}: damaged: its content does not have its checksum")
+    _check_layout(manifest, _schema_of(manifest, path), path)
     return manifest
+
+
+def _check_layout(manifest: dict[str, Any], schema: Schema, path: pathlib.Path) -> None:
+    """Refuse a manifest that lacks, or has of another type, what is read from it."""
+    files, vocabularies = manifest["files"], manifest.get("vocabularies", {})
+    if not isinstance(files, list) or not isinstance(vocabularies, dict):
+        raise DatasetError(f"{path}: files: expected a list and a mapping of files")
+    for entry in (*files, *vocabularies.values()):
+        if not _is_entry(entry):
+            raise DatasetError(f"{path}: files: expected name, bytes and sha256, got {entry!r:.60}")
+    counts = manifest["counts"]
+    expected = {"rows": list(SPLITS), "events": [stream.name for stream in schema.streams]}
+    for key, names in expected.items():
+        found = counts.get(key) if isinstance(counts, dict) else None
+        if not isinstance(found, dict) or sorted(found) != sorted(names) or not all(
+            map(_is_count, found.values())
+        ):  # fmt: skip
+            raise DatasetError(f"{path}: counts: expected {key} of {names}, got {found!r:.60}")
+    if not _is_count(counts.get("users")):
+        raise DatasetError(f"{path}: counts: expected users, got {counts.get('users')!r:.60}")
+    rates = manifest["label_rates"]
+    found = rates.get("train") if isinstance(rates, dict) else None
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(task, ""), float | int | None) for task in schema.labels
+    ):  # fmt: skip
+        raise DatasetError(f"{path}: label_rates: expected train's, got {found!r:.60}")
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), str) for key in ("name", "sha256"))
+        and _is_count(entry.get("bytes"))
+        and not {"", "..", "."} & set(entry["name"].split("/"))  # below the directory
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _schema_of(manifest: dict[str, Any], path: pathlib.Path) -> Schema:
@@ -164,6 +207,7 @@ class _Assembler:
         self._schema, self._counts = schema, counts
         self._splits = {name: empty_examples(schema, counts["rows"][name]) for name in SPLITS}
         self._seen = {name: np.zeros(counts["rows"][name], dtype=bool) for name in SPLITS}
+        self._found: dict[str, int] = dict.fromkeys(SPLITS, 0)
         self._users: list[np.ndarray] = []
         self._logs: list[dict[str, EventLog]] = []
 
@@ -178,6 +222,7 @@ class _Assembler:
                     f"{rows.max()}"
                 )
             seen[rows] = True
+            self._found[name] += len(rows)
             split.users[rows] = shard.users[part.users]
             split.request_times[rows] = part.request_times
             split.weights[rows] = part.weights
@@ -190,10 +235,9 @@ class _Assembler:
                 split.ends[stream.name][rows] = part.ends[stream.name]
 
     def finish(self, path: pathlib.Path) -> tuple[dict[str, EventLog], dict[str, Examples]]:
-        rows = {name: int(seen.sum()) for name, seen in self._seen.items()}
-        if rows != self._counts["rows"]:
+        if self._found != self._counts["rows"]:
             raise DatasetError(
-                f"{path}: expected rows {self._counts['rows']}, the shards hold {rows}"
+                f"{path}: expected rows {self._counts['rows']}, the shards hold {self._found}"
             )
         return {s.name: self._log(s, path) for s in self._schema.streams}, self._splits
 
@@ -202,7 +246,10 @@ class _Assembler:
         logs = [part[stream.name] for part in self._logs]
         users = np.concatenate(self._users)
         sizes = np.concatenate([np.diff(log.offsets) for log in logs])
-        if not np.array_equal(np.sort(users), np.arange(num_users)) or sizes.sum() != num_events:
+        if (
+            (len(users), sizes.sum()) != (num_users, num_events)
+            or not np.array_equal(np.sort(users), np.arange(num_users))
+        ):  # fmt: skip
             raise DatasetError(
                 f"{path}: stream {stream.name!r}: expected {num_events} events of {num_users} "
                 f"users, the shards hold {sizes.sum()} of {len(users)}"

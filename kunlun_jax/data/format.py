@@ -67,9 +67,18 @@ def decode_block(record: bytes) -> Block:
     try:
         with pa.ipc.open_stream(record) as reader:
             batch = reader.read_next_batch()
+            batch.validate(full=True)  # offsets that point elsewhere end the process otherwise
             metadata = reader.schema.metadata
             kind, name = metadata[b"kind"].decode(), metadata[b"name"].decode()
-    except (pa.ArrowInvalid, OSError, StopIteration, KeyError, TypeError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        StopIteration,
+        KeyError,
+        TypeError,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
         raise DatasetError(f"not an Arrow block of this format: {error}") from error
     return Block(kind, name, dict(zip(batch.schema.names, batch.columns, strict=True)))
 

@@ -3,6 +3,9 @@
 The element that Grain sees is a batch: element i is a pure function of (data set, options, i),
 gathered with NumPy. So the order of the data does not depend on threads, and a position is one
 number. That number means something only for the same data and options: `fingerprint` says which.
+
+Batch i is that of all processes together. Each gathers only the examples of its own devices, so
+neither order nor position nor fingerprint depend on how many processes there are.
 """
 
 import hashlib
@@ -29,6 +32,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
     epochs. Without, one pass in order, the last batch filled up with examples of weight 0.
 
     Attributes:
+        batch_size: Examples of a batch.
         num_examples: Examples in use.
         fingerprint: SHA-256 of the data set's identity and of all options. A saved position is
             only valid for an equal fingerprint.
@@ -44,6 +48,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         shuffle: bool = True,
         seed: int = 0,
         max_examples: int | None = None,
+        places: np.ndarray | None = None,
     ) -> None:
         """Prepare the columns of a split.
 
@@ -56,6 +61,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             shuffle: Whether to shuffle without end, or to pass once in order.
             seed: Seed of the order and of the choice of `max_examples`.
             max_examples: Use only that many randomly chosen examples of the split.
+            places: Which examples of every batch to gather, ascending; None: all.
 
         Raises:
             ValueError: On an unknown split or stream, a number out of range, or a split without
@@ -66,7 +72,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         self._columns = Columns(
             schema, examples, standardize(examples.dense, schema.dense), dataset.padded_logs
         )
-        self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self.batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self._places = np.arange(batch_size) if places is None else places
         self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
         self._subset = _subset(len(examples), max_examples, seed)
         self.num_examples = len(examples) if self._subset is None else len(self._subset)
@@ -90,14 +97,13 @@ class BatchSource(grain.sources.RandomAccessDataSource):
     def __len__(self) -> int:
         if self._shuffle:
             return ENDLESS
-        return -(-self.num_examples // self._batch_size)
+        return -(-self.num_examples // self.batch_size)
 
     def __getitem__(self, record_key: int) -> Batch:
-        size = self._batch_size
-        position = np.arange(record_key * size, (record_key + 1) * size)
+        position = record_key * self.batch_size + self._places
         if self._shuffle:
             return self._columns.batch(
-                self._shuffled_rows(position), np.ones(size, dtype=bool), self._max_lens
+                self._shuffled_rows(position), np.ones(len(position), dtype=bool), self._max_lens
             )
         if not 0 <= record_key < len(self):
             raise IndexError(f"batch: expected an index below {len(self)}, got {record_key}")

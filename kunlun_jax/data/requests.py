@@ -22,6 +22,7 @@ columns of different lengths, a time that is not in seconds.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -113,6 +114,9 @@ def batch_requests(
         _require_known(f"{place}: dense", request.dense, [f.name for f in schema.dense])
         _require_known(f"{place}: sparse", request.sparse, [f.name for f in schema.sparse])
         _require_known(f"{place}: events", request.events, [s.name for s in schema.streams])
+        for name, events in request.events.items():
+            if not isinstance(events, Events):
+                raise RequestError(f"{place}: stream {name!r}: expected Events, got {events!r:.60}")
     times = np.array([_time(r.time, f"request {i}: time") for i, r in enumerate(requests)])
     logs, ends = {}, {}
     for stream in schema.streams:
@@ -160,7 +164,7 @@ def _values(
         value = request.sparse.get(feature.name)
         if value is None:
             continue
-        values = [value] if np.ndim(value) == 0 else value
+        values = [value] if _shape(value) == () and not isinstance(value, list) else value
         place = f"request {row}: sparse {feature.name!r}"
         known = _known_ids(values, feature.vocabulary, schema, place)[: feature.max_values]
         lengths[row] = len(known)
@@ -197,9 +201,11 @@ def _history(events: Events, stream: EventStream, schema: Schema, place: str) ->
     _require_known(f"{place}: ids", events.ids, [f.name for f in stream.ids])
     _require_known(f"{place}: dense", events.dense, [f.name for f in stream.dense])
     for name, column in (*events.ids.items(), *events.dense.items()):
-        if len(column) != len(times):
+        shape = _shape(column)
+        if shape != (len(times),):
+            got = shape[0] if len(shape) == 1 else f"{column!r:.60}"
             raise RequestError(
-                f"{place}: {name!r}: expected {len(times)} values, one a time, got {len(column)}"
+                f"{place}: {name!r}: expected {len(times)} values, one a time, got {got}"
             )
     order = np.argsort(times, kind="stable")
     ids = {}
@@ -230,8 +236,16 @@ def _known_ids(values: Any, vocabulary: str, schema: Schema, place: str) -> np.n
     return np.where(is_known(ids, described), ids, OOV_ID).astype(dtype)
 
 
+def _shape(values: Any) -> tuple[int, ...]:
+    """Return the shape of what comes from outside; () of what is no array, as lists in lists."""
+    try:
+        return np.shape(values)
+    except ValueError:
+        return ()
+
+
 def _integers(values: Any, place: str) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.asarray(values) if len(_shape(values)) == 1 else np.zeros((), object)
     if array.ndim != 1:
         raise RequestError(f"{place}: expected a list of integers, got {values!r:.60}")
     if not array.size:
@@ -245,13 +259,17 @@ def _integers(values: Any, place: str) -> np.ndarray:
 
 def _numbers(values: Any, place: Any) -> np.ndarray:
     """Return float32, NaN for None; `place` names the n-th value in the message."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
+    flat = len(_shape(values)) == 1
+    if not flat or np.asarray(values).dtype.kind not in "iuf":
         for index, value in enumerate(values):
-            if value is not None and (isinstance(value, bool) or not np.isreal(value)):
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not real:
                 raise RequestError(f"{place(index)}: expected a number, got {value!r:.60}")
-    with np.errstate(over="ignore"):
-        return np.asarray(values, np.float64).astype(np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float64).astype(np.float32)
+    except OverflowError as error:  # an integer of a thousand bits
+        raise RequestError(f"{place(0)}: expected numbers of 64 bits: {error}") from error
 
 
 def _time(value: Any, place: str) -> int:
@@ -265,7 +283,9 @@ def _require_seconds(latest: Any, place: str) -> None:
         raise RequestError(f"{place}: expected Unix seconds, got {latest}")
 
 
-def _require_known(place: str, got: Mapping[str, Any], known: list[str]) -> None:
-    unknown = sorted(set(got) - set(known))
+def _require_known(place: str, got: Any, known: list[str]) -> None:
+    if not isinstance(got, Mapping):
+        raise RequestError(f"{place}: expected a mapping, got {got!r:.60}")
+    unknown = sorted(set(got) - set(known), key=str)
     if unknown:
         raise RequestError(f"{place}: expected names of {known}, got {unknown[0]!r}")

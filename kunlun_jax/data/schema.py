@@ -8,8 +8,13 @@ import dataclasses
 import json
 from typing import Any
 
+from kunlun_jax.config_parsing import ConfigError, parse
+
 OOV_ID = 0
 COMBINERS = ("mean", "sum")
+# Ids are int32, and a batch holds `max_values` of them for every example.
+MAX_IDS = 2**31 - 2
+MAX_VALUES = 2**16
 
 
 class SchemaError(ValueError):
@@ -117,6 +122,8 @@ class Limits:
         echo: Largest difference, between positive and negative training examples, of the share
             whose newest event is of the candidate itself. More means that a request's own
             outcome is in its history.
+        single_feature_auc: Largest AUC of one feature alone, over training users that it was not
+            fitted to. More means that the feature knows the label.
     """
 
     missing_share: float = 0.99
@@ -126,6 +133,7 @@ class Limits:
     duplicate_share: float = 0.01
     deviations: float = 100.0
     echo: float = 0.5
+    single_feature_auc: float = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +153,8 @@ class Schema:
         limits: What validation accepts.
 
     Raises:
-        SchemaError: On a name that is used twice or a reference to a name that is not there.
+        SchemaError: On a name that is used twice, a reference to a name that is not there, or a
+            number out of range.
     """
 
     name: str
@@ -181,6 +190,12 @@ class Schema:
                     f"sparse feature {feature.name!r}: expected a combiner of {COMBINERS}, "
                     f"got {feature.combiner!r}"
                 )
+            _require_within(f"sparse feature {feature.name!r}: max_values", feature.max_values, 1,
+                            MAX_VALUES)  # fmt: skip
+        for vocabulary in self.vocabularies:
+            _require_within(f"vocabulary {vocabulary.name!r}: ids", vocabulary.num_ids, 0, MAX_IDS)
+        if len(self.limits.label_rate) != 2:
+            raise SchemaError(f"limits: expected two label rates, got {self.limits.label_rate}")
         missing = set(self.candidate) - {f.name for f in self.sparse}
         if missing:
             raise SchemaError(f"candidate: no sparse feature named {sorted(missing)}")
@@ -188,6 +203,7 @@ class Schema:
             _require_unique(
                 f"column of stream {stream.name!r}", [f.name for f in (*stream.ids, *stream.dense)]
             )
+            _require_within(f"stream {stream.name!r}: max_len", stream.max_len, 1, MAX_IDS)
 
     def _id_features(self) -> list[tuple[str, SparseFeature | EventId]]:
         context = [("sparse feature", f) for f in self.sparse]
@@ -216,40 +232,33 @@ class Schema:
         return value
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Schema":
+    def from_json(cls, value: Any) -> "Schema":
         """Rebuild a schema from what `to_json` returned.
 
         Raises:
-            SchemaError: If a field is missing or unknown.
+            SchemaError: If a field is missing, unknown or of another type.
         """
         try:
-            return cls(
-                name=value["name"],
-                vocabularies=tuple(Vocabulary(**v) for v in value["vocabularies"]),
-                dense=tuple(DenseFeature(**f) for f in value["dense"]),
-                sparse=tuple(SparseFeature(**f) for f in value["sparse"]),
-                candidate=tuple(value["candidate"]),
-                streams=tuple(
-                    EventStream(
-                        name=s["name"],
-                        ids=tuple(EventId(**f) for f in s["ids"]),
-                        dense=tuple(DenseFeature(**f) for f in s["dense"]),
-                        max_len=s["max_len"],
-                    )
-                    for s in value["streams"]
-                ),
-                labels=tuple(value["labels"]),
-                limits=_limits(**value.get("limits", {})),
-            )
-        except (KeyError, TypeError) as error:
+            return parse(cls, _with_later_fields(value), "schema")
+        except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
 
 
-def _limits(**values: Any) -> Limits:
-    pairs: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
-    }
-    return Limits(**pairs)
+def _with_later_fields(value: Any) -> Any:
+    """Add what `to_json` leaves out; what is no schema stays as it is, for `parse` to refuse."""
+    if not isinstance(value, dict):
+        return value
+    value = {"limits": dataclasses.asdict(Limits()), **value}
+    if isinstance(value.get("vocabularies"), list):
+        value["vocabularies"] = [
+            {"hashes": 0, **v} if isinstance(v, dict) else v for v in value["vocabularies"]
+        ]
+    return value
+
+
+def _require_within(place: str, number: int, low: int, high: int) -> None:
+    if not low <= number <= high:
+        raise SchemaError(f"{place}: expected {low} .. {high}, got {number}")
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

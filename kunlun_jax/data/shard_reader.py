@@ -5,13 +5,20 @@ import pathlib
 import numpy as np
 import pyarrow as pa
 
-from kunlun_jax.data.format import EXAMPLES, LOG, Block, DatasetError, read_blocks, sparse_values
+from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.format import (
+    EXAMPLES,
+    LOG,
+    Block,
+    DatasetError,
+    example_columns,
+    log_columns,
+    read_blocks,
+    sparse_values,
+)
 from kunlun_jax.data.hashing import id_dtypes
-from kunlun_jax.data.schema import EventStream, Schema
+from kunlun_jax.data.schema import EventStream, Schema, SchemaError
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard, SourceTables
-
-# What NumPy and Arrow raise when a column is missing, or of another type or length than expected.
-WRONG_COLUMNS = (KeyError, ValueError, IndexError, TypeError, AttributeError, pa.ArrowException)
 
 
 def read_shard(path: pathlib.Path, schema: Schema) -> Shard:
@@ -20,35 +27,55 @@ def read_shard(path: pathlib.Path, schema: Schema) -> Shard:
     Raises:
         DatasetError: If the file is damaged or does not fit the schema; names file and record.
     """
-    blocks: dict[tuple[str, str], list[Block]] = {}
-    blocks |= {(LOG, stream.name): [] for stream in schema.streams}
-    blocks |= {(EXAMPLES, split): [] for split in SPLITS}
+    expected = _column_types(schema)
+    blocks: dict[tuple[str, str], list[Block]] = {place: [] for place in expected}
     for record, block in enumerate(read_blocks(path)):
-        if (block.kind, block.name) not in blocks:
+        place = (block.kind, block.name)
+        if place not in blocks:
             raise DatasetError(
-                f"{path}: record {record}: expected one of {list(blocks)}, "
-                f"got {(block.kind, block.name)}"
+                f"{path}: record {record}: expected one of {list(blocks)}, got {place}"
             )
-        blocks[block.kind, block.name].append(block)
+        types = {name: column.type for name, column in block.columns.items()}
+        for name in sorted({*types, *expected[place]}):
+            wanted, got = expected[place].get(name, "none"), types.get(name, "none")
+            if wanted != got:
+                raise DatasetError(
+                    f"{path}: record {record}: column {name!r}: expected {wanted}, got {got}"
+                )
+        blocks[place].append(block)
     try:
-        return _shard(blocks, schema)
-    except (
-        KeyError,
-        ValueError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        pa.ArrowException,
-    ) as error:
-        raise DatasetError(f"{path}: does not fit the schema: {error!r}") from error
+        shard = _shard(blocks, schema)
+        validate_tables(shard.tables, shard.rows)
+    except SchemaError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    except (ValueError, IndexError) as error:  # nulls, or lists of other lengths
+        raise DatasetError(f"{path}: does not fit the schema: {error}") from error
+    return shard
+
+
+def _column_types(schema: Schema) -> dict[tuple[str, str], dict[str, pa.DataType]]:
+    """Return the type of every column of every kind of block, as blocks of nothing have them."""
+    nobody = np.empty(0, np.int32)
+    columns = {
+        (LOG, stream.name): log_columns(_log([], stream, id_dtypes(schema)), stream, nobody)
+        for stream in schema.streams
+    }
+    examples = example_columns(empty_examples(schema, 0), schema, nobody, nobody)
+    columns |= {(EXAMPLES, split): examples for split in SPLITS}
+    return {
+        place: {name: column.type for name, column in named.items()}
+        for place, named in columns.items()
+    }
 
 
 def _shard(blocks: dict[tuple[str, str], list[Block]], schema: Schema) -> Shard:
     logs, users = {}, np.empty(0, np.int32)
     for stream in schema.streams:
         parts = [block.columns for block in blocks[LOG, stream.name]]
-        users = _concatenate([p["user"].to_numpy() for p in parts], np.int32)
-        logs[stream.name] = _log(parts, stream, id_dtypes(schema))
+        found = _concatenate([p["user"].to_numpy() for p in parts], np.int32)
+        if logs and not np.array_equal(found, users):
+            raise DatasetError(f"stream {stream.name!r}: expected the users of the first stream")
+        users, logs[stream.name] = found, _log(parts, stream, id_dtypes(schema))
     if (np.diff(users) <= 0).any():
         raise DatasetError("expected users in ascending order")
     splits, rows = {}, {}

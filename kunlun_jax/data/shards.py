@@ -5,7 +5,9 @@ import dataclasses
 import functools
 import json
 import multiprocessing
+import os
 import pathlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from tqdm import tqdm
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data import format as blocks
-from kunlun_jax.data.building import SCRATCH, file_sha256, publish, sync
+from kunlun_jax.data.building import SCRATCH, file_sha256, part_of, publish, sync
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.schema import Schema, SchemaError
 from kunlun_jax.data.summary import Summary, summarize
@@ -102,7 +104,8 @@ def write_shards(
     Raises:
         SchemaError: If a shard contradicts the schema or itself.
     """
-    reports = [_report_path(source, directory, number) for number in range(source.num_shards)]
+    count = source.num_shards
+    reports = [report_path(directory, number, count) for number in range(count)]
     missing = [number for number, path in enumerate(reports) if not path.exists()]
     bar = tqdm(total=source.num_shards, desc=f"{source.schema.name}: writing", unit="shard")
     with bar:
@@ -115,7 +118,9 @@ def write_shards(
             # Not by fork: libraries in this process run threads of their own.
             context = multiprocessing.get_context("spawn")
             workers = min(workers, len(missing))
-            with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with concurrent.futures.ProcessPoolExecutor(
+                workers, mp_context=context, initializer=_end_with_parent
+            ) as pool:
                 tasks = [pool.submit(_write_one, source, directory, number) for number in missing]
                 try:
                     for task in concurrent.futures.as_completed(tasks):
@@ -128,19 +133,50 @@ def write_shards(
     return [c["file"] for c in contents], [Summary.from_json(c["summary"]) for c in contents]
 
 
+def _end_with_parent() -> None:
+    """End this worker as soon as the process that started it is gone, however that came."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _write_one(source: ShardSource, directory: pathlib.Path, number: int) -> None:
-    shard = source.make(number)
+    write_shard(source.make(number), directory, number, source.num_shards)
+
+
+def write_shard(shard: Shard, directory: pathlib.Path, number: int, num_shards: int) -> None:
+    """Check a shard and write its file, and then its report.
+
+    Args:
+        shard: The shard.
+        directory: Directory of the build.
+        number: Of the shard.
+        num_shards: Shards of the data set.
+
+    Raises:
+        SchemaError: If the shard contradicts the schema or itself.
+    """
     try:
         validate_tables(shard.tables, shard.rows)
     except SchemaError as error:
         raise SchemaError(f"shard {number}: {error}") from error
-    report = _report_path(source, directory, number)
+    report = report_path(directory, number, num_shards)
     path = directory / f"{report.stem}.arrayrecord"
-    blocks.write_shard(path, blocks.shard_blocks(shard))
-    sync(path)
+    # A process of a build that was killed may be at this very shard still.
+    temporary = part_of(directory / SCRATCH / path.name)
+    blocks.write_shard(temporary, blocks.shard_blocks(shard))
+    sync(temporary)
+    temporary.rename(path)
+    sync(directory)
     entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
     publish(report, json.dumps({"file": entry, "summary": summarize(shard).to_json()}))
 
 
-def _report_path(source: ShardSource, directory: pathlib.Path, number: int) -> pathlib.Path:
-    return directory / SCRATCH / f"shard-{number:05d}-of-{source.num_shards:05d}.json"
+def report_path(directory: pathlib.Path, number: int, num_shards: int) -> pathlib.Path:
+    """Return the file that is there as soon as a shard is complete."""
+    return directory / SCRATCH / f"shard-{number:05d}-of-{num_shards:05d}.json"

@@ -16,10 +16,11 @@ from absl import app, flags
 from tqdm import tqdm
 
 from kunlun_jax.data.card import write_card
-from kunlun_jax.data.checks import find_excesses, find_leaks
+from kunlun_jax.data.checks import find_excesses
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import check_file, read_manifest, read_schema
 from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.leaks import TrainingSample, find_leaks
 from kunlun_jax.data.profile import Profile, profile
 from kunlun_jax.data.schema import Schema, SchemaError
 from kunlun_jax.data.shard_reader import read_shard
@@ -60,7 +61,7 @@ def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Repo
     directory = pathlib.Path(directory)
     manifest, schema = read_manifest(directory), read_schema(directory)
     findings: list[str] = []
-    summary, shape = None, None
+    summary, shape, sample = None, None, TrainingSample()
     for entry in manifest.get("vocabularies", {}).values():
         findings += _problems(directory, entry)
     for entry in tqdm(manifest["files"], desc=f"{schema.name}: reading", unit="shard"):
@@ -75,12 +76,13 @@ def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Repo
             except SchemaError as error:
                 problems = [f"{path}: {error}"]
             else:
+                sample.add(shard)
                 part, counts = summarize(shard), profile(shard, schema)
                 summary = part if summary is None else summary.merge(part)
                 shape = counts if shape is None else shape.merge(counts)
         findings += problems
     if summary is not None and shape is not None:
-        findings += find_leaks(schema, summary)
+        findings += [leak.line for leak in find_leaks(schema, summary, sample)]
         findings += find_excesses(schema, summary, shape, now or time.time() + DAY)
         if not findings:
             findings += _miscounted(manifest, schema, summary)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kunlun_jax.data.building import building, publish
-from kunlun_jax.data.checks import refuse_leaks
 from kunlun_jax.data.dataset import FORMAT_VERSION, MANIFEST, manifest_checksum
+from kunlun_jax.data.leaks import TrainingSample, refuse_leaks
+from kunlun_jax.data.shard_reader import read_shard
 from kunlun_jax.data.shards import ShardSource, write_shards
 from kunlun_jax.data.standardize import fit_schema
 from kunlun_jax.data.summary import Summary, merge_all
@@ -51,7 +52,11 @@ def write_data_set(
         files, summaries = write_shards(source, place, workers=workers)
         summary = merge_all(summaries)
         schema = fit_schema(source.schema, summary)
-        refuse_leaks(schema, summary)
+        sample = TrainingSample()
+        for file in files:
+            if not sample.is_full:
+                sample.add(read_shard(place / file["name"], schema))
+        refuse_leaks(schema, summary, sample)
         manifest = {
             "format_version": FORMAT_VERSION,
             "source": description,

@@ -1,12 +1,16 @@
-"""Carries out a scaling study, or goes on with it, and reports what it finds.
+"""Carries out a study, or goes on with it, and reports what it finds.
 
     python -m kunlun_jax.scaling --study=configs/scaling/complete_journey.py
 
-Values are overridden as in --study.experiment.data.directory=...; --max-minutes stops in time.
+Every finished run leaves a record, and a run with a record is not repeated: with the records in
+--records, another machine goes on. Values are overridden as in
+--study.experiment.data.directory=...; --max-minutes stops in time.
 """
 
 import math
+import os
 import pathlib
+import re
 import sys
 import time
 
@@ -17,15 +21,23 @@ from kunlun_jax.training.allocator import keep_freed_memory
 
 keep_freed_memory()  # before anything large is allocated
 
+import jax  # noqa: E402
+
 from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
-from kunlun_jax.scaling.study import carry_out, study_config  # noqa: E402
+from kunlun_jax.scaling.runs import RECORDS, carry_out  # noqa: E402
+from kunlun_jax.scaling.study import study_config  # noqa: E402
+from kunlun_jax.training.bootstrap import ComparisonError  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
 
 STUDY = config_flags.DEFINE_config_file("study", None, "Study, such as configs/scaling/smoke.py.")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the study; by default runs/scaling/<name of the study file>."
 )
+RECORDS_DIRECTORY = flags.DEFINE_string(
+    "records", None, "Directory of the records of its runs; by default `records` in the workdir."
+)
+ONLY = flags.DEFINE_string("only", "", "Regular expression: carry out only runs that match it.")
 MAX_MINUTES = flags.DEFINE_float(
     "max-minutes", None, "Save and stop after this many; the same command continues.", lower_bound=0
 )
@@ -38,14 +50,20 @@ def main(argv: list[str]) -> None:
     deadline = time.monotonic() + 60 * minutes
     file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["study"]))
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs/scaling") / file.stem)
+    records = pathlib.Path(RECORDS_DIRECTORY.value or workdir / RECORDS)
+    command = f"python -m kunlun_jax.scaling --study={file}"
     try:
         study = study_config(STUDY.value.to_dict())
-        if carry_out(study, workdir, deadline=deadline):
-            command = f"python -m kunlun_jax.scaling --study={file}"
-            print(write_report(study, workdir, command=command))
-        else:
+        # The seeds of a model share a program.
+        compilations = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(workdir / "compilations"))
+        jax.config.update("jax_compilation_cache_dir", compilations)
+        done = carry_out(
+            study, workdir, records, command=command, deadline=deadline, only=ONLY.value
+        )
+        print(write_report(study, workdir, records, command=command))
+        if not done:
             print("the study is not complete yet; the same command continues", flush=True)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, ComparisonError, re.error) as error:
         sys.exit(one_line(error))
 
 

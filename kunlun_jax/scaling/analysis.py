@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.scaling.bootstrap import Interval, draw_entropies, interval, ratio
+from kunlun_jax.scaling.bootstrap import Interval, draw_seeds, interval, ratio
 from kunlun_jax.scaling.fit import LogLaw, PowerLaw, fit_log_law, fit_power_law
 from kunlun_jax.shapes import Float
 
@@ -19,19 +19,12 @@ class Measurements:
     Attributes:
         families: Names of the families.
         flops: Forward FLOPs per example, by family and size, smallest first.
-        losses: Normalized loss summed by user, by family, size and seed.
-        weights: Weight of every user's examples.
+        entropies: NE of every run, first as measured, then on resamples of the users.
     """
 
     families: tuple[str, ...]
     flops: Float[np.ndarray, "families sizes"]
-    losses: Float[np.ndarray, "families sizes seeds users"]
-    weights: Float[np.ndarray, "users"]
-
-    @property
-    def normalized_entropy(self) -> Float[np.ndarray, "families sizes seeds"]:
-        """NE of every run."""
-        return self.losses.sum(axis=-1) / self.weights.sum()
+    entropies: Float[np.ndarray, "draws families sizes seeds"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,19 +99,15 @@ class Findings:
         return dataclasses.asdict(self)
 
 
-def analyze(
-    measured: Measurements, *, subject: str, num_draws: int, confidence: float, seed: int
-) -> Findings:
+def analyze(measured: Measurements, *, subject: str, confidence: float) -> Findings:
     """Fit, predict and compare.
 
     Args:
         measured: What the runs measured.
         subject: The family that is compared with the others.
-        num_draws: Draws of the bootstrap.
         confidence: Of every interval.
-        seed: Seed of the bootstrap.
     """
-    draws = draw_entropies(measured.losses, measured.weights, num_draws=num_draws, seed=seed)
+    draws = draw_seeds(measured.entropies)
     families = []
     etas: dict[str, np.ndarray] = {}
     for index, name in enumerate(measured.families):
@@ -129,7 +118,7 @@ def analyze(
                 name=name,
                 flops=flops.tolist(),
                 ne=[interval(column, confidence) for column in ne.T],
-                runs=measured.normalized_entropy[index].tolist(),
+                runs=measured.entropies[0, index].tolist(),
                 laws={law: _fit(law, flops, ne, confidence) for law in LAWS},
             )
         )

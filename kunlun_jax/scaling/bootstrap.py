@@ -1,7 +1,8 @@
 """Bootstrap over seeds and users: how far the numbers of a study are from chance.
 
 Two things were drawn, and are drawn again: the users of the test split, the same ones for every run
-of a draw, so that what families and sizes share cancels in their differences; and the seeds.
+of a draw, so that what families and sizes share cancels in their differences (each run's record
+holds these); and the seeds.
 """
 
 import dataclasses
@@ -10,8 +11,6 @@ import math
 import numpy as np
 
 from kunlun_jax.shapes import Float
-
-_BLOCK = 256  # draws at once, which bounds the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,48 +33,31 @@ class Interval:
         return above and (self.high is None or value <= self.high)
 
 
-def draw_entropies(
-    losses: Float[np.ndarray, "families sizes seeds users"],
-    weights: Float[np.ndarray, "users"],
-    *,
-    num_draws: int,
-    seed: int,
+def draw_seeds(
+    values: Float[np.ndarray, "draws families sizes seeds"], *, seed: int = 0
 ) -> Float[np.ndarray, "draws families sizes"]:
-    """Return the mean NE over seeds of every family and size: as measured, then drawn again.
+    """Return the mean over seeds of every family and size: as measured, then drawn again.
 
     A seed's deviation from its cell's mean is drawn from all sizes of its family, taken to be
     alike, because a cell of three alone says little. Deviations from a mean of K are too small by
     sqrt((K - 1) / K) and are stretched by as much; from a single seed there are none.
 
     Args:
-        losses: Normalized loss summed by user (NE = sum of losses / sum of weights), of every
-            family, size and seed.
-        weights: Weight of every user's examples.
-        num_draws: Draws.
+        values: A metric of every run, first as measured, then on resamples of the users.
         seed: Seed of the draws.
 
     Returns:
-        1 + num_draws rows, the first one of the data as they are.
+        As many rows, the first one of the data as they are.
     """
-    num_families, num_sizes, num_seeds, num_users = losses.shape
+    num_draws, num_families, num_sizes, num_seeds = values.shape
     generator = np.random.default_rng(seed)
-    flat = losses.reshape(-1, num_users).T
     stretch = math.sqrt(num_seeds / (num_seeds - 1)) if num_seeds > 1 else 0.0
-    rows = [(losses.sum(axis=-1) / weights.sum()).mean(axis=-1)[None]]
-    for start in range(0, num_draws, _BLOCK):
-        count = min(_BLOCK, num_draws - start)
-        users = generator.multinomial(num_users, np.full(num_users, 1.0 / num_users), size=count)
-        users = users.astype(np.float64)
-        ne = (users @ flat / (users @ weights)[:, None]).reshape(count, *losses.shape[:3])
-        means = ne.mean(axis=-1)
-        deviations = (ne - means[..., None]).reshape(count, num_families, -1)
-        picks = generator.integers(
-            num_sizes * num_seeds, size=(count, num_families, num_sizes * num_seeds)
-        )
-        drawn = np.take_along_axis(deviations, picks, axis=-1)
-        drawn = drawn.reshape(count, num_families, num_sizes, num_seeds).mean(axis=-1)
-        rows.append(means + stretch * drawn)
-    return np.concatenate(rows)
+    means = values.mean(axis=-1)
+    deviations = (values - means[..., None]).reshape(num_draws, num_families, -1)
+    picks = generator.integers(num_sizes * num_seeds, size=deviations.shape)
+    drawn = np.take_along_axis(deviations, picks, axis=-1).reshape(values.shape).mean(axis=-1)
+    drawn[0] = 0.0
+    return means + stretch * drawn
 
 
 def interval(values: Float[np.ndarray, "draws"], confidence: float) -> Interval:

@@ -1,154 +1,215 @@
-"""The page of a study, in Markdown, made from its findings alone."""
+"""The page of a study, in Markdown, made from its records alone; what is not there is missing."""
 
-from collections.abc import Sequence
-from typing import Any
+import statistics
+from collections.abc import Callable, Sequence
 
-from kunlun_jax.scaling.analysis import Family, Findings
+from kunlun_jax.scaling.analysis import Findings
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.fit import REFERENCE_FLOPS
-from kunlun_jax.scaling.study import StudyConfig, plan
+from kunlun_jax.scaling.law_tables import law_sections
+from kunlun_jax.scaling.markdown import megaflops, show, table
+from kunlun_jax.scaling.records import Record
+from kunlun_jax.scaling.results import Results
+from kunlun_jax.scaling.study import plan
 
-_FORMULAS = {
-    "log": "NE(C) = NE_0 - eta ln(C / C_0)",
-    "power": "NE(C) = a + b (C / C_0)^-c",
-}
+MISSING = "missing"
+NE, AUC = "normalized_entropy", "auc_roc"
 
 
 def render(
-    study: StudyConfig, findings: Findings, *, command: str, plot: str | None, device: str
+    results: Results,
+    findings: Findings | None,
+    *,
+    command: str,
+    plot: str | None,
+    references: Sequence[tuple[str, str, str]] = (),
 ) -> str:
     """Return the page.
 
     Args:
-        study: What was carried out.
-        findings: What it found.
-        command: The command that made it.
+        results: What the study measured.
+        findings: What its laws say; None: not enough runs for them.
+        command: The command that carries it out.
         plot: File name of the picture beside the page; None: there is none.
-        device: What the last run ran on.
+        references: Name, NE and AUC of what the models are to be compared with.
     """
+    study = results.study
     parts = [
-        f"# Scaling study: {_data(study)}",
+        f"# {study.title}",
         f"```bash\n{command}\n```",
-        _setting(study, device),
-        f"![NE over FLOPs]({plot})" if plot else "(No picture: it needs the extra `plot`.)",
-        "## Measured",
-        _measured(findings),
-        "## The largest size, predicted from the smaller ones",
-        _held_out(findings),
-        *_laws(findings),
-        "## Scaling efficiency",
-        _ratios(findings),
-        "## How to read it",
-        _reading(study, findings),
+        _setting(results),
+        "## Models",
+        _quality(results, references),
+        "## Cost",
+        _cost(results),
     ]
+    if study.ablations:
+        parts += [f"## Ablations of {study.subject}", _ablations(results)]
+    if study.lawful:
+        parts.append("## Scaling")
+        parts += _scaling(findings, plot)
     return "\n\n".join(parts) + "\n"
 
 
-def _data(study: StudyConfig) -> str:
-    return study.experiment["data"]["source"].replace("_", " ")
-
-
-def _setting(study: StudyConfig, device: str) -> str:
+def _setting(results: Results) -> str:
+    study = results.study
     config, rule = plan(study)[0].config, study.learning_rate
     rate = study.experiment["optimizer"]["learning_rate"]
     limit = config.data.max_train_examples
     pool = f"{limit:,} training examples" if limit else "the training examples"
+    machines = sorted(
+        {
+            f"{e['num_cpus']} x {e['processor']}" if e["device"] == "cpu" else e["device"]
+            for e in (record.content["environment"] for record in results.records.values())
+        }
+    )
+    hours = sum(record.content["cpu_minutes"] for record in results.records.values()) / 60
     return (
-        f"{len(study.families)} families, {len(study.families[0].sizes)} sizes, "
-        f"{len(study.seeds)} seeds; every run sees {config.data.num_epochs:.0%} of {pool}, each "
-        f"once, in batches of {config.data.batch_size}; runs of one seed see the same examples in "
-        f"the same order. Learning rate: {rate:g} * ({rule.reference_dim} / dim)^{rule.exponent:g} "
-        f"for every family, not tuned. C is the forward FLOPs per example, "
-        f"C_0 = {REFERENCE_FLOPS:g}. Device: {device}."
+        f"{len(results.records)} of {results.num_runs} runs are there, {hours:.1f} processor hours "
+        f"({', '.join(machines) or 'no machine'}, shared with other work). Every run sees "
+        f"{config.data.num_epochs:.0%} of {pool}, each once, in batches of "
+        f"{config.data.batch_size}, and is measured on the whole test split, at the best of its "
+        "evaluations on validation (which may be the last step alone); runs of one seed see the "
+        "same examples in the same order. Learning rate: "
+        f"{rate:g} * ({rule.reference_dim} / dim)^{rule.exponent:g} for every family."
     )
 
 
-def _measured(findings: Findings) -> str:
-    rows = [
-        (name(family, findings), _flops(flops), _value(ne), f"{min(runs):.4f} .. {max(runs):.4f}")
-        for family in findings.families
-        for flops, ne, runs in zip(family.flops, family.ne, family.runs, strict=True)
-    ]
-    return table(("family", "FLOPs/example", "test NE, mean of seeds", "seeds"), rows)
-
-
-def _held_out(findings: Findings) -> str:
-    rows = []
-    for family in findings.families:
-        for law, fitted in family.laws.items():
-            held_out = fitted.held_out
-            rows.append(
-                (
-                    name(family, findings),
-                    law,
-                    _flops(family.flops[-1]),
-                    _value(held_out.predicted),
-                    _value(family.ne[-1]),
-                    _value(held_out.gap),
-                    "yes" if held_out.within else "**no**",
-                )
+def _quality(results: Results, references: Sequence[tuple[str, str, str]]) -> str:
+    study = results.study
+    rows: list[Sequence[str]] = [(name, "", ne, auc, "", "", "") for name, ne, auc in references]
+    for family in study.families:
+        runs = list(results.runs(family.name).values())
+        is_subject = family.name == study.subject
+        rows.append(
+            (
+                f"**{family.name}**" if is_subject else family.name,
+                f"{len(runs)}",
+                _over_seeds([run.value(NE) for run in runs]),
+                _over_seeds([run.value(AUC) for run in runs]),
+                f"{runs[0].standard_error(AUC):.4f}" if runs else MISSING,
+                *(
+                    "" if is_subject else _optional(results.difference(family.name, metric))
+                    for metric in (NE, AUC)
+                ),
             )
-    header = ("family", "law", "FLOPs/example", "predicted", "measured", "gap", "predicted?")
+        )
+    header = (
+        "model",
+        "seeds",
+        "test NE",
+        "test AUC",
+        "s.e. of the AUC (users)",
+        f"NE: {study.subject} - model",
+        f"AUC: {study.subject} - model",
+    )
     return table(header, rows)
 
 
-def _laws(findings: Findings) -> list[str]:
-    parts = []
-    for law, formula in _FORMULAS.items():
-        names = tuple(findings.families[0].laws[law].parameters)
-        rows = [
+def _cost(results: Results) -> str:
+    rows = []
+    for family in results.study.families:
+        runs = list(results.runs(family.name).values())
+
+        def cell(key: str, form: Callable[[float], str], runs: list[Record] = runs) -> str:
+            values = [run.content[key] for run in runs if run.content[key] is not None]
+            return form(statistics.fmean(values)) if values else MISSING
+
+        commits = sorted({str(run.content["environment"]["git_commit"])[:7] for run in runs})
+        rows.append(
             (
-                name(family, findings),
-                *(_value(family.laws[law].parameters[key]) for key in names),
-                f"{family.laws[law].residual:.5f}",
+                family.name,
+                cell("parameters", "{:,.0f}".format),
+                cell("table_parameters", "{:,.0f}".format),
+                cell("flops", megaflops),
+                cell("examples", "{:,.0f}".format),
+                cell("examples_per_second", "{:,.0f}".format),
+                cell("examples_per_cpu_second", "{:,.0f}".format),
+                cell("minutes", "{:.1f}".format),
+                cell("cpu_minutes", "{:.1f}".format),
+                ", ".join(commits) or MISSING,
             )
-            for family in findings.families
-        ]
-        parts += [f"## {formula}", table(("family", *names, "residual"), rows)]
+        )
+    header = (
+        "model",
+        "parameters",
+        "of tables",
+        "FLOPs/example",
+        "examples",
+        "examples/s",
+        "examples/processor s",
+        "minutes",
+        "processor minutes",
+        "commit",
+    )
+    return table(header, rows)
+
+
+def _ablations(results: Results) -> str:
+    study = results.study
+    subject = results.runs(study.subject)
+    rows = []
+    for ablation in study.ablations:
+        runs = results.runs(ablation.name)
+        seeds = sorted(set(runs) & set(subject))
+        gap = results.difference(ablation.name, NE)
+        rows.append(
+            (
+                ablation.name.replace("_", " "),
+                "; ".join(f"`{key} = {value!r}`" for key, value in ablation.changes.items()),
+                f"{len(seeds)}",
+                _over_seeds([runs[seed].value(NE) for seed in seeds]),
+                MISSING if gap is None else show(_relative(gap, subject, seeds), 2),
+                _change([(runs[s], subject[s]) for s in seeds], "flops"),
+                _change([(runs[s], subject[s]) for s in seeds], "examples_per_cpu_second"),
+                ablation.paper,
+            )
+        )
+    header = (
+        "ablation",
+        "setting",
+        "seeds",
+        "test NE",
+        "NE worse by, %",
+        "FLOPs",
+        "examples/processor s",
+        "the paper (internal data)",
+    )
+    return table(header, rows)
+
+
+def _relative(gap: Interval, subject: dict[int, Record], seeds: list[int]) -> Interval:
+    """Turn subject - ablation into how much worse the ablation is, in percent of the subject."""
+    unit = -100.0 / statistics.fmean(subject[seed].value(NE) for seed in seeds)
+    ends = (gap.estimate, gap.high, gap.low)  # the sign turns, and with it the ends
+    return Interval(*(None if end is None else unit * end for end in ends))
+
+
+def _change(pairs: list[tuple[Record, Record]], key: str) -> str:
+    both = [(a.content[key], b.content[key]) for a, b in pairs]
+    ratios = [a / b for a, b in both if a is not None and b is not None]
+    return f"{statistics.fmean(ratios) - 1:+.1%}" if ratios else MISSING
+
+
+def _scaling(findings: Findings | None, plot: str | None) -> list[str]:
+    if findings is None:
+        return [f"The laws are {MISSING}: no seed has a run of every family and size yet."]
+    parts = [
+        f"C is the forward FLOPs per example, C_0 = {REFERENCE_FLOPS:g}.",
+        f"![NE over FLOPs]({plot})" if plot else "(No picture: it needs the extra `plot`.)",
+    ]
+    for heading, text in law_sections(findings):
+        parts += [f"### {heading}", text]
     return parts
 
 
-def _ratios(findings: Findings) -> str:
-    rows = [(other, _value(ratio, 2)) for other, ratio in findings.eta_ratios.items()]
-    header = ("baseline", f"eta of {findings.subject} / eta of the baseline")
-    return table(header, rows) if rows else "No family to compare with."
+def _over_seeds(values: list[float]) -> str:
+    if not values:
+        return MISSING
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
-def _reading(study: StudyConfig, findings: Findings) -> str:
-    spread = (
-        "A single seed says nothing about seeds: the intervals are of users alone."
-        if len(study.seeds) == 1
-        else "Seeds are taken to scatter alike at all sizes of a family."
-    )
-    return (
-        f"Intervals hold {findings.confidence:.0%} of {study.bootstrap.num_draws} bootstrap draws "
-        f"of test users (the same for all runs of a draw) and seeds. {spread} They say how far "
-        "chance could have moved the points, not whether a law is the right one: that is what the "
-        "gap (predicted minus measured, whose interval holds zero where the law predicts) and the "
-        "residual are for. Most of the width of an NE's interval is shared by all runs, which meet "
-        "the same users; gaps and etas do not contain it. A ratio is unbounded above where the "
-        "baseline's eta may be zero."
-    )
-
-
-def name(family: Family, findings: Findings) -> str:
-    """Return the family's name, the subject's in bold."""
-    return f"**{family.name}**" if family.name == findings.subject else family.name
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _flops(value: float) -> str:
-    return f"{value / 1e6:,.2f} M"
-
-
-def _value(value: Interval, digits: int = 4) -> str:
-    estimate, low, high = (
-        "unbounded" if end is None else f"{end:.{digits}f}"
-        for end in (value.estimate, value.low, value.high)
-    )
-    return f"{estimate} [{low}, {high}]"
+def _optional(value: Interval | None) -> str:
+    return MISSING if value is None else show(value)

@@ -1,23 +1,11 @@
-"""A study: a grid of families x sizes x seeds at equal data, carried out run by run."""
+"""A study: a grid of families x sizes x seeds at equal data, and changes of one of its models."""
 
 import dataclasses
-import pathlib
-import time
 from typing import Any
-
-import jax
-import numpy as np
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, experiment_config
 from kunlun_jax.config_parsing import parse, require
-from kunlun_jax.data.dataset import read_schema
-from kunlun_jax.flops import flops_by_module
-from kunlun_jax.scaling.analysis import Measurements
-from kunlun_jax.training.run import Run
-from kunlun_jax.training.user_losses import USER_LOSSES_FILE, UserLosses
-from kunlun_jax.training.workdir import WorkdirError, final_report, open_workdir
 
-RUNS = "runs"
 _LEAST_SIZES = 4  # three parameters of the power law, and a size held out
 
 
@@ -27,11 +15,27 @@ class FamilyConfig:
 
     Attributes:
         name: Name of the family.
-        sizes: Smallest first; each what it changes, as {"model.dim": 16, ...}.
+        sizes: Smallest first; each what it changes, as {"model.dim": 16, ...}. The largest ones of
+            all families are compared with each other.
     """
 
     name: str
     sizes: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationConfig:
+    """One thing that is done differently.
+
+    Attributes:
+        name: Name of the ablation.
+        changes: What it changes of the subject's largest size, as {"model.comp_skip": False}.
+        paper: What the paper reports of it, in words.
+    """
+
+    name: str
+    changes: Any
+    paper: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,55 +61,57 @@ class LearningRateRule:
 
 
 @dataclasses.dataclass(frozen=True)
-class BootstrapConfig:
-    """How the intervals are made.
-
-    Attributes:
-        num_draws: Draws.
-        confidence: Share of the draws inside an interval.
-        seed: Seed of the draws.
-    """
-
-    num_draws: int
-    confidence: float
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True)
 class StudyConfig:
     """Everything a study needs.
 
     Attributes:
-        subject: The family whose eta is compared with those of the others.
+        title: What the data are, for people.
+        subject: The family that is compared with the others, and of which parts are taken away.
         seeds: One run each, of every family and size: parameters, draw and order of the examples.
         learning_rate: The rule.
-        bootstrap: The intervals.
-        families: The families; each has equally many sizes.
+        confidence: Share of the bootstrap draws inside an interval.
+        families: The families, the subject first. Those of several sizes have equally many, and
+            laws are fitted to them; those of one stand beside the others' largest.
+        ablations: Changes of the subject.
+        ablation_seeds: One run each, of every ablation.
         experiment: What all runs share, as in a config file of train.py.
     """
 
+    title: str
     subject: str
     seeds: tuple[int, ...]
     learning_rate: LearningRateRule
-    bootstrap: BootstrapConfig
+    confidence: float
     families: tuple[FamilyConfig, ...]
+    ablations: tuple[AblationConfig, ...]
+    ablation_seeds: tuple[int, ...]
     experiment: Any
+
+    @property
+    def lawful(self) -> tuple[FamilyConfig, ...]:
+        """The families that laws are fitted to."""
+        return tuple(family for family in self.families if len(family.sizes) > 1)
+
+    @property
+    def num_sizes(self) -> int:
+        """Sizes of the lawful families; 0: there are none."""
+        return len(self.lawful[0].sizes) if self.lawful else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-    """One run of the grid.
+    """One run of a study.
 
     Attributes:
-        name: Its directory below the study's.
-        family: Index of the family.
-        size: Index of the size.
-        seed: Index of the seed.
+        name: Of its directory and of its record.
+        group: The family or the ablation.
+        size: Index of the size; -1: the largest.
+        seed: The seed.
         config: The experiment.
     """
 
     name: str
-    family: int
+    group: str
     size: int
     seed: int
     config: ExperimentConfig
@@ -121,21 +127,18 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
     names = [family.name for family in study.families]
     require(study.subject in names, "study.subject", f"one of {names}", study.subject)
     require(study.seeds, "study.seeds", "at least one seed", study.seeds)
-    require(len(set(study.seeds)) == len(study.seeds), "study.seeds", "no seed twice", study.seeds)
-    rule, bootstrap = study.learning_rate, study.bootstrap
+    for name in ("seeds", "ablation_seeds"):
+        seeds = getattr(study, name)
+        require(len(set(seeds)) == len(seeds), f"study.{name}", "no seed twice", seeds)
+    rule, confidence = study.learning_rate, study.confidence
     require(rule.reference_dim > 0, "study.learning_rate.reference_dim", "> 0", rule.reference_dim)
-    require(bootstrap.num_draws > 0, "study.bootstrap.num_draws", "> 0", bootstrap.num_draws)
-    require(
-        0 < bootstrap.confidence < 1,
-        "study.bootstrap.confidence",
-        "in (0, 1)",
-        bootstrap.confidence,
-    )
+    require(0 < confidence < 1, "study.confidence", "in (0, 1)", confidence)
     counts = {family.name: len(family.sizes) for family in study.families}
+    several = set(counts.values()) - {1}
     require(
-        min(counts.values()) >= _LEAST_SIZES and len(set(counts.values())) == 1,
+        len(several) <= 1 and min(several, default=_LEAST_SIZES) >= _LEAST_SIZES,
         "study.families",
-        f"equally many sizes of every family, at least {_LEAST_SIZES}",
+        f"one size of a family, or at least {_LEAST_SIZES} and equally many",
         counts,
     )
     plan(study)
@@ -144,29 +147,62 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
 
 
 def plan(study: StudyConfig) -> list[PlannedRun]:
-    """Return the runs in the order in which they are carried out: seed by seed, sizes rising.
+    """Return the runs in the order in which they are carried out.
+
+    The most telling come first: all families at their largest, seed by seed; then the smaller
+    sizes, seed by seed; then the ablations.
 
     Raises:
         ConfigError: If a run's configuration is wrong, sees an example twice, or a size changes
             more than the model.
     """
-    return [
+    largest = [_largest(study, family, seed) for seed in study.seeds for family in study.families]
+    smaller = [
         PlannedRun(
             name=f"{family.name}_size{size}_seed{seed}",
-            family=family_index,
+            group=family.name,
             size=size,
-            seed=seed_index,
-            config=_experiment(study, family, size, seed),
+            seed=seed,
+            config=_experiment(study, family.name, family.sizes[size], seed),
         )
-        for seed_index, seed in enumerate(study.seeds)
-        for size in range(len(study.families[0].sizes))
-        for family_index, family in enumerate(study.families)
+        for seed in study.seeds
+        for size in range(study.num_sizes - 1)
+        for family in study.lawful
     ]
+    subject = next(family for family in study.families if family.name == study.subject)
+    ablations = [
+        PlannedRun(
+            name=f"ablation_{ablation.name}_seed{seed}",
+            group=ablation.name,
+            size=-1,
+            seed=seed,
+            config=_experiment(
+                study, ablation.name, _merged(subject.sizes[-1], ablation.changes), seed
+            ),
+        )
+        for seed in study.ablation_seeds
+        for ablation in study.ablations
+    ]
+    return [*largest, *smaller, *ablations]
 
 
-def _experiment(study: StudyConfig, family: FamilyConfig, size: int, seed: int) -> ExperimentConfig:
-    where = f"study.families.{family.name}.sizes[{size}]"
-    changes = family.sizes[size]
+def _largest(study: StudyConfig, family: FamilyConfig, seed: int) -> PlannedRun:
+    return PlannedRun(
+        name=f"{family.name}_seed{seed}",
+        group=family.name,
+        size=-1,
+        seed=seed,
+        config=_experiment(study, family.name, family.sizes[-1], seed),
+    )
+
+
+def _merged(size: Any, changes: Any) -> Any:
+    both = isinstance(size, dict) and isinstance(changes, dict)
+    return {**size, **changes} if both else changes
+
+
+def _experiment(study: StudyConfig, name: str, changes: Any, seed: int) -> ExperimentConfig:
+    where = f"study: {name}"
     require(isinstance(changes, dict), where, "a mapping", changes)
     values = _copy(study.experiment)
     for key, value in changes.items():
@@ -197,91 +233,3 @@ def _set(values: Any, key: str, value: Any, where: str) -> None:
         values = values.get(part) if isinstance(values, dict) else None
     require(isinstance(values, dict) and last in values, where, "known keys", key)
     values[last] = value
-
-
-def carry_out(study: StudyConfig, workdir: pathlib.Path, *, deadline: float) -> bool:
-    """Go on with the study; returns whether every run is complete.
-
-    Args:
-        study: The study.
-        workdir: Its directory; the runs' own are below `runs`.
-        deadline: Reading of `time.monotonic` from which on a run saves and the study stops.
-
-    Raises:
-        WorkdirError: If the directory of a run holds one of another configuration.
-    """
-    runs = plan(study)
-    for number, planned in enumerate(runs, start=1):
-        directory = workdir / RUNS / planned.name
-        if _is_complete(directory, planned.config):
-            continue
-        if time.monotonic() >= deadline or not _run(
-            planned, directory, deadline, number, len(runs)
-        ):
-            return False
-        jax.clear_caches()  # the next run is another model
-    return True
-
-
-def _is_complete(directory: pathlib.Path, config: ExperimentConfig) -> bool:
-    if final_report(directory) is None or not (directory / USER_LOSSES_FILE).exists():
-        return False
-    with open_workdir(directory, config):  # raises if it was another run that was completed
-        return True
-
-
-def _run(
-    planned: PlannedRun, directory: pathlib.Path, deadline: float, number: int, of: int
-) -> bool:
-    """Train one run, or resume it, as train.py does; returns whether it is complete."""
-    rate = planned.config.optimizer.learning_rate
-    print(f"run {number} of {of}: {planned.name}, learning rate {rate:.2e}", flush=True)
-    with open_workdir(directory, planned.config), Run(planned.config, directory) as run:
-        state = run.resume_or_initialize()
-        trained_before = int(state.step) == run.num_steps
-        state, complete = run.train(state, deadline=deadline)
-        # A start that finds nothing left but the evaluation does it: time too short for both
-        # would otherwise never get past it.
-        if not complete or (time.monotonic() >= deadline and not trained_before):
-            print(f"stopped and saved at step {int(state.step)} of {run.num_steps}", flush=True)
-            return False
-        print(run.report_best(state), flush=True)
-    return True
-
-
-def collect(study: StudyConfig, workdir: pathlib.Path) -> Measurements:
-    """Read what the runs of a complete study measured.
-
-    Args:
-        study: The study.
-        workdir: Its directory.
-
-    Raises:
-        WorkdirError: If runs were evaluated on different users.
-    """
-    runs = plan(study)
-    schema = read_schema(pathlib.Path(runs[0].config.data.directory))
-    grid = len(study.families), len(study.families[0].sizes), len(study.seeds)
-    flops = np.zeros(grid[:2])
-    found: dict[tuple[int, int, int], UserLosses] = {}
-    for planned in runs:
-        directory = workdir / RUNS / planned.name
-        losses = UserLosses.load(directory)
-        first = next(iter(found.values()), losses)
-        same = np.array_equal(losses.user_ids, first.user_ids)
-        if not (same and np.allclose(losses.weights, first.weights, rtol=1e-6)):
-            raise WorkdirError(f"{directory}: expected the test users and weights of all runs")
-        found[planned.family, planned.size, planned.seed] = losses
-        flops[planned.family, planned.size] = sum(
-            flops_by_module(planned.config.model, schema).values()
-        )
-    losses = np.stack([found[cell].normalized for cell in np.ndindex(*grid)])
-    for family, row in zip(study.families, flops, strict=True):
-        where = f"study.families.{family.name}.sizes"
-        require((np.diff(row) > 0).all(), where, "rising FLOPs", row.tolist())
-    return Measurements(
-        families=tuple(family.name for family in study.families),
-        flops=flops,
-        losses=losses.reshape(*grid, -1),
-        weights=next(iter(found.values())).weights,
-    )

@@ -1,7 +1,8 @@
 """Checkpoints: the train state, the position in the data, and which run they belong to.
 
 Every checkpoint carries a manifest with the checksum of every leaf, taken from memory before the
-save, and is compared with it when it is restored.
+save, and is compared with it when it is restored. Of several processes, each writes and reads what
+its devices hold, and what one of them finds damaged is damaged for all.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from kunlun_jax.processes import is_first, several, together
 from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.manifest import ManifestError, first_difference
 from kunlun_jax.training.step import TrainState
@@ -100,9 +102,28 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             ),
         )
+        self._reader = self._open_reader()
         for step in self._manager.all_steps():
             with contextlib.suppress(DamagedCheckpointError):
                 self._rank(step, self._manifest(step)["metrics"])
+
+    def _open_reader(self) -> ocp.CheckpointManager:
+        """Return what restores: of several processes, each has its own, which waits for no other.
+
+        One that finds damage would leave the others waiting for it.
+        """
+        if not several():
+            return self._manager
+        this = jax.process_index()
+        return ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                read_only=True,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=this, active_processes={this}
+                ),
+            ),
+        )
 
     @property
     def latest_step(self) -> int | None:
@@ -190,12 +211,13 @@ class Checkpoints:
         self._require_equal(step, "another state", manifests.layout(state), saved)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         with self._damage(step):
-            restored = self._manager.restore(
+            restored = self._reader.restore(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardRestore(target),  # type: ignore[call-arg]
                 ),
             )["state"]
+        with self._damage(step):
             manifests.verify_leaves(restored, manifest)
         if data is not None:
             data.set_state(manifest["position"])
@@ -239,9 +261,11 @@ class Checkpoints:
     def set_aside(self, step: int) -> str:
         """Move a damaged checkpoint out of the way, and say where to."""
         place = self.directory.with_name(DAMAGED) / str(step)
-        shutil.rmtree(place, ignore_errors=True)
-        place.parent.mkdir(exist_ok=True)
-        (self.directory / str(step)).rename(place)
+        with together():
+            if is_first():
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(exist_ok=True)
+                (self.directory / str(step)).rename(place)
         self._best.entropies.pop(step, None)
         self._manager.reload()
         return f"set aside as {place}"
@@ -267,10 +291,12 @@ class Checkpoints:
                 self.wait()
             finally:
                 self._manager.close()
+                if self._reader is not self._manager:
+                    self._reader.close()
 
     def _manifest(self, step: int) -> dict[str, Any]:
         with self._damage(step):
-            found = self._manager.restore(
+            found = self._reader.restore(
                 step,
                 args=ocp.args.Composite(manifest=ocp.args.JsonRestore()),  # type: ignore[call-arg]
             )["manifest"]
@@ -294,9 +320,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _damage(self, step: int) -> Iterator[None]:
-        """Turn what the storage library makes of damaged files, errors of any type, into one."""
+        """Turn what the storage library makes of damaged files, errors of any type, into one.
+
+        What is damage to one process is to all of them.
+        """
         try:
-            yield
+            with together():
+                yield
         except (FileNotFoundError, NotADirectoryError, ManifestError) as error:
             raise self._damaged(step, error) from error
         except OSError:

@@ -1,7 +1,8 @@
 """Evaluation of a whole split: metrics that do not depend on how it is cut into batches."""
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,15 +10,28 @@ from jax.sharding import Mesh
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
-from kunlun_jax.sharding import batch_sharding, replicated
+from kunlun_jax.sharding import BatchShare, batch_sharding, replicated
 from kunlun_jax.training import metrics
 from kunlun_jax.training.effective_rank import EffectiveRanks
 from kunlun_jax.training.grouped_auc import UserScores
 from kunlun_jax.training.scores import Scores
 
 
+class _Seen(NamedTuple):
+    """What the metrics by user need of a batch; arrays on every device, so on every process."""
+
+    user_ids: Any
+    logits: Any
+    labels: Any
+    weights: Any
+
+    def add_to(self, scores: UserScores) -> None:
+        """Append it to what was collected so far."""
+        scores.append(**{name: np.asarray(array) for name, array in self._asdict().items()})
+
+
 class Evaluator:
-    """Evaluates parameters on splits.
+    """Evaluates parameters on splits; all processes together, each with the whole result.
 
     Attributes:
         label_rates: Mean label of the training split, one a task.
@@ -40,9 +54,15 @@ class Evaluator:
             label_rates: Mean label of the training split, one a task.
             tasks: Names of the tasks.
         """
-        self._everywhere = replicated(mesh)
+        self._mesh, self._everywhere = mesh, replicated(mesh)
+
+        @functools.wraps(eval_step)
+        def with_seen(params: Any, tables: Any, state: Any, batch: Batch) -> Any:
+            state, logits, moments = eval_step(params, tables, state, batch)
+            return state, _Seen(batch.user_ids, logits, batch.labels, batch.weights), moments
+
         self._eval_step = jax.jit(
-            eval_step,
+            with_seen,
             in_shardings=(None, None, self._everywhere, batch_sharding(mesh)),
             out_shardings=self._everywhere,
         )
@@ -57,20 +77,16 @@ class Evaluator:
         Args:
             params: Dense parameters.
             tables: Embedding tables.
-            source: The split's batches, in order.
+            source: The split's batches, in order; this process's share of them.
             scores: Gets the predictions, for whoever wants to see more of them than metrics.
         """
         state, ranks = self._no_metrics(), EffectiveRanks()
         scores = UserScores() if scores is None else scores
+        share = BatchShare(self._mesh, source.batch_size)
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
-            state, logits, moments = self._eval_step(params, tables, state, batch)
+            state, seen, moments = self._eval_step(params, tables, state, share.place(batch))
             ranks.add(moments)
-            scores.append(
-                user_ids=batch.user_ids,
-                logits=np.asarray(logits),
-                labels=batch.labels,
-                weights=batch.weights,
-            )
+            seen.add_to(scores)
         result = metrics.compute(state, label_rate=self.label_rates, tasks=self.tasks)
         for index, task in enumerate(self.tasks):
             prefix = f"{task}/" if len(self.tasks) > 1 else ""
@@ -83,17 +99,12 @@ class Evaluator:
         Args:
             params: Dense parameters.
             tables: Embedding tables.
-            batches: Batches of one shape, at least one.
+            batches: Batches of one shape, at least one, as a step takes them (`BatchShare`).
         """
         state, collected = self._no_metrics(), UserScores()
         for batch in batches:
-            _, logits, _ = self._eval_step(params, tables, state, batch)
-            collected.append(
-                user_ids=np.asarray(batch.user_ids),
-                logits=np.asarray(logits),
-                labels=np.asarray(batch.labels),
-                weights=np.asarray(batch.weights),
-            )
+            _, seen, _ = self._eval_step(params, tables, state, batch)
+            seen.add_to(collected)
         return collected.scores()
 
     def _no_metrics(self) -> metrics.MetricState:

@@ -1,55 +1,53 @@
 """The training loop: step, log, evaluate, checkpoint, and stop where asked."""
 
-import contextlib
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.pipeline import BatchSource
+from kunlun_jax.processes import is_first
+from kunlun_jax.sharding import BatchShare
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.step import TrainState
-from kunlun_jax.training.workdir import MetricWriter
+from kunlun_jax.training.stopping import Agreement, StopSignal
+from kunlun_jax.training.workdir import MetricWriter, NoWriter
 
 
 class NonFiniteError(RuntimeError):
     """Too many updates in a row had a loss or a gradient that is NaN or infinite."""
 
 
-class StopSignal(contextlib.AbstractContextManager):
-    """Remembers a first SIGTERM or SIGINT, so that the loop can save before it ends.
-
-    A second one has its usual effect at once, and so has any outside of the `with` block.
-
-    Attributes:
-        received: Whether one came.
-    """
+class _Stopwatch:
+    """Wall clock and processor time since it was made, or since its last lap."""
 
     def __init__(self) -> None:
-        self.received = False
-        self._previous = {
-            number: signal.signal(number, self._remember)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        self._start = time.monotonic(), time.process_time()
 
-    def __exit__(self, *details: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def lap(self, num_examples: int) -> dict[str, float]:
+        """Return the rates of a lap, and begin the next one.
 
-    def _remember(self, number: int, frame: Any) -> None:
-        del frame
-        self.received = True
-        signal.signal(number, signal.SIG_DFL)
+        The rate by processor time (of all threads) hardly depends on what else the machine does.
+
+        Args:
+            num_examples: Examples trained on in this lap.
+        """
+        now = time.monotonic(), time.process_time()
+        wall, processor = (
+            num_examples / max(end - start, 1e-9)
+            for start, end in zip(self._start, now, strict=True)
+        )
+        self._start = now
+        return {"train/examples_per_second": wall, "train/examples_per_cpu_second": processor}
 
 
 @dataclasses.dataclass
@@ -59,7 +57,8 @@ class Trainer:
     Attributes:
         config: The experiment.
         train_step: Jitted (state, batch) -> state.
-        data: Iterator over training batches.
+        data: Iterator over this process's share of training batches.
+        mesh: The devices.
         validation: Validation batches, in order.
         evaluator: Computes metrics of a split.
         checkpoints: Saves and restores.
@@ -73,10 +72,11 @@ class Trainer:
     config: ExperimentConfig
     train_step: Callable[..., TrainState]
     data: grain.DatasetIterator
+    mesh: Mesh
     validation: BatchSource
     evaluator: Evaluator
     checkpoints: Checkpoints
-    writer: MetricWriter
+    writer: MetricWriter | NoWriter
     num_steps: int
     diagnose: Callable[[TrainState], str]
     deadline: float = math.inf
@@ -98,6 +98,7 @@ class Trainer:
         cadence = self.config.training
         start = int(state.step)
         batch_size = self.config.data.batch_size
+        share, agreement = BatchShare(self.mesh, batch_size), Agreement(self.mesh)
         progress = tqdm(
             total=self.num_steps * batch_size,
             initial=start * batch_size,
@@ -105,25 +106,26 @@ class Trainer:
             unit_scale=True,
             dynamic_ncols=True,
             desc="train",
+            disable=not is_first(),
         )
         with progress as bar, StopSignal() as stop:
-            logged_at, logged_step = time.monotonic(), start
+            clock, logged_step = _Stopwatch(), start
             for step in range(start + 1, self.num_steps + 1):
-                state = self.train_step(state, next(self.data))
+                state = self.train_step(state, share.place(next(self.data)))
                 bar.update(batch_size)
                 last = step == self.num_steps
                 if last or step % cadence.log_every == 0:
-                    seconds, logged_at = time.monotonic() - logged_at, time.monotonic()
-                    rate = (step - logged_step) * batch_size / max(seconds, 1e-9)
+                    rates = clock.lap((step - logged_step) * batch_size)
                     logged_step = step
-                    state, line = self._log(state, step, rate)
+                    state, line = self._log(state, step, rates)
                     bar.set_postfix(line)
                 # Asked once: whoever stops here has saved here.
-                stopping = stop.received or time.monotonic() >= self.deadline
+                wish = stop.received or time.monotonic() >= self.deadline
+                stopping = agreement.reached(wish)
                 if last or step % cadence.eval_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
-                    logged_at = time.monotonic()
+                    clock = _Stopwatch()
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
                     self.checkpoints.save(state, self.data)
@@ -133,7 +135,9 @@ class Trainer:
             self.checkpoints.wait()
         return state, True
 
-    def _log(self, state: TrainState, step: int, rate: float) -> tuple[TrainState, dict[str, str]]:
+    def _log(
+        self, state: TrainState, step: int, rates: dict[str, float]
+    ) -> tuple[TrainState, dict[str, str]]:
         """Record the training metrics since the last record, and begin a new window."""
         self._require_going_on(state)
         evaluator = self.evaluator
@@ -148,7 +152,7 @@ class Trainer:
             "train/out_of_vocabulary_rate": unknown / max(total, 1),
             "train/gradient_norm": float(state.gradient_norm),
             "train/skipped_updates": int(state.guard.skipped),
-            "train/examples_per_second": rate,
+            **rates,
         }
         self.writer.write(step, record)
         state = state.replace(  # type: ignore[attr-defined]

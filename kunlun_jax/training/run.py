@@ -5,10 +5,12 @@ import functools
 import math
 import pathlib
 import sys
+import threading
 from collections.abc import Callable
 from types import TracebackType
 
 import jax
+import jax.numpy as jnp
 
 from kunlun_jax.config import ConfigError, DataConfig, ExperimentConfig, to_mapping
 from kunlun_jax.data import (
@@ -19,10 +21,12 @@ from kunlun_jax.data import (
     SchemaError,
     make_train_iterator,
 )
+from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.build import open_or_build
 from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh
+from kunlun_jax.processes import ProcessError, first_in_turn, is_first, several, together
+from kunlun_jax.sharding import BatchShare, batch_sharding, check_divisible, make_mesh
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointError
 from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
@@ -37,8 +41,7 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import model_summary, result_summary
-from kunlun_jax.training.user_losses import UserLosses
-from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, WorkdirError
+from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, NoWriter, WorkdirError
 
 USER_ERRORS = (
     CheckpointError,
@@ -46,6 +49,7 @@ USER_ERRORS = (
     DatasetError,
     NonFiniteError,
     OSError,
+    ProcessError,
     SchemaError,
     WorkdirError,
 )
@@ -54,6 +58,7 @@ _FAST_COMPILATION = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
+_LAST_SAVE_SECONDS = 30  # how long one process of several, which has failed, waits for its save
 
 
 def open_dataset(config: DataConfig) -> Dataset:
@@ -71,8 +76,8 @@ def open_dataset(config: DataConfig) -> Dataset:
             f"config.data.source: expected one of {sorted(SOURCES)}, got {config.source!r}"
         )
     try:
-        options = SOURCES[config.source].options(**dict(config.options))
-    except (TypeError, ValueError) as error:
+        options = SOURCES[config.source].make_options(dict(config.options))
+    except ValueError as error:
         raise ConfigError(f"config.data.options: {error}") from error
     try:
         return open_or_build(config.source, options, config.directory)
@@ -84,7 +89,7 @@ def _label_rates(dataset: Dataset) -> list[float]:
     """Return the mean training label of every task; NE is relative to their entropy."""
     rates = dataset.manifest["label_rates"]["train"]
     for task in dataset.schema.labels:
-        if not 0.0 < rates[task] < 1.0:
+        if not 0.0 < (rates[task] or 0.0) < 1.0:  # None: there are no training examples
             raise DatasetError(
                 f"{dataset.directory}: expected training labels {task!r} of both classes, got a "
                 f"mean of {rates[task]}"
@@ -112,7 +117,7 @@ class Run(contextlib.AbstractContextManager):
         self.config, self._workdir = config, workdir
         self._context = contextlib.ExitStack()
         data = config.data
-        self.dataset = open_dataset(data)
+        self.dataset = first_in_turn(lambda: open_dataset(data))
         schema = self.dataset.schema
         self.label_rates = _label_rates(self.dataset)
         self._mesh = make_mesh(config.mesh)
@@ -122,6 +127,10 @@ class Run(contextlib.AbstractContextManager):
         self.num_steps = max(
             1, round(data.num_epochs * self._source.num_examples / data.batch_size)
         )
+        if self.num_steps >= 2**31:  # the state counts them in 32 bits
+            raise ConfigError(
+                f"config.data.num_epochs: expected < 2^31 steps, got {self.num_steps}"
+            )
         self._iterator = make_train_iterator(
             self._source, num_threads=data.num_threads, prefetch=data.prefetch
         )
@@ -156,32 +165,49 @@ class Run(contextlib.AbstractContextManager):
     ) -> None:
         """Finish pending saves; a failed one raises."""
         with self._context:
-            self._checkpoints.close()
+            if error is not None and several():
+                # The others may be elsewhere: what they have no part in would never be finished.
+                finishing = threading.Thread(target=self._checkpoints.close, daemon=True)
+                finishing.start()
+                finishing.join(_LAST_SAVE_SECONDS)
+            else:
+                self._checkpoints.close()
 
-    def _batches(self, split: str, batch_size: int, max_examples: int) -> BatchSource:
+    def _batches(
+        self, split: str, batch_size: int, max_examples: int, *, whole: bool = False
+    ) -> BatchSource:
+        """Return the batches of a split: this process's share of each, or each whole."""
         try:
             return BatchSource(
                 self.dataset,
                 split=split,
                 batch_size=batch_size,
-                max_lens={s.name: s.max_len for s in self.config.model.streams},
+                max_lens=self._max_lens,
                 shuffle=split == "train",
                 seed=self.config.data.seed,
                 max_examples=max_examples or None,
+                places=None if whole else BatchShare(self._mesh, batch_size).places,
             )
         except ValueError as error:
             raise ConfigError(f"config.data: {error}") from error
 
+    @property
+    def _max_lens(self) -> dict[str, int]:
+        return {stream.name: stream.max_len for stream in self.config.model.streams}
+
+    @property
+    def _batch_shapes(self) -> Batch:
+        return batch_shapes(self.dataset.schema, self._max_lens, self.config.data.batch_size)
+
     def _initial_state(self) -> TrainState:
-        return create_train_state(
-            self._model, self.config, self._source[0], num_steps=self.num_steps
-        )
+        batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._batch_shapes)
+        return create_train_state(self._model, self.config, batch, num_steps=self.num_steps)
 
     @functools.cached_property
     def _target(self) -> TrainState:
         """Shapes of the state, and where it goes."""
         return state_shapes(
-            self._model, self.config, self._source[0], self._mesh, num_steps=self.num_steps
+            self._model, self.config, self._batch_shapes, self._mesh, num_steps=self.num_steps
         )
 
     @property
@@ -201,12 +227,14 @@ class Run(contextlib.AbstractContextManager):
         """
         target = self._target
         state, damaged = self._checkpoints.restore_newest(target, self._iterator)
-        for line in damaged:
-            print(f"warning: {line}", file=sys.stderr, flush=True)
+        if is_first():
+            for line in damaged:
+                print(f"warning: {line}", file=sys.stderr, flush=True)
         if state is not None:
             print(f"resumed from step {int(state.step)} of {self.num_steps}", flush=True)
         if state is None or int(state.step) < self.num_steps:
-            self._checkpoints.require_room(target)
+            with together():
+                self._checkpoints.require_room(target)
         if state is None:
             # Placed as a restored state is: one compilation of the step for both.
             initialize = jax.jit(
@@ -225,7 +253,7 @@ class Run(contextlib.AbstractContextManager):
             deadline: Reading of `time.monotonic` from which on it saves and stops early.
         """
         data = self.config.data
-        writer = MetricWriter(self._workdir, from_step=int(state.step))
+        writer = self._writer(int(state.step))
         step = make_train_step(
             self._model, self.dataset.schema, self.config, num_steps=self.num_steps
         )
@@ -238,6 +266,7 @@ class Run(contextlib.AbstractContextManager):
                 out_shardings=self._shardings,
             ),
             data=self._iterator,
+            mesh=self._mesh,
             validation=self._batches("validation", data.eval_batch_size, data.max_eval_examples),
             evaluator=self._evaluator,
             checkpoints=self._checkpoints,
@@ -249,14 +278,22 @@ class Run(contextlib.AbstractContextManager):
         with contextlib.closing(writer):
             return trainer.run(state)
 
+    def _writer(self, from_step: int) -> MetricWriter | NoWriter:
+        with together():
+            return MetricWriter(self._workdir, from_step=from_step) if is_first() else NoWriter()
+
     def _diagnose(self, state: TrainState) -> str:
         """Replay the first of the batches that were skipped in a row, and keep it."""
         step = int(state.step) - int(state.guard.in_row) + 1
-        batch = self._source[step - 1]  # the pipeline's elements are the batches, from 0
+        data = self.config.data
+        share = BatchShare(self._mesh, data.batch_size)
+        batch = share.place(self._source[step - 1])  # the source's elements are the batches, from 0
         found = diagnose(self._model, self.dataset.schema, state.params, state.tables, batch)
         directory = self._workdir / "nonfinite" / f"step_{step}"
         try:
-            save_diagnosis(directory, batch, found)
+            if is_first():
+                whole = self._batches("train", data.batch_size, data.max_train_examples, whole=True)
+                save_diagnosis(directory, whole[step - 1], found)
         except OSError as error:
             return f"{found} (the batch could not be saved: {error})"
         return f"{found} (the batch of step {step} is in {directory})"
@@ -307,12 +344,23 @@ class Run(contextlib.AbstractContextManager):
         batches = make_train_iterator(source, num_threads=1, prefetch=2)
         if perturb is not None:
             batches = (perturb(batch, index) for index, batch in enumerate(batches))
-        return self._evaluator.scores(state.params, state.tables, batches)
+        share = BatchShare(self._mesh, source.batch_size)
+        return self._evaluator.scores(state.params, state.tables, map(share.place, batches))
+
+    def evaluate(self, state: TrainState, split: str) -> tuple[dict[str, float], Scores]:
+        """Return the metrics of all of a split, and the predictions that they were made from.
+
+        Args:
+            state: Parameters and tables.
+            split: "validation" or "test".
+        """
+        collected = UserScores()
+        source = self._batches(split, self.config.data.eval_batch_size, 0)
+        metrics = self._evaluator.evaluate(state.params, state.tables, source, scores=collected)
+        return metrics, collected.scores()
 
     def report_best(self, state: TrainState) -> str:
         """Evaluate the best checkpoint on all of validation and test; record and return it.
-
-        The losses of the test split are kept by user, too (`UserLosses`).
 
         Args:
             state: Any state of the run, for shapes.
@@ -322,24 +370,13 @@ class Run(contextlib.AbstractContextManager):
         """
         state = self.restore_best(state)
         best = int(state.step)
-        scores = {split: UserScores() for split in ("validation", "test")}
-        results = {
-            split: self._evaluator.evaluate(
-                state.params,
-                state.tables,
-                self._batches(split, self.config.data.eval_batch_size, 0),
-                scores=kept,
-            )
-            for split, kept in scores.items()
-        }
-        UserLosses.of(scores["test"], self._evaluator.label_rates).save(self._workdir)
+        results = {split: self.evaluate(state, split)[0] for split in ("validation", "test")}
         names = {"validation": "val", "test": "test"}
         record = {
             f"{names[split]}/{key}": value
             for split, values in results.items()
             for key, value in values.items()
         }
-        writer = MetricWriter(self._workdir, from_step=self.num_steps)
-        with contextlib.closing(writer):
+        with contextlib.closing(self._writer(self.num_steps)) as writer, together():
             writer.write(self.num_steps, {BEST_STEP: float(best), **record})
         return result_summary(best, results)

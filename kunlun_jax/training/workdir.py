@@ -16,6 +16,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
 from kunlun_jax.config import ExperimentConfig, to_mapping
+from kunlun_jax.processes import is_first, together
 from kunlun_jax.training.manifest import first_difference
 
 CONFIG_FILE = "config.json"
@@ -23,10 +24,15 @@ TEMPORARY_CONFIG_FILE = "config.tmp"
 LOCK_FILE = "lock"
 METRICS_FILE = "metrics.jsonl"
 BEST_STEP = "best/step"  # marks the line of the final report
-# What may change between two starts of one run without changing its numbers.
+# What may change between two starts of one run without changing its numbers, or, of the mesh, by
+# rounding only.
 FREE_SETTINGS = {
     ("data", "prefetch"),
     ("data", "num_threads"),
+    ("mesh", "data"),
+    ("mesh", "fsdp"),
+    ("mesh", "tensor"),
+    ("mesh", "expert"),
     ("training", "keep_checkpoints"),
     ("training", "stop_after_skips"),
 }
@@ -40,6 +46,8 @@ class WorkdirError(ValueError):
 def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iterator[pathlib.Path]:
     """Make the directory of a run, or recognise it as the same run's; nobody else may use it.
 
+    Of several processes of one run, the first one holds it for all.
+
     A start that ended before it recorded anything, such as one with a mistake in its
     configuration, does not bind the next.
 
@@ -51,11 +59,21 @@ def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iter
         The directory, locked until the `with` block or the process ends.
 
     Raises:
+        ProcessError: If it cannot be used by process 0, and this is another one.
         WorkdirError: If it cannot be made or written, holds something else or a run of another
             configuration, or is in use.
     """
     directory = pathlib.Path(path)
     resolved = json.loads(json.dumps(to_mapping(config)))
+    with contextlib.ExitStack() as stack:
+        with together():
+            if is_first():
+                stack.enter_context(_held(directory, resolved))
+        yield directory
+
+
+@contextlib.contextmanager
+def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
     file, temporary = directory / CONFIG_FILE, directory / TEMPORARY_CONFIG_FILE
     with contextlib.ExitStack() as stack:
         try:
@@ -69,7 +87,7 @@ def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iter
             temporary.rename(file)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
-        yield directory
+        yield
 
 
 @contextlib.contextmanager
@@ -125,18 +143,14 @@ def _binding(config: dict) -> dict:
     }
 
 
-def final_report(directory: pathlib.Path) -> dict[str, Any] | None:
-    """Return the record of a complete run's best checkpoint; None if the run is not complete.
+class NoWriter:
+    """What stands in for a `MetricWriter` on the processes that write nothing."""
 
-    Args:
-        directory: The working directory.
-    """
-    try:
-        lines = (directory / METRICS_FILE).read_text().splitlines()
-        record = json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return record if isinstance(record, dict) and BEST_STEP in record else None
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class MetricWriter:

@@ -91,15 +91,17 @@ def _store_turned_back(gradients, rows_ref, refs, rotation, start, rows: int, en
     ref, dtheta_ref, dphi_ref = refs
     *table, positions_ref, times_ref = rotation
     block = gradients[0].shape[0]
-    sin, cos = load_rotation(table, start, block, end)
-    first, second = gradients
-    first, second = first * cos + second * sin, second * cos - first * sin
     left, right = halves(ref.shape[1])
-    tiles.store_rows(ref, start, first, rows, left)
-    tiles.store_rows(ref, start, second, rows, right)
-    # a dB - b dA is the same before and after a turn of both pairs. The rows are loaded anew: kept
-    # from above they would hold registers all through the loop.
-    a, b = (tiles.load_rows(rows_ref, start, block, end, half) for half in (left, right))
+    # Plus 0, which the compiler does not know: it would merge these loads with those from before
+    # the loop, and hold what they gave in registers all through it.
+    start += jnp.minimum(end, 0)
+    first, second = gradients
+    sin, cos = load_rotation(table, start, block, end)
+    tiles.store_rows(ref, start, first * cos + second * sin, rows, left)
+    tiles.store_rows(ref, start, second * cos - first * sin, rows, right)
+    # Turned and rounded as they entered the scores: only then do both kernels credit a pair of rows
+    # with the same change of their angle, so that positions far from 0 cancel.
+    a, b = load_parts(rows_ref, table, start, block, end)
     turn = a.astype(jnp.float32) * second - b.astype(jnp.float32) * first
     for values_ref, out_ref in ((positions_ref, dtheta_ref), (times_ref, dphi_ref)):
         values = tiles.load_numbers(values_ref, start, block, end)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels.batched import merge_heads, split_heads, zero_padding
-from pallas_kernels.rotation import rotate, rotation_table
+from pallas_kernels.rotation import rotate_for_scores, rotation_table
 from pallas_kernels.softmax_attention import MASKED, softmax_attention
 from pallas_kernels.window_attention.blocks import gather_windows
 
@@ -33,16 +33,19 @@ def window_attention_reference(
     rotated by `angles` first, which are finite in the padding.
     """
     batch, time, heads, dim = query.shape
-    dtype = query.dtype
+    dtype, scale = query.dtype, dim**-0.5
     query, key = zero_padding(query, lengths), zero_padding(key, lengths)
     value = zero_padding(value, lengths)
-    if angles is not None:
+    if angles is None:
+        query = (query * scale).astype(dtype)
+    else:
         sin, cos = rotation_table(angles)
-        query, key = rotate(query, sin, cos), rotate(key, sin, cos)
+        query = rotate_for_scores(query, angles, sin, cos, scale)
+        key = rotate_for_scores(key, angles, sin, cos, 1.0)
     if lengths is None:
         lengths = jnp.full((batch,), time, jnp.int32)
     out = _banded(
-        merge_heads((query * dim**-0.5).astype(dtype)),
+        merge_heads(query),
         merge_heads(key),
         merge_heads(value),
         jnp.repeat(lengths, heads),

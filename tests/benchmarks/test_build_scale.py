@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from absl import flags
 
@@ -13,8 +15,11 @@ def parsed():
 def test_a_build_is_measured(tmp_path):
     arguments = build_scale.make_tables(tmp_path, "csv", 2_000)
     result = build_scale.measure([*arguments, f"--out={tmp_path / 'built'}"])
-    assert 1_900 <= sum(result["events"].values()) <= 2_000
-    assert sum(result["rows"].values()) == 200
+    manifest = json.loads((tmp_path / "built" / "dataset.json").read_text())
+    counts = build_scale.found_counts(manifest)
+    assert counts == build_scale.expected_counts(2_000)
+    assert counts["examples"] == 200
+    assert 1_900 <= counts["events"] <= 2_000
     # A Python with NumPy, Arrow and JAX has some hundred MB.
     assert 50e6 < result["peak_bytes"] < 2e9
     assert result["processor_seconds"] > 0
@@ -22,7 +27,7 @@ def test_a_build_is_measured(tmp_path):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_tables(tmp_path):
-    """Ten times the events, far more than the 0.3 GB that joins and sorts may take."""
+    """Ten times the events take no more than joins and sorts are allowed, at most."""
     peaks = []
     for events in (1_000_000, 10_000_000):
         directory = tmp_path / str(events)
@@ -31,4 +36,4 @@ def test_memory_does_not_grow_with_the_tables(tmp_path):
         arguments[-1] = "--memory_gb=0.3"
         out = f"--out={directory / 'built'}"
         peaks.append(build_scale.measure([*arguments, "--num_shards=64", out])["peak_bytes"])
-    assert peaks[1] < 1.5 * peaks[0], peaks
+    assert peaks[1] < peaks[0] + 0.3e9, peaks  # what joins and sorts may take, --memory_gb

@@ -4,7 +4,7 @@
 
 Rows of tests that did not run stay as they are; if a test fails or is skipped, nothing is written.
 A test of a fault is marked `@pytest.mark.fault("what goes wrong", "what is promised")` and hands
-the `observe` fixture what it saw.
+the `observe` fixture what it saw; where its parameters are marked, each of them is a row.
 """
 
 import pathlib
@@ -17,6 +17,7 @@ from tests.faults.harness import ROOT, Runs, small_model_in_use
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEADER = ("| fault | what happens | what the test saw | test |", "|---|---|---|---|")
+LONGEST = 320
 _ROWS: dict[str, list[str]] = {}
 _FAILED: list[str] = []
 
@@ -43,7 +44,9 @@ def pytest_runtest_makereport(item, call):
     if report.failed or report.skipped:
         _FAILED.append(f"{item.nodeid} ({report.outcome})")
     elif report.when == "call":
-        test = item.nodeid.split("[")[0].removeprefix("tests/")
+        test = item.nodeid.removeprefix("tests/")
+        if marker in item.function.pytestmark:  # one row for all parameters
+            test = test.split("[")[0]
         seen = dict(item.user_properties).get("observed", "")
         row = _ROWS.setdefault(test, [*marker.args, seen])
         row[2] = row[2] or seen
@@ -83,7 +86,10 @@ def observe(request, tmp_path):
         for place, name in ((tmp_path, "..."), (ROOT, "...")):
             message = message.replace(str(place), name)
         message = re.sub(r"process \d+ on \S+", "process N on HOST", message)
-        message = re.sub(r"\d+\.\d+ MB", "N MB", message).replace("|", "\\|")
+        message = re.sub(r"\d+\.\d+ MB", "N MB", message)
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST - 60]} ... {message[-55:]}"
+        message = message.replace("|", "\\|")
         text = f"exit {outcome.code}" + (f"; `{message}`" if message else "")
         request.node.user_properties.append(("observed", text))
 

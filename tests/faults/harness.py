@@ -5,8 +5,10 @@ import dataclasses
 import io
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from kunlun_jax.data import Batch, Schema
+from kunlun_jax.data import Batch, Schema, build
 from kunlun_jax.training import allocator, run
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import apply_model
@@ -45,10 +47,37 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """The line in which the program says what is wrong; "" where it does not."""
-        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
-        assert len(lines) <= 1, lines
-        return lines[0] if lines else ""
+        """The line in which the program says what is wrong; "" where it does not.
+
+        train.py's begins with "error: "; that of the data's programs is the last one.
+        """
+        lines = self.err.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        errors = errors or [line for line in lines[-1:] if re.match(r"\w+Error: ", line)]
+        assert len(errors) <= 1, errors
+        return errors[0] if errors else ""
+
+
+def outcome_of(program: Callable[[], object]) -> Outcome:
+    """Call a program's main, and return what it would have left as a process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            program()
+        except SystemExit as leaving:  # Python prints a string and exits with 1
+            code = leaving.code if isinstance(leaving.code, int) else 1
+            err.write(f"{leaving.code}\n")
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def build_command(*arguments: str) -> Outcome:
+    """Call `python -m kunlun_jax.data.build` in this process."""
+    values = flags.FlagValues()
+    build.define_flags(values)
+    values(["build", *arguments])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "flags", types.SimpleNamespace(FLAGS=values))
+        return outcome_of(lambda: build._main(["build"]))
 
 
 @contextlib.contextmanager
@@ -87,15 +116,7 @@ class Runs:
 
     def here(self, workdir: pathlib.Path, *changes: str) -> Outcome:
         """Run train.py's main in this process."""
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        # The progress bar writes to the real one.
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                self._call_main(self.arguments(workdir, *changes))
-            except SystemExit as leaving:  # Python prints a string and exits with 1
-                code = leaving.code if isinstance(leaving.code, int) else 1
-                err.write(f"{leaving.code}\n")
-        return Outcome(code, out.getvalue(), err.getvalue())
+        return outcome_of(lambda: self._call_main(self.arguments(workdir, *changes)))
 
     def _call_main(self, arguments: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -112,6 +133,7 @@ class Runs:
         *changes: str,
         fault: Sequence[Any] = ("none", 0, "none"),
         within: Sequence[Any] = (),
+        devices: int = 1,
     ) -> subprocess.Popen[str]:
         """Start a process of its own.
 
@@ -120,12 +142,14 @@ class Runs:
             changes: Settings.
             fault: Point, step and fault, as `program.py` takes them.
             within: Command that starts the process, such as `unshare`.
+            devices: Devices that it sees.
         """
+        several = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
         program = [sys.executable, "-m", "tests.faults.program", *map(str, fault)]
         return subprocess.Popen(
             [*within, *program, str(ROOT / "train.py"), *self.arguments(workdir, *changes)],
             cwd=workdir.parent,
-            env=self._environment,
+            env=self._environment | (several if devices > 1 else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,9 +2,10 @@
 
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
-POINT is "log" (a step was recorded) or "save" (a save of the step is under way); FAULT is a
-signal's name or "fill", which fills the disk of the working directory, or several such, as in
-"fill,SIGTERM". "none 0 none": no fault.
+POINT is "log" (a step was recorded), "saving" (a step is about to be saved) or "save" (a save of
+the step is under way); FAULT is a signal's name, "fill", which fills the disk of the working
+directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "batch N NaN": from
+step N on, training batches have NaN among their dense features. "none 0 none": no fault.
 """
 
 import os
@@ -14,6 +15,9 @@ import signal
 import sys
 import time
 
+import numpy as np
+
+from kunlun_jax.data import BatchSource
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.workdir import MetricWriter
 from tests.faults.small_model import use_small_model
@@ -32,30 +36,58 @@ def cause(faults: str, workdir: pathlib.Path) -> None:
     for name in faults.split(","):
         if name == "fill":
             fill_disk(workdir.parent)
+        elif name == "OSError":
+            raise OSError(5, "Input/output error")
         else:
             os.kill(os.getpid(), getattr(signal, name))
             time.sleep(0.1)  # a signal is handled between two instructions, not at once
 
 
 def arm(point: str, step: int, fault: str) -> None:
-    """Cause the fault behind a method's return."""
-    owner, name = {"log": (MetricWriter, "write"), "save": (Checkpoints, "save")}[point]
+    """Cause the fault before or behind a method of the step."""
+    owner, name = {
+        "log": (MetricWriter, "write"),
+        "saving": (Checkpoints, "save"),
+        "save": (Checkpoints, "save"),
+    }[point]
     method = getattr(owner, name)
 
     def with_fault(self, at, *arguments, **options):
+        place = self.path if point == "log" else self.directory
+        now = int(getattr(at, "step", at)) == step
+        if now and point == "saving":
+            cause(fault, place.parent)
         result = method(self, at, *arguments, **options)
-        if int(getattr(at, "step", at)) == step:
-            place = self.path if point == "log" else self.directory
+        if now and point != "saving":
             cause(fault, place.parent)
         return result
 
     setattr(owner, name, with_fault)
 
 
-if __name__ == "__main__":
-    point, step, fault, program, *arguments = sys.argv[1:]
+def poison(first: int) -> None:
+    """Let the training batches from a step on have NaN among their dense features."""
+    get = BatchSource.__getitem__
+
+    def poisoned(self, record_key):
+        batch = get(self, record_key)
+        if "train" in repr(self) and record_key + 1 >= first:
+            batch = batch.replace(dense=np.full_like(batch.dense, np.nan))
+        return batch
+
+    BatchSource.__getitem__ = poisoned
+
+
+def main(arguments: list[str]) -> None:
+    point, step, fault, program, *rest = arguments
     use_small_model()
-    if point != "none":
+    if point == "batch":
+        poison(int(step))
+    elif point != "none":
         arm(point, int(step), fault)
-    sys.argv = [program, *arguments]
+    sys.argv = [program, *rest]
     runpy.run_path(program, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -14,10 +14,12 @@ class SmallModel(nn.Module):
     """A linear map of the dense features, the candidate's embeddings and the mean event's."""
 
     schema: Schema
+    dim: int = 4
+    param_dtype: str = "float32"
 
     @nn.compact
     def __call__(self, batch: Batch) -> Float[Array, "B L"]:
-        embeddings = EmbeddingTables(self.schema, 4, 0.1, name="embedding")()
+        embeddings = EmbeddingTables(self.schema, self.dim, 0.1, name="embedding")()
         dtype = jnp.dtype("float32")
         parts = [batch.dense]
         for feature in self.schema.sparse:
@@ -28,7 +30,8 @@ class SmallModel(nn.Module):
             for event_id in self.schema.stream_by_name[name].ids:
                 rows = embeddings[event_id.vocabulary](events.ids[event_id.name], dtype)
                 parts.append(jnp.mean(jnp.where(real[..., None], rows, 0), axis=1))
-        return nn.Dense(len(self.schema.labels), name="head")(jnp.concatenate(parts, axis=1))
+        head = nn.Dense(len(self.schema.labels), name="head", param_dtype=self.param_dtype)
+        return head(jnp.concatenate(parts, axis=1))
 
 
 def create_model(config: ExperimentConfig, schema: Schema) -> SmallModel:

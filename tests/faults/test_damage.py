@@ -1,6 +1,7 @@
 """Checkpoints that are not what was saved, or not of this run."""
 
 import random
+import re
 import shutil
 
 import jax
@@ -9,11 +10,15 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.data.build import build_dataset
+from kunlun_jax.data.sources.registry import SOURCES
+from kunlun_jax.training import run
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.run import Run
 from tests.data import toy
+from tests.faults import small_model
 from tests.faults.harness import flip_bit, steps
-from tests.training import linear
+from tests.training import linear, tiny
 from tests.training.runs import assert_equal_states, records
 
 
@@ -64,9 +69,9 @@ def test_flipped_bit(runs, uninterrupted, finished, observe):
         lambda step: shutil.rmtree(step / "state"),
         lambda step: (step / "manifest" / "metadata").unlink(),
         lambda step: (step / "manifest" / "metadata").write_bytes(b""),
-        lambda step: (step / "state" / "_METADATA").write_text("{"),
+        lambda step: array_file(step).write_bytes(array_file(step).read_bytes()[:-100]),
     ],
-    ids=["state missing", "manifest missing", "manifest empty", "metadata cut off"],
+    ids=["state missing", "manifest missing", "manifest empty", "arrays cut off"],
 )
 def test_incomplete(runs, uninterrupted, finished, damage, observe):
     damage(finished / "checkpoints" / "20")
@@ -117,25 +122,57 @@ def test_best_damaged(runs, uninterrupted, finished, monkeypatch, observe):
 
 
 @pytest.mark.fault(
-    "a checkpoint of another model, dtype or shape", "refused, naming the place, expected and got"
+    "a checkpoint of another model", "refused before the first step, naming the setting"
 )
 def test_another_model(runs, finished, observe):
     (finished / "metrics.jsonl").unlink()  # without a record, the workdir does not bind
     outcome = runs.here(finished, "model.dim=16")
     assert outcome.code == 1
     assert "another run: config.model.dim: expected 16, got 8" in outcome.message
+    assert steps(finished) == {"10", "16", "20"}
     observe(outcome)
 
 
 @pytest.mark.fault(
-    "a position in the data of another seed, batch size or file list",
+    "a checkpoint of another dtype or shape, as another version of the model would make",
+    "refused, naming the leaf, expected and got",
+)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"param_dtype": "bfloat16"}, r"expected 'bfloat16\[1\]', got 'float32\[1\]'"),
+        ({"dim": 5}, r"expected 'float32\[26,1\]', got 'float32\[21,1\]'"),
+    ],
+    ids=["dtype", "shape"],
+)
+def test_another_dtype_or_shape(runs, finished, monkeypatch, options, message, observe):
+    monkeypatch.setattr(
+        run, "create_model", lambda config, schema: small_model.SmallModel(schema, **options)
+    )
+    outcome = runs.here(finished)
+    assert outcome.code == 1
+    assert f"{finished}/checkpoints/20: a checkpoint of another state: " in outcome.message
+    assert re.search(f"head/(bias|kernel): {message}", outcome.message), outcome.message
+    assert steps(finished) == {"10", "16", "20"}
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "a position in the data of another seed, batch size or list of files",
     "refused by the pipeline's fingerprint",
 )
-def test_another_pipeline(runs, finished, observe):
+@pytest.mark.parametrize("change", ["data.seed=1", "data.batch_size=16", "other files"])
+def test_another_pipeline(runs, finished, tmp_path, change, observe):
     (finished / "metrics.jsonl").unlink()
-    outcome = runs.here(finished, "data.seed=1")
+    if change == "other files":
+        options = dict(tiny.experiment(runs.data).data.options)
+        other = SOURCES["synthetic"].make_options(options)
+        build_dataset("synthetic", other, tmp_path / "data", num_shards=2)
+        change = f"data.directory={tmp_path / 'data'}"
+    outcome = runs.here(finished, change)
     assert outcome.code == 1
-    assert "another run: pipeline: expected" in outcome.message
+    assert re.search("another run: (pipeline|num_steps): expected", outcome.message)
+    assert steps(finished) == {"10", "16", "20"}
     observe(outcome)
 
 

@@ -75,6 +75,24 @@ def test_full_at_the_last_save(runs, uninterrupted, on_small_disk, observe):
 
 @pytest.mark.slow
 @pytest.mark.fault(
+    "the disk full at the save of the last step",
+    "exit 1, and no report: with room, the same command goes on from the checkpoint before",
+)
+def test_full_at_the_last_step(runs, uninterrupted, on_small_disk, observe):
+    outcome, kept = on_small_disk("16m", fault=("saving", 20, "fill"))
+    assert outcome.code == 1
+    assert "best checkpoint" not in outcome.out
+    assert "run/checkpoints: cannot be saved: " in outcome.message
+    assert "No space left on device" in outcome.message
+    resumed = runs.here(kept)
+    assert resumed.code == 0
+    assert "resumed from step 16 of 20" in resumed.out
+    runs.assert_same_run(kept, uninterrupted)
+    observe(outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
     "the disk fills up during a run", "ends with exit 1 and says where; resumes likewise"
 )
 def test_full_during(runs, uninterrupted, on_small_disk, observe):

@@ -91,6 +91,60 @@ def test_serving_inputs(runs, uninterrupted, observe_text):
 
 
 @pytest.mark.fault(
+    "ids of -1, past the end and 2^31 - 1 in training batches",
+    "the out-of-vocabulary row, and counted; a column of 64 bits is refused where data are read",
+)
+def test_ids_without_a_row(runs, uninterrupted, tmp_path, monkeypatch, observe):
+    get, size = BatchSource.__getitem__, 32 * 8
+
+    def strange(self, record_key):
+        batch = get(self, record_key)
+        purchases = batch.streams["purchase"]
+        ids = np.array([-1, 51, 2**31 - 1, -(2**31)] * (size // 4), np.int32).reshape(32, 8)
+        replaced = purchases.replace(ids={name: ids for name in purchases.ids})
+        if "train" not in repr(self):
+            return batch
+        return batch.replace(streams={**batch.streams, "purchase": replaced})
+
+    monkeypatch.setattr(BatchSource, "__getitem__", strange)
+    outcome = runs.here(tmp_path / "run")
+    assert outcome.code == 0
+    found, usual = (
+        [x["train/out_of_vocabulary_rate"] for x in records(workdir) if "train/loss" in x]
+        for workdir in (tmp_path / "run", uninterrupted)
+    )
+    assert max(usual) < 0.2 < 0.4 < min(found)
+    state = runs.state(tmp_path / "run")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    observe(outcome, f"train/out_of_vocabulary_rate: {found[0]:.2f}")
+
+
+@pytest.mark.fault(
+    "one user only, and all histories empty", "trained like any other; every number is finite"
+)
+def test_one_user_without_a_history(runs, tmp_path, monkeypatch, observe):
+    opened = Dataset.open
+
+    def one_user(directory, **options):
+        dataset = opened(directory, **options)
+        for examples in dataset.splits.values():
+            examples.users[:] = 0
+            for ends in examples.ends.values():
+                ends[:] = 0
+        return dataset
+
+    monkeypatch.setattr(Dataset, "open", one_user)
+    outcome = runs.here(tmp_path / "run")
+    assert outcome.code == 0
+    *_, last = records(tmp_path / "run")
+    assert None not in last.values()
+    assert last["test/gauc"] == pytest.approx(last["test/auc_roc"], abs=1e-3)
+    state = runs.state(tmp_path / "run")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    observe(outcome, "every metric finite; gauc is the AUC")
+
+
+@pytest.mark.fault(
     "one class only in the evaluated examples", "the AUC is null in the record; the run goes on"
 )
 def test_one_class(runs, tmp_path, monkeypatch, observe):
@@ -136,11 +190,14 @@ def test_one_class_in_training(runs, uninterrupted, tmp_path, monkeypatch, obser
         ("training.stop_after_skips=0", "config.training.stop_after_skips: expected > 0, got 0"),
         ("training.stop_after_skips=often", "training.stop_after_skips=often"),
         ("training.stop_after_skip=3", "stop_after_skip"),
+        ("optimizer.clip_norm=nan", "config.optimizer.clip_norm: expected a finite number"),
+        ("data.batch_size=1099511627776", "config.data.batch_size: expected an integer of 32"),
+        ("data.options.num_users=many", "data.options.num_users=many"),
     ],
 )
 def test_configuration(runs, tmp_path, change, message, observe):
     outcome = runs.here(tmp_path / "run", change)
     assert outcome.code == 1
     assert message in outcome.message
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
     observe(outcome)

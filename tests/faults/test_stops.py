@@ -4,8 +4,11 @@ import os
 import shutil
 import signal
 
+import jax
+import numpy as np
 import pytest
 
+from kunlun_jax.training import run
 from kunlun_jax.training.workdir import open_workdir
 from tests.faults.harness import behind_log_line, steps
 from tests.training import tiny
@@ -82,6 +85,55 @@ def test_exception(runs, uninterrupted, tmp_path, monkeypatch, observe):
     assert runs.here(workdir).code == 0
     runs.assert_same_run(workdir, uninterrupted)
     observe(outcome)
+
+
+@pytest.mark.fault(
+    "an error of XLA in the middle of a step, which has taken the state with it",
+    "ends with it; the same command goes on from the last checkpoint",
+)
+def test_error_in_a_step(runs, uninterrupted, tmp_path, monkeypatch, observe_text):
+    workdir, trainer = tmp_path / "run", run.Trainer
+
+    def failing(train_step, **others):
+        def step(state, batch):
+            number = int(state.step) + 1
+            state = train_step(state, batch)
+            if number == 10:
+                raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
+            return state
+
+        return trainer(train_step=step, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "Trainer", failing)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
+            runs.here(workdir)
+    assert steps(workdir) == {"8"}
+    resumed = runs.here(workdir)
+    assert resumed.code == 0
+    assert "resumed from step 8 of 20" in resumed.out
+    runs.assert_same_run(workdir, uninterrupted)
+    observe_text("the error with its traceback; the checkpoint of step 8")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "a resume on two devices of what one device has saved",
+    "restored into the other sharding; the data go on where they were",
+)
+def test_other_devices(runs, uninterrupted, tmp_path, monkeypatch, observe):
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        behind_log_line(patch, 7, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert runs.here(workdir).code == 0
+    outcome = runs.elsewhere(workdir, devices=2)
+    assert outcome.code == 0, outcome.err
+    assert "resumed from step 7 of 20" in outcome.out
+    losses = [[x["train/loss"] for x in records(path) if "train/loss" in x]
+              for path in (workdir, uninterrupted)]  # fmt: skip
+    # Sums of another order; a batch of other examples would be off in the second digit.
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    observe(outcome, "resumed from step 7 of 20; losses equal to 1e-4")
 
 
 @pytest.mark.fault("two runs in one workdir", "the second refuses, and names the first")

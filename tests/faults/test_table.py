@@ -13,11 +13,20 @@ def marked_tests():
     for file in sorted(pathlib.Path(__file__).parent.glob("test_*.py")):
         module = importlib.import_module(f"tests.faults.{file.stem}")
         for name, function in vars(module).items():
-            marks = {mark.name: mark for mark in getattr(function, "pytestmark", [])}
-            if "fault" in marks:
-                test = f"faults/{file.name}::{name}"
-                faults[test] = marks["fault"].args[0]
-                slow |= {test} if "slow" in marks else set()
+            marks = list(getattr(function, "pytestmark", []))
+            own = {f"faults/{file.name}::{name}": marks}
+            for mark in marks:
+                if mark.name == "parametrize":
+                    parameters = [p for p in mark.args[1] if hasattr(p, "marks")]
+                    own |= {
+                        f"faults/{file.name}::{name}[{p.id}]": [*p.marks, *marks]
+                        for p in parameters
+                    }
+            for test, marked in own.items():
+                names = {mark.name: mark for mark in marked}
+                if "fault" in names:
+                    faults[test] = names["fault"].args[0]
+                    slow |= {test} if "slow" in names else set()
     return faults, slow
 
 

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels.rotation import rotate, rotation_angles, rotation_table, sin_cos
+from pallas_kernels.rotation import (
+    rotate,
+    rotate_for_scores,
+    rotation_angles,
+    rotation_table,
+    sin_cos,
+)
 from tests.pallas_kernels.contract import random_arrays
 
 
@@ -74,3 +80,32 @@ def test_rotation_of_bfloat16_happens_in_float32():
 
 def test_no_positions_and_no_times_give_no_angles():
     assert rotation_angles(None, None, None, None, None) is None
+
+
+def test_rotation_for_scores_rounds_once_and_has_the_gradients_of_the_rounded_rows():
+    x, angles, cotangent = random_arrays(7, (2, 5, 3, 8), (2, 5, 4), (2, 5, 3, 8))
+    table = rotation_table(angles)
+    got, pull = jax.vjp(
+        lambda x, angles: rotate_for_scores(x, angles, *table, 0.3), x.astype("bfloat16"), angles
+    )
+    dx, dangles = pull(cotangent)
+    want = (0.3 * rotate(x.astype("bfloat16").astype("float32"), *table)).astype("bfloat16")
+    assert (got.dtype, dx.dtype, dangles.dtype) == ("float32", "bfloat16", "float32")
+    np.testing.assert_array_equal(got, want.astype("float32"))
+    a, b = np.split(np.asarray(got, np.float64), 2, axis=-1)
+    da, db = np.split(np.asarray(cotangent, np.float64), 2, axis=-1)
+    np.testing.assert_allclose(dangles, (a * db - b * da).sum(axis=2), atol=1e-5)
+
+
+def test_rotation_for_scores_differentiates_as_rotation_does():
+    # In float32 nothing is rounded, and the two are the same function.
+    x, angles, cotangent = random_arrays(8, (2, 5, 3, 8), (2, 5, 4), (2, 5, 3, 8))
+
+    def loss(x, angles, rotate_rows):
+        sin, cos = sin_cos(angles)
+        return (cotangent * rotate_rows(x, angles, sin, cos)).sum()
+
+    got = jax.grad(loss, argnums=(0, 1))(x, angles, lambda *a: rotate_for_scores(*a, 0.3))
+    want = jax.grad(loss, argnums=(0, 1))(x, angles, lambda x, _, s, c: 0.3 * rotate(x, s, c))
+    for left, right in zip(got, want, strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-6)

@@ -33,15 +33,15 @@ def _lengths(time):
     return jnp.minimum(jnp.asarray([0, 1, 15, 17, time // 2, time], jnp.int32), time)
 
 
-def _arrays(time, dtype="float32"):
+def _arrays(time, dtype="float32", dim=DIM):
     names = ("query", "key", "value", "cotangent")
-    shape = (6, time, HEADS, DIM)
+    shape = (6, time, HEADS, dim)
     arrays = dict(zip(names, random_arrays(0, *[shape] * 4, dtype=dtype), strict=True))
     return arrays, arrays.pop("cotangent")
 
 
-def _rotation(time):
-    gaps, theta, phi = random_arrays(1, (6, time), (DIM // 2,), (DIM // 2,))
+def _rotation(time, dim=DIM):
+    gaps, theta, phi = random_arrays(1, (6, time), (dim // 2,), (dim // 2,))
     return {
         "positions": jnp.broadcast_to(jnp.arange(time), (6, time)),
         "times": jnp.log1p(jnp.abs(gaps) * 30),
@@ -81,13 +81,16 @@ class TestContract:
             else:
                 assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
 
-    @pytest.mark.parametrize("dtype", DTYPES)
+    # The gradient of a frequency is a sum of both signs. With H = 6 there are 3 of them, and by
+    # chance all can be small beside their terms, whose rows are rounded after the rotation; a bf16
+    # product cannot help that. Of 16 some are not.
+    @pytest.mark.parametrize(("dtype", "dim"), [("float32", DIM), ("bfloat16", 32)])
     @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
     def test_rotates_first_with_gradients_of_the_frequencies(
-        self, implementation, dtype, time, window
+        self, implementation, dtype, dim, time, window
     ):
-        arrays, cotangent = _arrays(time, dtype)
-        rotation = _rotation(time)
+        arrays, cotangent = _arrays(time, dtype, dim)
+        rotation = _rotation(time, dim)
         learned = {name: rotation[name] for name in ("position_frequencies", "time_frequencies")}
         fixed = {name: rotation[name] for name in ("positions", "times")}
         got, grads = self._run(implementation, arrays | learned, cotangent, window, **fixed)
@@ -100,8 +103,6 @@ class TestContract:
         tolerance = max(TOLERANCE[dtype], TOLERANCE["rotated"])
         assert_close(got, want, tolerance, "output")
         for name, grad in grads.items():
-            if name in learned:
-                tolerance = max(tolerance, TOLERANCE.get(f"frequencies {dtype}", 0.0))
             assert_close(grad, want_grads[name], tolerance, name)
 
     @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])

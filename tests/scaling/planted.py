@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kunlun_jax.scaling.analysis import Measurements
+from kunlun_jax.training.bootstrap import UserBootstrap
 
 
 def measurements(
@@ -14,6 +15,7 @@ def measurements(
     num_seeds: int = 3,
     num_users: int = 400,
     seed_noise: float = 0.002,
+    num_resamples: int = 600,
     seed: int = 0,
 ) -> Measurements:
     """Return runs whose expected NE follows a law.
@@ -27,6 +29,7 @@ def measurements(
         num_seeds: Seeds.
         num_users: Users.
         seed_noise: Standard deviation over seeds.
+        num_resamples: Resamples of the users.
         seed: Seed of it all.
     """
     generator = np.random.default_rng(seed)
@@ -44,4 +47,11 @@ def measurements(
         + slopes * x[:, None, None]
         + generator.normal(0.0, 0.02, (*runs[:3], num_users))
     )
-    return Measurements(tuple(laws), np.tile(sizes, (len(laws), 1)), losses * weights, weights)
+    flat = losses.reshape(-1, num_users).T
+    bootstrap = UserBootstrap(np.arange(num_users), num_resamples=num_resamples, seed=seed)
+    draws = np.concatenate(
+        [np.average(flat, axis=0, weights=weights)[None], bootstrap.means(flat, weights)]
+    )
+    return Measurements(
+        tuple(laws), np.tile(sizes, (len(laws), 1)), draws.reshape(-1, *losses.shape[:3])
+    )

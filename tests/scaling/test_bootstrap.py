@@ -3,15 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from kunlun_jax.scaling.bootstrap import Interval, draw_entropies, interval, ratio
+from kunlun_jax.scaling.bootstrap import Interval, draw_seeds, interval, ratio
 from kunlun_jax.scaling.fit import fit_log_law
 from tests.scaling.planted import measurements
 
 MEAN = 0.85 - 0.01 * math.log(4)  # of `falling` at the third size
-
-
-def draws(measured, num_draws=400, seed=0):
-    return draw_entropies(measured.losses, measured.weights, num_draws=num_draws, seed=seed)
 
 
 def falling(flops):
@@ -20,37 +16,30 @@ def falling(flops):
 
 class TestDraws:
     def test_the_first_row_is_the_data(self):
-        measured = measurements({"a": falling, "b": falling})
-        first = draws(measured, num_draws=3)[0]
-        expected = measured.losses.sum(-1) / measured.weights.sum()
-        np.testing.assert_allclose(first, expected.mean(-1))
+        measured = measurements({"a": falling, "b": falling}, num_resamples=3)
+        expected = measured.entropies[0].mean(axis=-1)
+        np.testing.assert_allclose(draw_seeds(measured.entropies)[0], expected)
 
     def test_same_seed_same_draws(self):
-        measured = measurements({"a": falling})
-        np.testing.assert_array_equal(draws(measured, seed=4), draws(measured, seed=4))
-        assert (draws(measured, seed=4) != draws(measured, seed=5)).any()
-
-    def test_number_of_draws_over_the_edge_of_a_block(self):
-        assert draws(measurements({"a": falling}), num_draws=257).shape == (258, 1, 5)
+        values = measurements({"a": falling}).entropies
+        np.testing.assert_array_equal(draw_seeds(values, seed=4), draw_seeds(values, seed=4))
+        assert (draw_seeds(values, seed=4) != draw_seeds(values, seed=5)).any()
 
     @pytest.mark.parametrize("num_seeds", [2, 3, 8])
     def test_variance_over_seeds_is_unbiased(self, num_seeds):
         # Users alike: all that differs is the seed.
-        noise = np.random.default_rng(0).normal(0, 0.01, (40, 50, num_seeds, 1))
-        losses = np.tile(0.8 + noise, (1, 1, 1, 2))
-        drawn = draw_entropies(losses, np.ones(2), num_draws=300, seed=0)
+        values = 0.8 + np.random.default_rng(0).normal(0, 0.01, (40, 50, num_seeds))
+        drawn = draw_seeds(np.tile(values, (300, 1, 1, 1)))
         variance = drawn[1:].var(axis=0).mean()
         assert variance == pytest.approx(0.01**2 / num_seeds, rel=0.1)
 
     def test_a_single_seed_leaves_the_users(self):
-        alike = np.full((1, 4, 1, 30), 0.8)
-        assert np.ptp(draw_entropies(alike, np.ones(30), num_draws=50, seed=0)) < 1e-12
-        measured = measurements({"a": falling}, num_seeds=1)
-        assert draws(measured)[1:].std() > 0
+        values = measurements({"a": falling}, num_seeds=1).entropies
+        np.testing.assert_array_equal(draw_seeds(values), values[..., 0])
 
     def test_users_are_shared_by_all_runs(self):
         # Levels of users differ by 0.2, but every run meets the same ones.
-        drawn = draws(measurements({"a": falling, "b": falling}, seed_noise=0.0))
+        drawn = draw_seeds(measurements({"a": falling, "b": falling}, seed_noise=0.0).entropies)
         difference = drawn[1:, 0, 0] - drawn[1:, 1, 0]
         assert difference.std() < 0.2 * drawn[1:, 0, 0].std()
 
@@ -58,8 +47,10 @@ class TestDraws:
 def test_coverage_of_eta_and_of_the_mean():
     trials, hits = 200, np.zeros(2)
     for seed in range(trials):
-        measured = measurements({"a": falling}, num_users=80, seed_noise=0.003, seed=seed)
-        drawn = draws(measured, num_draws=200, seed=seed)[:, 0]
+        measured = measurements(
+            {"a": falling}, num_users=80, seed_noise=0.003, num_resamples=200, seed=seed
+        )
+        drawn = draw_seeds(measured.entropies, seed=seed)[:, 0]
         eta = interval(fit_log_law(measured.flops[0], drawn).eta, 0.9)
         hits += [eta.contains(0.01), interval(drawn[:, 2], 0.9).contains(MEAN)]
     # The standard error of a share of 0.9 in 200 trials is 0.02.

@@ -15,7 +15,8 @@ from kunlun_jax.data import BatchSource, make_train_iterator
 from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
-from kunlun_jax.training.loop import NonFiniteError, StopSignal, Trainer
+from kunlun_jax.training.loop import NonFiniteError, Trainer
+from kunlun_jax.training.stopping import StopSignal
 from kunlun_jax.training.workdir import MetricWriter
 from tests.data import toy
 from tests.training import linear
@@ -66,6 +67,7 @@ def train(dataset):
             config=ExperimentConfig(data=DataConfig(batch_size=BATCH_SIZE), training=cadence),
             train_step=train_step,
             data=data,
+            mesh=make_mesh(MeshConfig()),
             validation=batches("validation"),
             evaluator=evaluator,
             checkpoints=checkpoints,

@@ -227,9 +227,9 @@ class TestBadData:
         finally:
             manifest.write_text(before)
 
-    def test_max_examples_below_zero(self, data_directory, tmp_path):
-        config = tiny.experiment(data_directory, **{"data.max_train_examples": -1})
-        with pytest.raises(ConfigError, match=r"config\.data: max_examples: .*got -1"):
+    def test_more_events_than_the_data_set_has(self, data_directory, tmp_path):
+        config = tiny.experiment(data_directory, **{"model.streams.purchase.max_len": 1000})
+        with pytest.raises(ConfigError, match=r"purchase\.max_len: expected at most 8, got 1000"):
             Run(config, tmp_path)
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kunlun_jax.config import ExperimentConfig, OptimizerConfig, TrainingConfig, to_mapping
-from kunlun_jax.training.workdir import MetricWriter, WorkdirError, final_report, open_workdir
+from kunlun_jax.training.workdir import MetricWriter, WorkdirError, open_workdir
 
 CONFIG = ExperimentConfig()
 OTHER = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(learning_rate=1.0))
@@ -172,17 +172,3 @@ class TestMetricWriter:
         record(tmp_path, text)
         with pytest.raises(WorkdirError, match=r"metrics\.jsonl: expected JSON objects"):
             MetricWriter(tmp_path, from_step=0)
-
-
-class TestFinalReport:
-    @pytest.mark.parametrize(
-        "text", ["", '{"step": 1}\n', '{"best/step": 1.0}\n{"step": 2}\n', '{"best/st', "[1]\n"]
-    )
-    def test_not_there_yet(self, tmp_path, text):
-        assert final_report(tmp_path) is None
-        record(tmp_path, text)
-        assert final_report(tmp_path) is None
-
-    def test_is_the_last_line_of_a_complete_run(self, tmp_path):
-        record(tmp_path, '{"step": 1}\n{"step": 5, "best/step": 4.0, "test/a": 1.0}\n')
-        assert final_report(tmp_path) == {"step": 5, "best/step": 4.0, "test/a": 1.0}

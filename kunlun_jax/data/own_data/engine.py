@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kunlun_jax.data.own_data.columns import Check, literal, quoted
-from kunlun_jax.data.own_data.inputs import PARQUET, SEPARATORS, column_names
+from kunlun_jax.data.own_data.inputs import PARQUET, SEPARATORS, column_names, verify_pages
 from kunlun_jax.data.schema import SchemaError
 
 ROWS_SHOWN = 5
@@ -38,14 +38,19 @@ class Engine:
                 "tables of your own are joined by DuckDB: pip install 'kunlun_jax[own_data]'"
             ) from error
         self._errors = duckdb
+        spilled = scratch / "spilled"
+        shutil.rmtree(spilled, ignore_errors=True)  # of a build that was killed
         self._connection = duckdb.connect(
             config={
                 "memory_limit": f"{int(memory_gb * 1000)}MB",
                 "threads": threads,
-                "temp_directory": str(scratch / "spilled"),
+                "temp_directory": str(spilled),
             }
         )
         self.execute("SET TimeZone = 'UTC'")
+        # Whatever stands to the right of a JOIN is the smaller one, and is held in memory. The
+        # optimizer knows no size of a CSV file, and would hold that.
+        self.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
 
     def close(self) -> None:
         """Disconnect."""
@@ -64,13 +69,11 @@ class Engine:
             return self._connection.execute(sql).fetchall()
         except errors.OutOfMemoryException as error:
             raise MemoryError(f"DuckDB: {_brief(error)}; give a larger --memory_gb") from error
-        except (errors.InvalidInputException, errors.ConversionException) as error:
-            raise SchemaError(_brief(error)) from error
         except (errors.IOException, errors.HTTPException) as error:
             if "Parquet" in str(error) or "parquet" in str(error):
                 raise SchemaError(_brief(error)) from error
             raise OSError(f"DuckDB: {_brief(error)}") from error
-        except (errors.BinderException, errors.ParserException, errors.CatalogException) as error:
+        except errors.Error as error:  # SQL that is none, or a file that is damaged
             raise SchemaError(_brief(error)) from error
 
     def copy(
@@ -152,17 +155,28 @@ class Table:
         """Read all rows once and return their number.
 
         Raises:
-            SchemaError: If there is none, or a row is bad; names file, row, column and value.
+            SchemaError: If a row is bad; names file, row, column and value.
         """
+        for path in self._files:
+            if path.suffix in PARQUET:
+                verify_pages(path)
         counts = ", ".join(f"count_if({check.bad})" for check in checks)
         with named(self.place):
             total, *bad = self._engine.execute(f"SELECT count(*), {counts} FROM {self.sql}")[0]
-        if not total:
-            raise SchemaError(f"{self._files[0]}: expected rows, got none")
         for check, count in zip(checks, bad, strict=True):
             if count:
                 raise SchemaError(self._explain(check, count))
         return total
+
+    def require_rows(self) -> None:
+        """Check that there are rows.
+
+        Raises:
+            SchemaError: If there is none.
+        """
+        with named(self.place):
+            if not self._engine.execute(f"SELECT 1 FROM {self.sql} LIMIT 1"):
+                raise SchemaError("expected rows, got none")
 
     def _explain(self, check: Check, count: int) -> str:
         condition = f"({self._where}) AND" if self._where else ""
@@ -215,26 +229,38 @@ def _brief(error: Exception) -> str:
     return " ".join(kept)
 
 
-def rewrite(source: pathlib.Path, target: pathlib.Path, columns_of: Any) -> None:
-    """Write a Parquet file anew, a few rows at a time, and remove the old one.
+def rewrite(sources: list[pathlib.Path], target: pathlib.Path, columns_of: Any) -> None:
+    """Write Parquet files anew as one, a few rows at a time, and remove the old ones.
 
     Args:
-        source: The file.
+        sources: The files, at least one.
         target: The new file; its bytes depend on the rows alone.
-        columns_of: Returns new columns, given the number of the first row and a batch.
+        columns_of: Returns new columns, given the number of the first row and a table of rows.
     """
     temporary = target.with_name(f"{target.name}.part")
-    with pq.ParquetFile(source) as file:
-        writer, first = None, 0
-        for batch in file.iter_batches(ROWS_AT_ONCE):
-            table = pa.table(columns_of(first, batch))
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-            first += batch.num_rows
-        if writer is None:
-            empty = pa.RecordBatch.from_pylist([], file.schema_arrow)
-            table = pa.table(columns_of(0, empty))
-            writer = pq.ParquetWriter(temporary, table.schema)
-        writer.close()
+    writer, first = None, 0
+    for rows in _equal_parts(sources):
+        table = pa.table(columns_of(first, rows))
+        writer = writer or pq.ParquetWriter(temporary, table.schema)
+        writer.write_table(table)
+        first += rows.num_rows
+    assert writer is not None
+    writer.close()
     temporary.rename(target)
-    source.unlink()
+    for source in sources:
+        source.unlink()
+
+
+def _equal_parts(sources: list[pathlib.Path]) -> Iterator[pa.Table]:
+    """Yield ROWS_AT_ONCE rows, however the files divide them; if there is none, an empty table."""
+    rest = pq.read_schema(sources[0]).empty_table()
+    yielded = False
+    for source in sources:
+        with pq.ParquetFile(source) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
+                while rest.num_rows >= ROWS_AT_ONCE:
+                    yield rest.slice(0, ROWS_AT_ONCE).combine_chunks()
+                    rest, yielded = rest.slice(ROWS_AT_ONCE), True
+    if rest.num_rows or not yielded:
+        yield rest.combine_chunks()

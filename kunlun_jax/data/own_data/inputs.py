@@ -1,8 +1,10 @@
 """The files of your own tables: found, hashed, and their columns named."""
 
+import contextlib
 import csv
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from kunlun_jax.data.schema import SchemaError
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (*SEPARATORS, *PARQUET)
+BYTES_AT_ONCE = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Inputs:
             for path in paths
         }
 
+    def place(self, table: str) -> str:
+        """Return what to call a table: its file, or its name where there are several."""
+        files = self.files[table]
+        return str(files[0]) if len(files) == 1 else table
+
     @property
     def num_bytes(self) -> int:
         """Size of all files."""
@@ -110,10 +118,11 @@ def column_names(path: pathlib.Path) -> list[str]:
     """
     try:
         if path.suffix in PARQUET:
-            return pq.read_schema(path).names
+            with _as_schema_error(path):
+                return pq.read_schema(path).names
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file, delimiter=SEPARATORS[path.suffix]), None)
-    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise SchemaError(f"{path}: not a {path.suffix[1:]} file: {error}") from error
     if header is None:
         raise SchemaError(f"{path}: expected a header and rows, got an empty file")
@@ -121,3 +130,30 @@ def column_names(path: pathlib.Path) -> list[str]:
     if twice:
         raise SchemaError(f"{path}: column {twice[0]!r} occurs more than once")
     return header
+
+
+def verify_pages(path: pathlib.Path) -> None:
+    """Read a Parquet file once, and compare its pages with their checksums where it has some.
+
+    DuckDB does not: a flipped bit in a number would be a number.
+
+    Raises:
+        SchemaError: If the file is damaged.
+    """
+    with _as_schema_error(path):
+        options = {"page_checksum_verification": True, "buffer_size": BYTES_AT_ONCE}
+        with pq.ParquetFile(path, **options) as file:
+            for _ in file.iter_batches():
+                pass
+
+
+@contextlib.contextmanager
+def _as_schema_error(path: pathlib.Path) -> Iterator[None]:
+    """Name the file in Arrow's errors, which are OSErrors without a number where it is damaged."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # no access or no device: nothing is known about the content
+        text = " ".join(str(error).split())
+        raise SchemaError(f"{path}: not a parquet file, or a damaged one: {text}") from error

@@ -30,12 +30,12 @@ class Staged:
     Attributes:
         schema: The schema of the data set.
         scratch: Where they lie.
-        first_rows: By split, the place of every shard's first example.
+        first_rows: int64 [shards, splits], the places of every shard's first examples.
     """
 
     schema: Schema
     scratch: pathlib.Path
-    first_rows: dict[str, tuple[int, ...]]
+    first_rows: np.ndarray
 
 
 def open_tables(
@@ -65,10 +65,9 @@ def open_tables(
     stage = Stage(
         schema, inputs, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
     )
-    before = np.cumsum(stage.rows, axis=0) - stage.rows
-    first_rows = {name: tuple(before[:, i].tolist()) for i, name in enumerate(SPLITS)}
     found = schema.schema(stage.sizes)
-    make = functools.partial(make_shard, Staged(found, place / SCRATCH, first_rows))
+    staged = Staged(found, place / SCRATCH, first_rows(stage.rows))
+    make = functools.partial(_read_and_make, staged)
     return ShardSource(
         found, stage.users, num_shards, make, checksums, stage.vocabularies, stage.collisions
     )
@@ -79,37 +78,54 @@ def default_num_shards(inputs: Inputs) -> int:
     return max(LEAST_SHARDS, -(-inputs.num_bytes // BYTES_PER_SHARD))
 
 
-def make_shard(staged: Staged, number: int) -> Shard:
+def first_rows(rows: np.ndarray) -> np.ndarray:
+    """Return the places of every shard's first examples; both are int64 [shards, splits].
+
+    Args:
+        rows: How many examples each shard has.
+    """
+    return np.cumsum(rows, axis=0) - rows
+
+
+def make_shard(schema: Schema, tables: list["Rows"], first: np.ndarray) -> Shard:
     """Sort the rows of a shard, and find where histories end.
 
     The order is by user, time and content, so that the order of the input does not matter.
+
+    Args:
+        schema: The schema of the data set.
+        tables: The impressions, and the events of every stream.
+        first: int64 [splits], the places of the first examples.
     """
-    schema = staged.schema
-    rows = _Rows(staged.scratch / "staged-0", number)
-    found, split = _examples(rows, schema)
+    found, split = _examples(tables[0], schema)
     users, user = np.unique(found.users, return_inverse=True)
     found = dataclasses.replace(found, users=user.astype(np.int32))
     logs = {
-        stream.name: _event_log(
-            _Rows(staged.scratch / f"staged-{1 + i}", number), stream, users, id_dtypes(schema)
-        )
-        for i, stream in enumerate(schema.streams)
+        stream.name: _event_log(rows, stream, users, id_dtypes(schema))
+        for stream, rows in zip(schema.streams, tables[1:], strict=True)
     }
     ends = {n: events_before(log, found.users, found.request_times) for n, log in logs.items()}
     found = dataclasses.replace(found, ends=ends)
     splits = {name: found.take(split == i) for i, name in enumerate(SPLITS)}
-    tables = SourceTables(schema, len(users), logs, splits, checksums={})
-    places = {n: staged.first_rows[n][number] + np.arange(len(e)) for n, e in splits.items()}
-    return Shard(tables, users, places)
+    places = {n: first[i] + np.arange(len(splits[n])) for i, n in enumerate(SPLITS)}
+    return Shard(SourceTables(schema, len(users), logs, splits, checksums={}), users, places)
 
 
-class _Rows:
+def _read_and_make(staged: Staged, number: int) -> Shard:
+    tables = []
+    for i in range(1 + len(staged.schema.streams)):
+        folder = staged.scratch / f"staged-{i}" / f"shard={number}"
+        parts = [pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet"))]
+        tables.append(Rows(pa.concat_tables(parts) if parts else None))
+    return make_shard(staged.schema, tables, staged.first_rows[number])
+
+
+class Rows:
     """The rows of one table in one shard, in no particular order."""
 
-    def __init__(self, directory: pathlib.Path, shard: int) -> None:
-        files = sorted((directory / f"shard={shard}").glob("*.parquet"))
-        parts = [pq.ParquetFile(path).read() for path in files]
-        self._table = pa.concat_tables(parts) if parts else None
+    def __init__(self, table: pa.Table | None) -> None:
+        """Hold a table: number, time, l0 ..., w0, d0 ..., s0 ..., split; None has no rows."""
+        self._table = table
 
     def numbers(self, name: str, dtype: type) -> np.ndarray:
         """Return a column; nulls are NaN in float columns, and OOV in others."""
@@ -137,7 +153,7 @@ class _Rows:
         return [self.numbers(f"{prefix}{i}", dtype) for i in range(count)]
 
 
-def _examples(rows: _Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
+def _examples(rows: Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
     """Return the examples without ends, users by their numbers in the data set, and the splits."""
     user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
     split = rows.numbers("split", np.int32)
@@ -166,7 +182,7 @@ def _examples(rows: _Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
 
 
 def _event_log(
-    rows: _Rows, stream: EventStream, users: np.ndarray, types: dict[str, type]
+    rows: Rows, stream: EventStream, users: np.ndarray, types: dict[str, type]
 ) -> EventLog:
     user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
     ids = [rows.numbers(f"s{i}", types[f.vocabulary]) for i, f in enumerate(stream.ids)]

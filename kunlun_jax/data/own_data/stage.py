@@ -20,21 +20,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from kunlun_jax.data import counter_random
-from kunlun_jax.data.building import SCRATCH, file_sha256, publish
-from kunlun_jax.data.hashing import hashed_sql
-from kunlun_jax.data.own_data import columns
-from kunlun_jax.data.own_data.collisions import count_collisions
-from kunlun_jax.data.own_data.columns import Column, literal
-from kunlun_jax.data.own_data.engine import Engine, Table, named, rewrite
+from kunlun_jax.data.building import SCRATCH, publish
+from kunlun_jax.data.own_data import collisions, columns, vocabularies
+from kunlun_jax.data.own_data.columns import literal
+from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.reading import plan_readings, strangers
+from kunlun_jax.data.own_data.splits import (
+    Bounds,
+    empty_split,
+    places_of_bounds,
+    uniform_of_users,
+)
 from kunlun_jax.data.own_data.table_schema import (
     IMPRESSIONS,
     Built,
-    ByDate,
     ByTime,
-    ByUser,
-    Events,
     Hashed,
     TableSchema,
 )
@@ -42,7 +43,6 @@ from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
 from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
 
-VOCABULARIES = "vocabularies"
 DAY = 86400
 
 
@@ -82,7 +82,7 @@ class Stage:
         """
         self._schema, self._inputs, self._num_shards = schema, inputs, num_shards
         self._place, self._scratch = place, place / SCRATCH
-        (place / VOCABULARIES).mkdir(exist_ok=True)
+        (place / vocabularies.FOLDER).mkdir(exist_ok=True)
         self._engine = Engine(self._scratch, threads=threads, memory_gb=memory_gb)
         names = schema.vocabulary_names
         steps = 3 + len(names) + 2 * len(schema.streams)
@@ -102,28 +102,22 @@ class Stage:
 
     def _type_tables(self, bar: tqdm) -> None:
         """Check every table, number the users, and write the tables with typed columns."""
-        schema = self._schema
         latest = int(time.time()) + DAY
-        for owner, name in self._tables():
-            table = Table(self._engine, name, self._inputs.files[name], owner.where)
-            table.require(owner.column_names)
-            with named(table.place):
-                user = columns.identifier(owner.user, table.types[owner.user], required=True)
-                if isinstance(owner, Events):
-                    wanted = columns.event_columns(owner, table.types, latest)
-                else:
-                    wanted = columns.impression_columns(owner, table.types, latest)
-            if not self._typed(name).exists():
-                table.check([check for c in (user, *wanted.values()) for check in c.checks])
-            if owner is schema:
-                keys = f"SELECT DISTINCT {user.sql} AS key FROM {table.sql}"
+        for reading in plan_readings(self._engine, self._schema, self._inputs, latest):
+            table = reading.open(self._engine)
+            if not self._typed(reading.name).exists():
+                table.require_rows()
+                table.check(reading.checks)
+            if reading.name == IMPRESSIONS:
+                keys = f"SELECT DISTINCT {reading.user.sql} AS key FROM {table.sql}"
                 self.users = self._number_users(keys)
-            self._write_typed(name, table, user, wanted)
-            if not pq.read_metadata(self._typed(name)).num_rows:
-                raise SchemaError(
-                    f"{table.place}: column {owner.user!r}: expected users that occur in the "
-                    "impressions, got none of them"
-                )
+            self._engine.copy(
+                f"SELECT number, shard, unit, t.* EXCLUDE (key) FROM ({reading.typed(table)}) AS t "
+                f"JOIN {self._from('users.parquet')} AS users ON t.key = users.key",
+                self._typed(reading.name),
+            )
+            if not pq.read_metadata(self._typed(reading.name)).num_rows:
+                raise strangers(reading, table.place)
             bar.update()
 
     def _number_users(self, keys: str) -> int:
@@ -131,74 +125,50 @@ class Stage:
         path, ordered = self._scratch / "users.parquet", self._scratch / "user_keys.parquet"
         if not path.exists():
             self._engine.copy(f"{keys} ORDER BY key", ordered, in_order=True)
-            split = self._schema.split
-            seed = split.seed if isinstance(split, ByUser) else 0
 
-            def number(first: int, batch: pa.RecordBatch) -> dict[str, Any]:
+            def number(first: int, batch: pa.Table) -> dict[str, Any]:
                 numbers = np.arange(first, first + batch.num_rows)
                 return {
                     "key": batch.column(0),
                     "number": numbers,
                     "shard": shard_of_users(numbers, self._num_shards),
-                    "unit": counter_random.uniform(seed, "split of a user", numbers),
+                    "unit": uniform_of_users(self._schema, numbers),
                 }
 
-            rewrite(ordered, path, number)
+            rewrite([ordered], path, number)
         count = pq.read_metadata(path).num_rows
         if count > np.iinfo(np.int32).max:
             raise SchemaError(f"users: expected at most 2^31 - 1, got {count}")
         return count
 
-    def _write_typed(
-        self, name: str, table: Table, user: Column, wanted: dict[str, Column]
-    ) -> None:
-        values = ", ".join(f"{column.sql} AS {alias}" for alias, column in wanted.items())
-        self._engine.copy(
-            f"SELECT number, shard, unit, t.* EXCLUDE (key) FROM "
-            f"(SELECT {user.sql} AS key, {values} FROM {table.sql}) AS t "
-            f"JOIN {self._from('users.parquet')} AS users ON t.key = users.key",
-            self._typed(name),
-        )
-
     def _choose_splits(self) -> None:
         """Find the seconds, or the uniform numbers, at which validation and test begin."""
         split, path = self._schema.split, self._scratch / "split.json"
+        relation = self._from_typed(IMPRESSIONS)
         if isinstance(split, ByTime) and not path.exists():
-            relation = self._from_typed(IMPRESSIONS)
             total = self._engine.execute(f"SELECT count(*) FROM {relation}")[0][0]
-            bounds = []
-            for share in (split.validation + split.test, split.test):
-                place = int(total * (1.0 - share))
+            seconds = []
+            for place in places_of_bounds(split, total):
                 ordered = f"SELECT time FROM {relation} ORDER BY time LIMIT 1 OFFSET {place}"
-                bounds.append(self._engine.execute(ordered)[0][0])
-            publish(path, json.dumps(bounds))
-        if isinstance(split, ByTime):
-            bounds = json.loads(path.read_text())
-        elif isinstance(split, ByDate):
-            bounds = list(split.seconds())
-        else:
-            bounds = [1.0 - split.validation - split.test, 1.0 - split.test]
-        by = "unit" if isinstance(split, ByUser) else "time"
-        self._split = (
-            f"(CASE WHEN {by} < {bounds[0]} THEN 0 WHEN {by} < {bounds[1]} THEN 1 ELSE 2 END)"
-        )
-        found = self._engine.execute(
-            f"SELECT DISTINCT {self._split} FROM {self._from_typed(IMPRESSIONS)}"
-        )
+                seconds.append(self._engine.execute(ordered)[0][0])
+            publish(path, json.dumps(seconds))
+        seconds = json.loads(path.read_text()) if isinstance(split, ByTime) else []
+        self._split = Bounds.of(split, seconds).sql
+        found = self._engine.execute(f"SELECT DISTINCT {self._split} FROM {relation}")
         for number, name in enumerate(SPLITS):
             if (number,) not in found:
-                raise SchemaError(f"{split}: expected requests in {name}, got none")
+                raise empty_split(self._schema, name)
 
     def _build_vocabulary(self, number: int, name: str) -> int:
         kind = self._schema.vocabulary(name)
         if isinstance(kind, Hashed):
-            path = self._scratch / f"collisions-{number:03d}.json"
-            values = self._values(name, "true")
-            self.collisions[name] = count_collisions(self._engine, values, kind, path)
+            if not collisions.counts_path(self._place, number).exists():
+                queries = self._values(name, "true")
+                counts = collisions.count_collisions(self._engine, queries, kind)
+                collisions.store_counts(counts, self._place, number)
+            self.collisions[name] = collisions.describe_collisions(self._place, number, kind)
             return kind.num_ids
-        file = f"{VOCABULARIES}/{number:03d}.parquet"
-        path = self._place / file
-        if not path.exists():
+        if not (self._place / vocabularies.vocabulary_file(number)).exists():
             seen = " UNION ALL ".join(self._values(name, f"{self._split} = 0"))
             ordered = self._scratch / f"values-{number:03d}.parquet"
             self._engine.copy(
@@ -207,63 +177,37 @@ class Stage:
                 ordered,
                 in_order=True,
             )
-            rewrite(
-                ordered,
-                path,
-                lambda first, batch: {
-                    "value": batch.column(0),
-                    "id": np.arange(first + 1, first + 1 + batch.num_rows),
-                    "count": batch.column(1),
-                },
-            )
-        size = pq.read_metadata(path).num_rows
+            vocabularies.write_vocabulary([ordered], self._place, number)
+        size, self.vocabularies[name] = vocabularies.describe_vocabulary(self._place, number)
         if not size:
-            raise SchemaError(
-                f"vocabulary {name!r}: expected values that training sees at least "
-                f"{kind.min_count} times, got none"
-            )
-        self.vocabularies[name] = {
-            "name": file,
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(path),
-        }
+            raise vocabularies.no_values(name, kind)
         return size
 
     def _values(self, vocabulary: str, condition: str) -> list[str]:
         """Return a query for each column of ids of a vocabulary: its values, one per row."""
         queries = []
-        for table, alias, feature in self._id_columns():
+        for table, alias, feature in vocabularies.id_columns(self._schema):
             if feature.vocabulary == vocabulary:
-                value = _each_value(alias, feature)
+                value = vocabularies.each_value(alias, feature)
                 relation = self._from_typed(table)
                 queries.append(f"SELECT {value} AS value FROM {relation} WHERE {condition}")
         return queries
 
-    def _id_columns(self) -> list[tuple[str, str, SparseFeature | EventId]]:
-        context = [
-            (IMPRESSIONS, f"s{i}", feature)
-            for i, feature in enumerate(self._schema.sparse_features)
-        ]
-        events = [
-            (events.name, f"s{i}", feature)
-            for events in self._schema.streams
-            for i, feature in enumerate(events.stream.ids)
-        ]
-        return [*context, *events]
-
     def _encode_tables(self, bar: tqdm) -> None:
-        for _, name in self._tables():
+        for name in self._tables():
             self._encode(name, f", {self._split} AS split" if name == IMPRESSIONS else "")
             bar.update()
 
     def _encode(self, table: str, more: str) -> None:
         """Write a table with ids, one folder per shard."""
         ids, joins = [], []
-        for name, alias, feature in self._id_columns():
+        for name, alias, feature in vocabularies.id_columns(self._schema):
             if name == table:
                 relation = self._lookup(table, alias, feature)
                 if relation is None:
-                    known = _hashed(alias, self._schema.vocabulary(feature.vocabulary))
+                    known = vocabularies.hashed_sql(
+                        alias, self._schema.vocabulary(feature.vocabulary)
+                    )
                 else:
                     known = f"v_{alias}.id"
                     joins.append(
@@ -286,7 +230,7 @@ class Stage:
         """Return a relation (value, id) for a column, None if its ids are computed."""
         kind = self._schema.vocabulary(feature.vocabulary)
         number = self._schema.vocabulary_names.index(feature.vocabulary)
-        values = self._from(f"../{VOCABULARIES}/{number:03d}.parquet")
+        values = self._from(f"../{vocabularies.vocabulary_file(number)}")
         if not columns.is_list(feature):
             return values if isinstance(kind, Built) else None
         # Every different list is encoded once, and then looked up as a whole.
@@ -294,7 +238,7 @@ class Stage:
             known = f"coalesce(v.id, {OOV_ID})"
             join = f"LEFT JOIN {values} AS v ON one = v.value"
         else:
-            known, join = _hashed("one", kind), ""
+            known, join = vocabularies.hashed_sql("one", kind), ""
         cells = f"SELECT DISTINCT {alias} AS cell FROM {self._from_typed(table)}"
         parts = f"string_split(cell, {columns.UNIT_SEPARATOR})"
         self._engine.copy(
@@ -316,13 +260,13 @@ class Stage:
             rows[int(shard), split] = count
         return rows
 
-    def _tables(self) -> list[tuple[TableSchema | Events, str]]:
-        """Return what is said of each table, and its name; the impressions come first."""
-        return [(self._schema, IMPRESSIONS), *((e, e.name) for e in self._schema.streams)]
+    def _tables(self) -> list[str]:
+        """Return the names of the tables; the impressions come first."""
+        return [IMPRESSIONS, *(events.name for events in self._schema.streams)]
 
     def _number(self, table: str) -> int:
         """Return 0 for the impressions, and 1, 2, ... for the streams."""
-        return [name for _, name in self._tables()].index(table)
+        return self._tables().index(table)
 
     def _typed(self, table: str) -> pathlib.Path:
         return self._scratch / f"typed-{self._number(table)}.parquet"
@@ -332,14 +276,3 @@ class Stage:
 
     def _from(self, name: str) -> str:
         return f"read_parquet({literal(str(self._scratch / name))})"
-
-
-def _each_value(alias: str, feature: SparseFeature | EventId) -> str:
-    if columns.is_list(feature):
-        return f"unnest(string_split({alias}, {columns.UNIT_SEPARATOR}))"
-    return alias
-
-
-def _hashed(value: str, kind: Built | Hashed) -> str:
-    assert isinstance(kind, Hashed)
-    return hashed_sql(value, kind.num_ids, kind.num_hashes)

@@ -1,9 +1,10 @@
 """The sources by name."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from kunlun_jax.config_parsing import parse, require_numbers
 from kunlun_jax.data.shards import ShardSource
 from kunlun_jax.data.sources import (
     built,
@@ -34,6 +35,19 @@ class Source:
     load: Callable[[Any], SourceTables]
     shards: Callable[[Any, int], ShardSource] | None = None
     version: int = 1
+
+    def make_options(self, values: Mapping[str, Any]) -> Any:
+        """Return the options of these names and values, the others as they are by default.
+
+        Raises:
+            ValueError: On an option that the source does not have, one that it needs, or a value
+                of another type or out of range.
+        """
+        fields = dataclasses.fields(self.options)
+        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        options = parse(self.options, {**defaults, **values}, "options")
+        require_numbers(options, "options")
+        return options
 
 
 SOURCES = {

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import pathlib
 import random
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError
 from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.card import write_card
 from kunlun_jax.data.hashing import expected_collision_rate, hashed_ids
-from kunlun_jax.data.own_data import ByDate, ByUser, Hashed
+from kunlun_jax.data.own_data import ByDate, ByUser, Hashed, engine
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.requests import Events as RequestEvents
 from kunlun_jax.data.requests import Request, batch_requests
@@ -267,7 +269,6 @@ def test_the_same_tables_are_not_built_twice(tmp_path, tables):
 
 def test_an_interrupted_build_does_not_stage_again(tmp_path, tables, dataset, monkeypatch):
     from kunlun_jax.data import shards as shards_module
-    from kunlun_jax.data.own_data import engine
 
     def fail(path):
         raise OSError("disk full")
@@ -282,6 +283,53 @@ def test_an_interrupted_build_does_not_stage_again(tmp_path, tables, dataset, mo
     )
     assert bytes_of(world.build(tmp_path, tables)) == bytes_of(dataset)
     assert not [sql for sql in statements if "COPY" in sql]
+
+
+def test_without_beam_the_build_by_beam_says_what_to_install(tmp_path, tables, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kunlun_jax.data.own_data.beam.pipeline", None)
+    with pytest.raises(ImportError, match=r"no Apache Beam .*pip install 'kunlun_jax\[beam\]'"):
+        world.build(tmp_path, tables, beam_options=[])
+
+
+@pytest.mark.parametrize(
+    ("column", "known", "unknown"), [("site", "s1", "s2"), ("tags", "a|b", "a"), ("site", "s1", "")]
+)
+def test_a_category_that_knows_the_label_is_refused(tmp_path, column, known, unknown):
+    tables = world.make_tables(0, num_users=100, num_requests=400)
+    for row in tables["impressions"]:
+        row[column] = known if row["click"] in ("1", "true") else unknown
+    with pytest.raises(SchemaError) as error:
+        world.build(tmp_path, tables)
+    assert str(error.value) == (
+        f"{tmp_path / 'tables' / 'impressions.csv'}: split 'train': column {column!r}: leak of "
+        "label 'click': expected this column alone to reach an AUC of at most 0.98 on users that "
+        "it was not fitted to, got 1.0000"
+    )
+
+
+def test_a_file_that_is_written_anew_depends_on_its_rows_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "ROWS_AT_ONCE", 10)
+    table = pa.table({"value": [str(i) for i in range(47)]})
+    contents = []
+    for name, sizes in (("one", [47]), ("many", [3, 0, 29, 15]), ("groups", [25, 22])):
+        ends = np.cumsum([0, *sizes])
+        sources = []
+        for start, end in itertools.pairwise(ends):
+            sources.append(tmp_path / f"{name}-{start}-{end}")
+            pq.write_table(table.slice(start, end - start), sources[-1], row_group_size=7)
+        target = tmp_path / name
+        engine.rewrite(
+            sources,
+            target,
+            lambda first, rows: {
+                "id": np.arange(first, first + rows.num_rows),
+                "value": rows.column(0),
+            },
+        )
+        assert not any(source.exists() for source in sources)
+        contents.append(target.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+    assert pq.read_table(target)["id"].to_pylist() == list(range(47))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,196 @@
+"""Writes docs/results.md and its pictures from the committed records of runs, and nothing else.
+
+    python -m benchmarks.results_page
+
+What has not been run yet is shown as missing; the studies' own commands run it.
+"""
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from absl import app
+
+from benchmarks.report import RESULTS, ROOT
+from kunlun_jax.audit.report import markdown as audit_page
+from kunlun_jax.scaling.analysis import Findings
+from kunlun_jax.scaling.bootstrap import Interval
+from kunlun_jax.scaling.markdown import show, table
+from kunlun_jax.scaling.page import AUC, MISSING, NE, render
+from kunlun_jax.scaling.report import draw_laws, find_laws
+from kunlun_jax.scaling.results import Results, collect
+from kunlun_jax.scaling.study import study_config
+
+RUNS, DOCS = RESULTS / "runs", ROOT / "docs"
+AUDIT = RESULTS / "audit_complete_journey.json"
+STUDIES = ("complete_journey", "movielens_1m", "movielens_1m_rechorus", "synthetic")
+# Published for ReChorus's ML_1MCTR (github.com/THUwangcy/ReChorus), means of five seeds.
+RECHORUS = {
+    "FM": 0.7661,
+    "DeepFM": 0.7736,
+    "AutoInt": 0.7785,
+    "DCNv2": 0.7870,
+    "DIEN": 0.7874,
+    "DIN": 0.7904,
+    "CAN": 0.7909,
+    "SAM": 0.7919,
+}
+CONTEXT_TREES = "trees: context"
+MEANS_AUC = 0.7863  # of the film's mean plus the user's, on MovieLens-1M's test split
+# kunlun_jax.data.sources.synthetic.bayes_normalized_entropy of configs/synthetic.py's options
+SYNTHETIC_BAYES_NE = 0.7213
+
+Reference = tuple[str, str, str]
+
+
+def counting_rows() -> dict[str, dict[str, Any]]:
+    """Return what counting reaches on Complete Journey, by name."""
+    content = json.loads((RESULTS / "counting_baselines_complete_journey.json").read_text())
+    return {row["name"]: row for row in content["rows"]}
+
+
+def references() -> dict[str, list[Reference]]:
+    """Return, by study, the rows that its models stand beside."""
+    return {
+        "complete_journey": [
+            (name, f"{row['normalized_entropy']:.4f}", f"{row['auc_roc']:.4f}")
+            for name, row in counting_rows().items()
+        ],
+        "movielens_1m": [("the film's mean + the user's mean", "", f"{MEANS_AUC:.4f}")],
+        "synthetic": [("the true probabilities", f"{SYNTHETIC_BAYES_NE:.4f}", "")],
+        "movielens_1m_rechorus": [
+            (f"{name}, published", "", f"{auc:.4f}") for name, auc in RECHORUS.items()
+        ],
+    }
+
+
+def claims(results: dict[str, Results], findings: dict[str, Findings | None]) -> str:
+    """Return the table of what was to be shown, and whether it is."""
+    journey, movies = results["complete_journey"], results["movielens_1m"]
+    rows: list[tuple[str, ...]] = [
+        _difference(journey, name, NE, "below")
+        for name in ("din", "wukong", "interformer", "hstu", "tokenformer")
+    ]
+    trees = counting_rows()[CONTEXT_TREES][NE]
+    rows += [
+        _level(journey, family.name, NE, f"below {trees:.4f}, trees on context", trees.__gt__)
+        for family in journey.study.families
+    ]
+    for name, found in findings.items():
+        for family in () if found is None else found.families:
+            for law, fitted in family.laws.items():
+                rows.append(
+                    (
+                        results[name].study.title,
+                        f"{family.name}: the {law} law predicts its largest size",
+                        "yes" if fitted.held_out.within else "**no**",
+                        f"gap {show(fitted.held_out.gap)}",
+                    )
+                )
+    goal = MEANS_AUC + 0.02
+    rows.append(_level(movies, "kunlun", AUC, f"above {goal:.4f}", goal.__lt__))
+    rows += [
+        _difference(movies, family.name, AUC, "above")
+        for family in movies.study.families
+        if family.name != "kunlun"
+    ]
+    return table(("data", "claim", "holds?", "measured"), rows)
+
+
+def _level(
+    results: Results, name: str, metric: str, claim: str, holds: Callable[[float], bool]
+) -> tuple[str, ...]:
+    """Return a claim about the mean over seeds of one model."""
+    values = [run.value(metric) for run in results.runs(name).values()]
+    claim = f"{name}: test {_NAMES[metric]} {claim}"
+    if not values:
+        return results.study.title, claim, MISSING, ""
+    mean = sum(values) / len(values)
+    verdict = "yes" if holds(mean) else "**no**"
+    return results.study.title, claim, verdict, f"{mean:.4f}, {len(values)} seed(s)"
+
+
+def _difference(results: Results, name: str, metric: str, side: str) -> tuple[str, ...]:
+    """Return a claim about Kunlun and another model at equal FLOPs."""
+    gap = results.difference(name, metric)
+    claim = f"kunlun's {_NAMES[metric]} is {side} {name}'s"
+    if gap is None:
+        return results.study.title, claim, MISSING, ""
+    verdict = "yes" if _lies(gap, side) else "**no**"
+    return results.study.title, claim, verdict, show(gap)
+
+
+def _lies(gap: Interval, side: str) -> bool:
+    """Return whether a whole interval lies on one side of 0."""
+    if side == "below":
+        return gap.high is not None and gap.high < 0
+    return gap.low is not None and gap.low > 0
+
+
+_NAMES = {NE: "NE", AUC: "AUC"}
+
+
+def write_page() -> str:
+    """Write the page and its pictures; returns the page."""
+    results, findings, parts = {}, {}, []
+    for name in STUDIES:
+        study = study_config(
+            importlib.import_module(f"configs.scaling.{name}").get_config().to_dict()
+        )
+        results[name] = collect(study, RUNS / name)
+        findings[name] = found = find_laws(results[name])
+        picture = DOCS / f"scaling_{name}.png"
+        drawn = found is not None and draw_laws(results[name], found, picture)
+        command = (
+            f"python -m kunlun_jax.scaling --study=configs/scaling/{name}.py \\\n"
+            f"    --records={(RUNS / name).relative_to(ROOT)}"
+        )
+        page = render(
+            results[name],
+            found,
+            command=command,
+            plot=picture.name if drawn else None,
+            references=references().get(name, ()),
+        )
+        parts.append(page.replace("\n#", "\n##").replace("#", "##", 1))
+    if AUDIT.exists():
+        parts.append(audit_page(json.loads(AUDIT.read_text())).replace("#", "##", 1))
+    head = [_HEADER, _effort(list(results.values())), "", "## What was to be shown", ""]
+    text = "\n".join([*head, claims(results, findings), "", *parts])
+    (DOCS / "results.md").write_text(text)
+    return text
+
+
+def _effort(results: list[Results]) -> str:
+    """Say how much of the page has been measured, and what it cost."""
+    records = [record for each in results for record in each.records.values()]
+    planned = sum(each.num_runs for each in results)
+    hours = sum(record.content["cpu_minutes"] for record in records) / 60
+    longest = max((record.content["cpu_minutes"] for record in records), default=0.0)
+    return (
+        f"{len(records)} of {planned} runs are there. They cost {hours:.1f} processor hours, "
+        f"{hours / 2:.1f} hours of two cores; the longest, {longest:.0f} processor minutes."
+    )
+
+
+_HEADER = """# Results
+
+`python -m benchmarks.results_page` makes this page from the records in
+[benchmarks/results/runs](../benchmarks/results/runs). The commands below make the records and go on
+from those that are there, on any machine; with `--max-minutes=25` they do so in pieces of half an
+hour. Lower NE is better. A difference holds where its 95 % interval, from a bootstrap over test
+users and (from two on) seeds, does not hold 0. Records hold sums over all users alone: those of
+MovieLens-1M give no rating away.
+"""
+
+
+def main(argv: list[str]) -> None:
+    """Write the page."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    print(write_page())
+
+
+if __name__ == "__main__":
+    app.run(main)

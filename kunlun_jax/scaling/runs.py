@@ -1,0 +1,137 @@
+"""Carries out a study run by run, each of which leaves a record; what has one is not run again."""
+
+import json
+import math
+import pathlib
+import re
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from kunlun_jax.environment import environment
+from kunlun_jax.flops import flops_by_module
+from kunlun_jax.scaling.records import Record, read_record, resample
+from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan
+from kunlun_jax.training.run import Run
+from kunlun_jax.training.step import TrainState
+from kunlun_jax.training.workdir import METRICS_FILE, open_workdir
+
+RUNS, RECORDS = "runs", "records"
+_PIECES_FILE = "pieces.jsonl"
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
+
+
+def carry_out(
+    study: StudyConfig,
+    workdir: pathlib.Path,
+    records: pathlib.Path,
+    *,
+    command: str,
+    deadline: float = math.inf,
+    only: str = "",
+) -> bool:
+    """Go on with the study; returns whether every run has a record.
+
+    Args:
+        study: The study.
+        workdir: Where runs train, each below `runs`; of use only until the study is complete.
+        records: Where their records go, and are found again, on this machine or another.
+        command: The command, for the records.
+        deadline: Reading of `time.monotonic` from which on a run saves and the study stops.
+        only: Regular expression; runs whose name has no match are left for another time.
+
+    Raises:
+        WorkdirError: If a record, or the directory of a run, is of another configuration.
+    """
+    runs = plan(study)
+    missing = [run for run in runs if read_record(records, run.name, run.config) is None]
+    for planned in [run for run in missing if re.search(only, run.name)]:
+        # Another process may have made it meanwhile.
+        if read_record(records, planned.name, planned.config) is None:
+            if time.monotonic() >= deadline:
+                return False
+            print(f"run {runs.index(planned) + 1} of {len(runs)}: {planned.name}", flush=True)
+            record = _run(planned, workdir / RUNS / planned.name, deadline, command)
+            if record is None:
+                return False
+            record.save(records, planned.name)
+            print(f"test NE {record.value('normalized_entropy'):.4f}", flush=True)
+            jax.clear_caches()  # the next run is another model
+        missing.remove(planned)
+    return not missing
+
+
+def _run(
+    planned: PlannedRun, directory: pathlib.Path, deadline: float, command: str
+) -> Record | None:
+    """Train one run, or resume it, as train.py does; returns its record once it is complete."""
+    start = time.monotonic(), time.process_time()
+    with open_workdir(directory, planned.config), Run(planned.config, directory) as run:
+        state = run.resume_or_initialize()
+        trained_before = int(state.step) == run.num_steps
+        state, complete = run.train(state, deadline=deadline)
+        # A start that finds nothing left but the evaluation does it: time too short for both
+        # would otherwise never get past it.
+        if not complete or (time.monotonic() >= deadline and not trained_before):
+            _add_piece(directory, start)
+            print(f"stopped and saved at step {int(state.step)} of {run.num_steps}", flush=True)
+            return None
+        state = run.restore_best(state)
+        metrics, scores = run.evaluate(state, "test")
+        resampled = resample(scores, run.label_rates)
+        wall, processor = _add_piece(directory, start)
+        measured = _measured(run, state, directory)
+    content = {
+        "name": planned.name,
+        **measured,
+        "minutes": wall / 60,
+        "cpu_minutes": processor / 60,
+        "command": command,
+        "environment": {**environment(_LIBRARIES), "device": jax.devices()[0].device_kind},
+        "num_resamples": len(resampled["auc_roc"]) - 1,
+        "num_users": len(np.unique(scores.user_ids)),
+        "test": metrics,
+        "config": json.loads((directory / "config.json").read_text()),
+    }
+    return Record(content, resampled)
+
+
+def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str, Any]:
+    """Return sizes and speed of a finished run."""
+    lines = [json.loads(line) for line in (directory / METRICS_FILE).read_text().splitlines()]
+    validation = [line for line in lines if "val/normalized_entropy" in line][-1]
+    flops = flops_by_module(run.config.model, run.dataset.schema)
+
+    def speed(key: str) -> float | None:
+        rates = [line[key] for line in lines if key in line]
+        return float(np.median(rates)) if rates else None
+
+    return {
+        "dataset": {"name": run.dataset.schema.name}
+        | {key: run.dataset.manifest[key] for key in ("counts", "label_rates")},
+        "step": int(state.step),
+        "examples": run.num_steps * run.config.data.batch_size,
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "table_parameters": sum(x.size for x in jax.tree.leaves(state.tables)),
+        "flops": sum(flops.values()),
+        "examples_per_second": speed("train/examples_per_second"),
+        "examples_per_cpu_second": speed("train/examples_per_cpu_second"),
+        "validation": {
+            key.removeprefix("val/"): value
+            for key, value in validation.items()
+            if key.startswith("val/")
+        },
+    }
+
+
+def _add_piece(directory: pathlib.Path, start: tuple[float, float]) -> tuple[float, float]:
+    """Note how long a start took; returns wall and processor seconds of all starts of the run."""
+    path = directory / _PIECES_FILE
+    seconds = [time.monotonic() - start[0], time.process_time() - start[1]]
+    with path.open("a") as file:
+        file.write(json.dumps(seconds) + "\n")
+    pieces = [json.loads(line) for line in path.read_text().splitlines()]
+    wall, processor = np.sum(pieces, axis=0).tolist()
+    return wall, processor

@@ -1,0 +1,40 @@
+import pytest
+
+from benchmarks import results_page
+from kunlun_jax.scaling.bootstrap import Interval
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page, made anew from the committed records."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results_page, "DOCS", tmp_path_factory.mktemp("docs"))
+        return results_page.write_page()
+
+
+def test_the_committed_page_is_what_the_command_makes(page):
+    committed = (results_page.ROOT / "docs" / "results.md").read_text()
+    assert page == committed, "run: python -m benchmarks.results_page"
+
+
+def test_every_study_stands_beside_what_it_is_compared_with(page):
+    for name in ("Complete Journey", "MovieLens-1M, split user_time", "Synthetic"):
+        assert f"\n## {name}\n" in page
+    rows = [line for line in page.splitlines() if line.startswith("| SAM, published |")]
+    assert len(rows) == 1
+    assert "0.7919" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "below", "above"),
+    [
+        ((-0.02, -0.01), True, False),
+        ((-0.01, 0.01), False, False),
+        ((0.01, 0.02), False, True),
+        ((None, None), False, False),
+    ],
+)
+def test_a_difference_holds_where_its_interval_lies_on_one_side(ends, below, above):
+    interval = Interval(0.0, *ends)
+    assert results_page._lies(interval, "below") is below
+    assert results_page._lies(interval, "above") is above

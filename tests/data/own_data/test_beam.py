@@ -1,0 +1,155 @@
+"""The Beam pipeline has the bytes of DuckDB's build. It needs: pip install -e ".[beam]"."""
+
+import dataclasses
+import random
+
+import pytest
+
+from kunlun_jax.data import SchemaError
+from kunlun_jax.data.build import build_own_data
+from kunlun_jax.data.own_data import ByDate, ByUser
+from kunlun_jax.data.own_data.inputs import Inputs
+from tests.data.own_data import world
+
+beam = pytest.importorskip("apache_beam")
+
+from kunlun_jax.data.own_data.beam import numbering, pipeline, steps  # noqa: E402
+
+# Runs in this very process, and needs no other program.
+OPTIONS = ["--runner=FnApiRunner"]
+
+
+def content(directory):
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def assert_same_build(directory, inputs, schema=world.SCHEMA, num_shards=3):
+    build_own_data(schema, inputs, directory / "duckdb", num_shards=num_shards)
+    build_own_data(schema, inputs, directory / "beam", num_shards=num_shards, beam_options=OPTIONS)
+    assert content(directory / "beam") == content(directory / "duckdb")
+
+
+@pytest.mark.parametrize(("seed", "num_shards"), [(0, 3), (1, 1), (2, 40)])
+def test_the_same_bytes(tmp_path, seed, num_shards):
+    inputs = world.write_tables(tmp_path / "tables", world.make_tables(seed))
+    assert_same_build(tmp_path, inputs, num_shards=num_shards)
+
+
+@pytest.mark.parametrize("split", [ByUser(0.25, 0.25, seed=3), ByDate("2020-09-20", "2020-09-21")])
+def test_the_same_bytes_of_other_splits(tmp_path, split):
+    day, tables = 86_400, world.make_tables(0)
+    for i, row in enumerate(tables["impressions"]):
+        row["time"] = str(int(row["time"]) // day * day + day * (i % 10) + 5)
+    inputs = world.write_tables(tmp_path / "tables", tables)
+    assert_same_build(tmp_path, inputs, dataclasses.replace(world.SCHEMA, split=split))
+
+
+def test_the_same_bytes_of_many_files_in_many_elements(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "ROWS_PER_ELEMENT", 7)
+    tables = world.make_tables(4, num_requests=200, num_events=150)
+    files = {}
+    for name, rows in tables.items():
+        rows = random.Random(0).sample(rows, len(rows))
+        files[name] = tuple(tmp_path / f"{name}-{i}.csv" for i in range(3))
+        for i, path in enumerate(files[name]):
+            world.write_csv(path, rows[i::3])
+    assert_same_build(tmp_path, Inputs(files))
+
+
+def test_a_bad_row_ends_in_one_line_and_leaves_nothing(tmp_path):
+    tables = world.make_tables(0)
+    tables["view"][5]["time"] = "tomorrow"
+    inputs = world.write_tables(tmp_path / "tables", tables)
+    with pytest.raises(
+        SchemaError, match=r"view.csv: column 'time': expected .* in row 6"
+    ) as error:
+        build_own_data(world.SCHEMA, inputs, tmp_path / "built", beam_options=OPTIONS)
+    assert "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"tables", ".built.lock"}
+
+
+def unknown_users(tables):
+    for row in tables["order"]:
+        row["buyer"] = f"x{row['buyer']}"
+
+
+def one_moment(tables):
+    for row in tables["impressions"]:
+        row["time"] = str(world.START)
+
+
+def no_tags(tables):
+    for row in [*tables["impressions"], *tables["view"]]:
+        row["tags" if "tags" in row else "tag"] = ""
+
+
+@pytest.mark.parametrize("change", [unknown_users, one_moment, no_tags])
+def test_what_duckdb_refuses_is_refused_in_the_same_words(tmp_path, change):
+    tables = world.make_tables(0)
+    change(tables)
+    inputs = world.write_tables(tmp_path / "tables", tables)
+    messages = []
+    for options in (None, OPTIONS):
+        with pytest.raises(SchemaError) as error:
+            build_own_data(world.SCHEMA, inputs, tmp_path / "built", beam_options=options)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+def test_another_failure_names_itself(tmp_path, monkeypatch):
+    def fail(pair, *arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pipeline, "_write", fail)
+    inputs = world.write_tables(tmp_path / "tables", world.make_tables(0))
+    with pytest.raises(RuntimeError, match=r"the Beam pipeline failed: .*disk full"):
+        build_own_data(world.SCHEMA, inputs, tmp_path / "built", beam_options=OPTIONS)
+    monkeypatch.undo()
+    assert_same_build(tmp_path, inputs)
+
+
+@pytest.mark.parametrize("num_ranges", [1, 2, 50])
+def test_numbers_do_not_depend_on_the_ranges(num_ranges):
+    import pyarrow as pa
+    from apache_beam.testing.test_pipeline import TestPipeline
+    from apache_beam.testing.util import assert_that
+
+    rng = random.Random(num_ranges)
+    values = [f"{rng.choice(['a', 'Z', 'ä', '東', '😀'])}{rng.randrange(200)}" for _ in range(2000)]
+    table = pa.table({"value": values, "count": [1] * len(values)})
+    parts = [("x", table.slice(start, 300)) for start in range(0, len(values), 300)]
+
+    def check(found):
+        rows = sorted(
+            (row["number"], row["value"], row["count"])
+            for _, part in found
+            for row in part.to_pylist()
+        )
+        often = sorted(v for v in set(values) if values.count(v) >= 3)
+        assert rows == [(i, v, values.count(v)) for i, v in enumerate(often)]
+
+    with TestPipeline(runner="FnApiRunner") as test:
+        counts = test | beam.Create(parts)
+        numbered = numbering.number_in_order(
+            counts, "numbers", num_ranges=num_ranges, least={"x": 3}
+        )
+        assert_that(numbered.values, check)
+
+
+def test_the_seconds_at_which_splits_begin_are_those_of_the_sorted_requests():
+    import pyarrow as pa
+
+    rng = random.Random(0)
+    split = world.SCHEMA.split
+    for _ in range(20):
+        spread = rng.choice([3, steps.SPAN, 50 * steps.SPAN])
+        times = [world.START + rng.randrange(spread) for _ in range(rng.randrange(3, 400))]
+        rows = pa.table({"time": times})
+        wanted = steps.find_spans(steps.count_spans(rows), split)
+        found = steps.find_seconds(steps.count_seconds(rows, wanted), wanted)
+        places = [int(len(times) * (1.0 - share)) for share in (0.2, 0.1)]
+        assert found == [sorted(times)[place] for place in places]

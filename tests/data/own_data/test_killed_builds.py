@@ -1,0 +1,145 @@
+"""Builds that are killed: no data set, and the next build ends with the bytes of one untouched."""
+
+import csv
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kunlun_jax.data import building
+from kunlun_jax.data.build import build_own_data
+from kunlun_jax.data.own_data import load_schema
+from kunlun_jax.data.own_data.inputs import Inputs
+
+ROOT = pathlib.Path(__file__).parents[3]
+SHOP = ROOT / "tests" / "data" / "shop"
+# Enough events for every step to take a while.
+EVENTS = 100_000
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """The shop of the worked example with many more views."""
+    directory = tmp_path_factory.mktemp("tables") / "shop"
+    shutil.copytree(SHOP, directory)
+    with (directory / "views.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    with (directory / "views.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows[i % len(rows)] for i in range(EVENTS))
+    return directory
+
+
+def build(shop, out):
+    files = {"impressions": (shop / "impressions.csv",), "view": (shop / "views.csv",)}
+    schema = load_schema(shop / "my_schema.py")
+    build_own_data(schema, Inputs(files), out, num_shards=8, workers=1)
+
+
+@pytest.fixture(scope="module")
+def untouched(shop, tmp_path_factory):
+    out = tmp_path_factory.mktemp("untouched") / "built"
+    build(shop, out)
+    return content(out)
+
+
+def content(directory):
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def start(shop, out):
+    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
+    command += [f"--impressions={shop / 'impressions.csv'}", f"--events={shop / 'views.csv'}"]
+    return subprocess.Popen(
+        [*command, f"--out={out}", "--num_shards=8", "--workers=2"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill_when(process, condition):
+    """Kill the process alone, not its workers, as soon as the condition holds."""
+    while not condition():
+        assert process.poll() is None, "the build ended before it could be killed"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def members(session):
+    """The processes of a session that are not dead."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, owner = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(owner) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("moment", ["typed-0.parquet*", "staged-1*", "shard-*-of-00008.json"])
+def test_a_killed_build_is_continued_to_the_same_bytes(shop, untouched, tmp_path, moment):
+    out = tmp_path / "built"
+    scratch = tmp_path / ".built.building" / "scratch"
+    process = start(shop, out)
+    kill_when(process, lambda: any(scratch.glob(moment)))
+    assert not out.exists()
+    deadline = time.monotonic() + 60
+    while members(process.pid):
+        assert time.monotonic() < deadline, "workers outlive the build"
+        time.sleep(0.05)
+    build(shop, out)
+    assert content(out) == untouched
+
+
+@pytest.mark.slow
+def test_builds_killed_at_any_moment(shop, untouched, tmp_path):
+    begin = time.monotonic()
+    assert start(shop, tmp_path / "whole").wait() == 0
+    seconds = time.monotonic() - begin
+    for trial in range(20):
+        out = tmp_path / f"built-{trial}"
+        process = start(shop, out)
+        time.sleep(seconds * (trial + 1) / 20)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        build(shop, out)
+        assert content(out) == untouched, trial
+
+
+def test_what_a_killed_removal_has_left_is_not_used(shop, untouched, tmp_path, monkeypatch):
+    """Its scratch is removed at the end; killed there, half of the staged rows are still there."""
+    out = tmp_path / "built"
+
+    rmtree = shutil.rmtree
+
+    def remove_a_part(path, **options):
+        if path.name != building.SCRATCH:
+            rmtree(path, **options)
+            return
+        victims = sorted(path.glob("staged-1/*/*.parquet")) + sorted(path.glob("shard-*.json"))
+        for victim in victims[::2]:
+            victim.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(building.shutil, "rmtree", remove_a_part)
+        build(shop, out)
+    assert not out.exists()
+    build(shop, out)
+    assert content(out) == untouched

@@ -1,0 +1,251 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from configs.scaling import smoke
+from kunlun_jax.config import ConfigError, to_mapping
+from kunlun_jax.scaling import runs
+from kunlun_jax.scaling.page import MISSING
+from kunlun_jax.scaling.records import Record, read_record, resample
+from kunlun_jax.scaling.report import find_laws, write_report
+from kunlun_jax.scaling.results import collect
+from kunlun_jax.scaling.runs import carry_out
+from kunlun_jax.scaling.study import plan, study_config
+from kunlun_jax.training.bootstrap import UserBootstrap
+from kunlun_jax.training.scores import Scores
+from kunlun_jax.training.workdir import WorkdirError
+
+GAINS = {"kunlun": 0.02, "din": 0.01, "hstu": 0.005}
+USERS = np.random.default_rng(0).normal(0, 0.05, 300)  # how hard each is; all runs meet them
+BOOTSTRAP = UserBootstrap(np.arange(300), num_resamples=100)
+
+
+def planted_record(run):
+    """Stands for training: NE follows a law of the width, and CompSkip costs 0.01."""
+    model = run.config.model
+    ne = 0.9 - GAINS[model.name] * math.log(model.dim) - 0.01 * (not model.comp_skip)
+    generator = np.random.default_rng([model.dim, run.seed, len(model.name)])
+    losses = ne + generator.normal(0, 3e-4) + USERS
+    draws = np.append(losses.mean(), BOOTSTRAP.means(losses, np.ones(300)))
+    content = {
+        "name": run.name, "dataset": {"name": "planted", "counts": 0}, "num_resamples": 100,
+        "flops": 1000 * model.dim, "parameters": 5, "table_parameters": 7, "examples": 960,
+        "examples_per_second": 10.0, "examples_per_cpu_second": 5.0, "minutes": 1.0,
+        "cpu_minutes": 2.0, "config": plain(run.config),
+        "environment": {
+            "git_commit": "abcdef0123", "num_cpus": 2, "processor": "P", "device": "cpu",
+        },
+    }  # fmt: skip
+    return Record(content, {"normalized_entropy": draws, "auc_roc": 1.5 - draws})
+
+
+def plain(config):
+    return json.loads(json.dumps(to_mapping(config)))
+
+
+@pytest.fixture
+def values():
+    """The smoke study as plain values, with two seeds."""
+    return {**smoke.get_config().to_dict(), "seeds": (0, 1)}
+
+
+@pytest.fixture
+def study(values):
+    return study_config(values)
+
+
+class Hours:
+    """Stands for the module `time`: an hour passes with every run."""
+
+    def __init__(self):
+        self.passed = 0.0
+
+    def monotonic(self):
+        return self.passed
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Plants what runs measure; returns the names of those carried out."""
+    clock, names = Hours(), []
+
+    def run(planned, directory, deadline, command):
+        del directory, deadline, command
+        clock.passed += 1
+        names.append(planned.name)
+        return planted_record(planned)
+
+    monkeypatch.setattr(runs, "_run", run)
+    monkeypatch.setattr(runs, "time", clock)
+    return names
+
+
+def go(study, path, **options):
+    return carry_out(study, path / "work", path / "records", command="the command", **options)
+
+
+class TestCarryOut:
+    def test_stopped_it_goes_on_with_what_is_left(self, study, tmp_path, planted):
+        assert not go(study, tmp_path, deadline=3.0)
+        assert planted == ["kunlun_seed0", "din_seed0", "hstu_seed0"]
+        assert go(study, tmp_path)
+        assert planted == [run.name for run in plan(study)]
+        assert go(study, tmp_path)
+        assert len(planted) == len(plan(study))
+
+    def test_another_machine_needs_the_records_alone(self, study, tmp_path, planted):
+        go(study, tmp_path, deadline=3.0)
+        (tmp_path / "records").rename(tmp_path / "copied")
+        carry_out(study, tmp_path / "new", tmp_path / "copied", command="", deadline=4.0)
+        assert planted[3:] == ["kunlun_seed1"]
+
+    def test_only_what_matches(self, study, tmp_path, planted):
+        assert not go(study, tmp_path, only="^(din|hstu)_seed1$")
+        assert planted == ["din_seed1", "hstu_seed1"]
+
+    def test_no_time_at_all(self, study, tmp_path, planted):
+        assert not go(study, tmp_path, deadline=0.0)
+        assert planted == []
+        assert not (tmp_path / "work").exists()
+
+    def test_a_record_of_another_configuration_is_refused(self, values, tmp_path, planted):
+        go(study_config(values), tmp_path)
+        values["experiment"]["data"]["batch_size"] = 64
+        with pytest.raises(WorkdirError, match="batch_size = 32, got 64; remove it"):
+            go(study_config(values), tmp_path)
+
+
+class TestRecord:
+    @pytest.fixture
+    def run(self, study):
+        return plan(study)[0]
+
+    def test_kept_and_read_again(self, run, tmp_path):
+        record = planted_record(run)
+        record.save(tmp_path, run.name)
+        again = read_record(tmp_path, run.name, run.config)
+        assert again.content == record.content
+        assert again.value("auc_roc") == record.value("auc_roc")
+        assert sorted(x.name for x in tmp_path.iterdir()) == [
+            "kunlun_seed0.json",
+            "kunlun_seed0.npz",
+        ]
+
+    def test_settings_that_came_later_do_not_make_it_void(self, run, tmp_path):
+        record = planted_record(run)
+        del record.content["config"]["model"]["comp_skip"]
+        record.content["config"]["model"]["gone"] = 3
+        record.save(tmp_path, run.name)
+        assert read_record(tmp_path, run.name, run.config) is not None
+
+    def test_what_changes_no_number_may_differ(self, run, tmp_path):
+        record = planted_record(run)
+        record.content["config"]["data"]["num_threads"] += 1
+        record.content["config"]["data"]["directory"] = "elsewhere"
+        record.save(tmp_path, run.name)
+        assert read_record(tmp_path, run.name, run.config) is not None
+
+    @pytest.mark.parametrize("suffix", ["json", "npz"])
+    @pytest.mark.parametrize("content", [b"", b"PK not an archive", b"{}"])
+    def test_damaged(self, run, tmp_path, suffix, content):
+        planted_record(run).save(tmp_path, run.name)
+        (tmp_path / f"{run.name}.{suffix}").write_bytes(content)
+        with pytest.raises(WorkdirError, match="expected the record of a run"):
+            read_record(tmp_path, run.name)
+
+    def test_resamples_are_means_over_tasks_and_name_no_user(self):
+        generator = np.random.default_rng(0)
+        scores = Scores(
+            generator.integers(0, 9, 400),
+            generator.normal(size=(400, 2)).astype(np.float32),
+            generator.integers(0, 2, (400, 2)).astype(np.float32),
+            np.ones(400, np.float32),
+        )
+        found = resample(scores, [0.5, 0.4], num_resamples=20)
+        parts = [
+            resample(Scores(scores.user_ids, x, y, scores.weights), [rate], num_resamples=20)
+            for x, y, rate in zip(
+                np.split(scores.logits, 2, 1), np.split(scores.labels, 2, 1), [0.5, 0.4],
+                strict=True,
+            )
+        ]  # fmt: skip
+        for metric, draws in found.items():
+            assert draws.shape == (21,)
+            expected = (parts[0][metric] + parts[1][metric]) / 2
+            np.testing.assert_allclose(draws, expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("planted")
+class TestReport:
+    def test_whole_study(self, study, tmp_path):
+        go(study, tmp_path)
+        page = write_report(study, tmp_path, tmp_path / "records", command="the command")
+        assert (tmp_path / "study.md").read_text() == page
+        assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+        assert MISSING not in page
+        found = json.loads((tmp_path / "study.json").read_text())
+        assert [family["name"] for family in found["families"]] == ["kunlun", "din"]
+        ratio = found["eta_ratios"]["din"]
+        assert ratio["estimate"] == pytest.approx(2.0, rel=0.1)
+        assert ratio["low"] < 2.0 < ratio["high"]
+        assert (
+            f"| din | {ratio['estimate']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] |" in page
+        )
+
+    def test_differences_are_of_the_same_users_and_common_seeds(self, study, tmp_path):
+        go(study, tmp_path)
+        results = collect(study, tmp_path / "records")
+        found = results.difference("din", "normalized_entropy")
+        assert found.contains(-0.01 * math.log(16))
+        assert found.high - found.low < 0.005  # of one model alone: 0.012
+        (tmp_path / "records" / "din_seed1.json").unlink()
+        again = collect(study, tmp_path / "records").difference("din", "normalized_entropy")
+        kunlun, din = (results.runs(name)[0] for name in ("kunlun", "din"))
+        expected = kunlun.value("normalized_entropy") - din.value("normalized_entropy")
+        assert again.estimate == pytest.approx(expected, rel=1e-6)
+
+    def test_an_ablation_is_worse_in_percent_of_the_subject(self, study, tmp_path):
+        go(study, tmp_path)
+        page = write_report(study, tmp_path, tmp_path / "records", command="")
+        row = next(line for line in page.splitlines() if line.startswith("| comp skip |"))
+        assert "| neutral |" in row
+        percent = float(row.split("|")[5].split()[0])
+        assert percent == pytest.approx(-100 * 0.01 / (0.9 - 0.02 * math.log(16)), abs=0.1)
+
+    def test_what_is_not_there_is_missing(self, study, tmp_path):
+        go(study, tmp_path, only="^(kunlun|hstu)_seed0$")
+        page = write_report(study, tmp_path, tmp_path / "records", command="")
+        rows = {line.split("|")[1].strip(): line for line in page.splitlines() if "|" in line}
+        assert MISSING in rows["din"]
+        assert MISSING in rows["comp skip"]
+        assert "The laws are missing" in page
+        assert not (tmp_path / "study.png").exists()
+
+    def test_laws_take_the_seeds_that_are_complete(self, study, tmp_path):
+        go(study, tmp_path)
+        (tmp_path / "records" / "din_size2_seed1.json").unlink()
+        results = collect(study, tmp_path / "records")
+        assert results.measurements().entropies.shape == (101, 2, 4, 1)
+        assert len(find_laws(results).families[0].runs[0]) == 1
+
+    def test_records_of_other_data_are_refused(self, study, tmp_path):
+        go(study, tmp_path)
+        path = tmp_path / "records" / "din_size2_seed1.json"
+        path.write_text(path.read_text().replace('"counts": 0', '"counts": 1'))
+        with pytest.raises(WorkdirError, match=r"din_size2_seed1\.json: expected dataset"):
+            collect(study, tmp_path / "records")
+
+    def test_sizes_that_do_not_rise_are_refused(self, values, tmp_path):
+        values["families"]["din"] = {"sizes": values["families"]["din"]["sizes"][::-1]}
+        study = study_config(values)
+        go(study, tmp_path)
+        with pytest.raises(ConfigError, match="study: din: expected rising FLOPs"):
+            collect(study, tmp_path / "records").measurements()
+
+
+def test_nothing_at_all(study, tmp_path):
+    results = collect(study, tmp_path)
+    assert results.difference("din", "auc_roc") is None
+    assert find_laws(results) is None
