@@ -45,21 +45,6 @@ def hashed_ids(values: Sequence[str], vocabulary: Vocabulary) -> np.ndarray:
     return ids[:, 1] + (ids[:, 0] << _HALF)
 
 
-def hashed_sql(value: str, num_ids: int, hashes: int) -> str:
-    """Return the same as an expression of DuckDB's.
-
-    Args:
-        value: Expression of the text.
-        num_ids: Known ids.
-        hashes: 1 or 2.
-    """
-    first = f"CAST(1 + md5_number_lower({value}) % {num_ids} AS BIGINT)"
-    if hashes == 1:
-        return f"CAST({first} AS INTEGER)"
-    second = f"CAST(1 + md5_number_upper({value}) % {num_ids} AS BIGINT)"
-    return f"({first} + ({second} << {_HALF}))"
-
-
 def is_known(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Return which ids have rows of their own; the others are out of vocabulary."""
     parts = (ids & _MASK, ids >> _HALF) if vocabulary.hashes == 2 else (ids,)

@@ -40,9 +40,9 @@ def render(
         _setting(results),
         "## Models",
         _quality(results, references),
-        "## Cost",
-        _cost(results),
     ]
+    if results.records:
+        parts += ["## Cost", _cost(results)]
     if study.ablations:
         parts += [f"## Ablations of {study.subject}", _ablations(results)]
     if study.lawful:

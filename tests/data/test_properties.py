@@ -81,6 +81,14 @@ def test_a_schema_survives_json(value):
     assert json.loads(json.dumps(Schema.from_json(value).to_json())) == value
 
 
+def test_a_schema_of_before_a_field_has_its_default():
+    value = toy.SCHEMA.to_json()
+    assert "limits" not in value
+    assert value["dense"][1].pop("std") == 1.0
+    assert value["sparse"][0].pop("combiner") == "mean"
+    assert Schema.from_json(value) == toy.SCHEMA
+
+
 @QUICK
 @given(options=OPTIONS, num_shards=st.integers(1, 5))
 def test_shards_hold_every_user_and_example_once(options, num_shards):

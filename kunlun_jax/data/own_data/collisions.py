@@ -2,71 +2,52 @@
 
 import json
 import pathlib
-
-import numpy as np
-import pyarrow as pa
+from collections.abc import Iterable
 
 from kunlun_jax.data.building import SCRATCH, publish
-from kunlun_jax.data.hashing import expected_collision_rate, hashed_sql, separate
+from kunlun_jax.data.hashing import expected_collision_rate
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.table_schema import Hashed
-from kunlun_jax.data.schema import Vocabulary
+from kunlun_jax.data.own_data.vocabularies import hashed_sql
+
+# Of values: how many there are, and how many look like another one.
+Counts = tuple[int, int]
 
 
-def counts_path(place: pathlib.Path, number: int) -> pathlib.Path:
-    """Return the file, in a build, of the counts of a vocabulary: all values, and those that met.
-
-    Args:
-        place: Directory of the build.
-        number: Of the vocabulary.
-    """
-    return place / SCRATCH / f"collisions-{number:03d}.json"
-
-
-def count_collisions(engine: Engine, queries: list[str], kind: Hashed, path: pathlib.Path) -> None:
-    """Count by DuckDB, unless that is done.
+def count_collisions(engine: Engine, queries: Iterable[str], kind: Hashed) -> Counts:
+    """Count the values of a vocabulary.
 
     Args:
         engine: DuckDB.
         queries: SQL of the values, as a column `value`.
         kind: The vocabulary.
-        path: Where the counts go.
     """
-    if path.exists():
-        return
-    look = hashed_sql("value", kind.num_ids, kind.num_hashes)
+    look = hashed_sql("value", kind)
     if kind.num_hashes == 2:  # the sum of both knows no order
         low, high = f"({look} & {2**32 - 1})", f"({look} >> 32)"
         look = f"least({low}, {high}), greatest({low}, {high})"
-    counted = engine.execute(
+    ((total, collided),) = engine.execute(
         "SELECT coalesce(sum(values), 0), coalesce(sum(values) FILTER (values > 1), 0) "
         f"FROM (SELECT {look}, count(DISTINCT value) AS values "
         f"FROM ({' UNION ALL '.join(queries)}) WHERE value IS NOT NULL GROUP BY ALL)"
     )
-    publish(path, json.dumps([int(count) for count in counted[0]]))
+    return int(total), int(collided)
 
 
-def looks_of(ids: np.ndarray, vocabulary: Vocabulary) -> pa.Array:
-    """Return one number for all that a model can tell of hashed ids, int64 [n].
-
-    Args:
-        ids: As `hashing.hashed_ids` makes them.
-        vocabulary: What they belong to.
-    """
-    if vocabulary.hashes == 2:
-        low, high = np.sort(separate(ids, vocabulary).astype(np.int64), axis=-1).T
-        ids = low + (high << 32)
-    return pa.array(ids.astype(np.int64))
+def counts_path(place: pathlib.Path, number: int) -> pathlib.Path:
+    """Return where the counts of a vocabulary are kept during a build."""
+    return place / SCRATCH / f"collisions-{number:03d}.json"
 
 
-def describe_collisions(kind: Hashed, path: pathlib.Path) -> dict[str, int | float]:
-    """Return what the manifest says: how many values there are, and the share that met another.
+def store_counts(counts: Counts, place: pathlib.Path, number: int) -> None:
+    """Keep the counts of a vocabulary; of one without values, none need be kept."""
+    publish(counts_path(place, number), json.dumps(counts))
 
-    Args:
-        kind: The vocabulary.
-        path: Of the counts.
-    """
-    values, collided = json.loads(path.read_text())
+
+def describe_collisions(place: pathlib.Path, number: int, kind: Hashed) -> dict[str, int | float]:
+    """Return what the manifest says of the values of a hashed vocabulary."""
+    path = counts_path(place, number)
+    values, collided = json.loads(path.read_text()) if path.exists() else (0, 0)
     return {
         "num_ids": kind.num_ids,
         "hashes": kind.num_hashes,

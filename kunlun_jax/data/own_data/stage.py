@@ -21,13 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from kunlun_jax.data.building import SCRATCH, publish
-from kunlun_jax.data.hashing import hashed_sql
-from kunlun_jax.data.own_data import columns, vocabularies
-from kunlun_jax.data.own_data.collisions import (
-    count_collisions,
-    counts_path,
-    describe_collisions,
-)
+from kunlun_jax.data.own_data import collisions, columns, vocabularies
 from kunlun_jax.data.own_data.columns import literal
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -168,9 +162,11 @@ class Stage:
     def _build_vocabulary(self, number: int, name: str) -> int:
         kind = self._schema.vocabulary(name)
         if isinstance(kind, Hashed):
-            path = counts_path(self._place, number)
-            count_collisions(self._engine, self._values(name, "true"), kind, path)
-            self.collisions[name] = describe_collisions(kind, path)
+            if not collisions.counts_path(self._place, number).exists():
+                queries = self._values(name, "true")
+                counts = collisions.count_collisions(self._engine, queries, kind)
+                collisions.store_counts(counts, self._place, number)
+            self.collisions[name] = collisions.describe_collisions(self._place, number, kind)
             return kind.num_ids
         if not (self._place / vocabularies.vocabulary_file(number)).exists():
             seen = " UNION ALL ".join(self._values(name, f"{self._split} = 0"))
@@ -209,7 +205,9 @@ class Stage:
             if name == table:
                 relation = self._lookup(table, alias, feature)
                 if relation is None:
-                    known = _hashed(alias, self._schema.vocabulary(feature.vocabulary))
+                    known = vocabularies.hashed_sql(
+                        alias, self._schema.vocabulary(feature.vocabulary)
+                    )
                 else:
                     known = f"v_{alias}.id"
                     joins.append(
@@ -240,7 +238,7 @@ class Stage:
             known = f"coalesce(v.id, {OOV_ID})"
             join = f"LEFT JOIN {values} AS v ON one = v.value"
         else:
-            known, join = _hashed("one", kind), ""
+            known, join = vocabularies.hashed_sql("one", kind), ""
         cells = f"SELECT DISTINCT {alias} AS cell FROM {self._from_typed(table)}"
         parts = f"string_split(cell, {columns.UNIT_SEPARATOR})"
         self._engine.copy(
@@ -278,8 +276,3 @@ class Stage:
 
     def _from(self, name: str) -> str:
         return f"read_parquet({literal(str(self._scratch / name))})"
-
-
-def _hashed(value: str, kind: Built | Hashed) -> str:
-    assert isinstance(kind, Hashed)
-    return hashed_sql(value, kind.num_ids, kind.num_hashes)

@@ -61,6 +61,10 @@ class Hashed:
     num_ids: int
     num_hashes: int = 1
 
+    def vocabulary(self, name: str) -> Vocabulary:
+        """Return it as the schema of the data set describes it."""
+        return Vocabulary(name, self.num_ids, self.num_hashes)
+
 
 @dataclasses.dataclass(frozen=True)
 class ByTime:

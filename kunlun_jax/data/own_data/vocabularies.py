@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from kunlun_jax.data.building import file_sha256
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.engine import rewrite
-from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, TableSchema
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
 from kunlun_jax.data.schema import EventId, SchemaError, SparseFeature
 
 FOLDER = "vocabularies"
@@ -67,3 +67,13 @@ def each_value(alias: str, feature: SparseFeature | EventId) -> str:
     if columns.is_list(feature):
         return f"unnest(string_split({alias}, {columns.UNIT_SEPARATOR}))"
     return alias
+
+
+def hashed_sql(value: str, kind: Built | Hashed) -> str:
+    """Return SQL for the id of a value (see `hashing.py`), a pair as one number."""
+    assert isinstance(kind, Hashed)
+    first = f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS BIGINT)"
+    if kind.num_hashes == 1:
+        return f"CAST({first} AS INTEGER)"
+    second = f"CAST(1 + md5_number_upper({value}) % {kind.num_ids} AS BIGINT)"
+    return f"({first} + ({second} << 32))"

@@ -4,8 +4,8 @@ import json
 import pathlib
 import time
 
-from kunlun_jax.data.building import SCRATCH, publish
-from kunlun_jax.data.own_data.collisions import counts_path, describe_collisions
+from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.own_data.collisions import describe_collisions
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import Reading, plan_readings, strangers
@@ -64,14 +64,14 @@ def open_tables(
     run_pipeline(Plan(schema, tuple(readings), place, num_shards, memory_gb), options)
     num_users = _count_users(schema, inputs, readings, place, num_shards)
     sizes, vocabularies = _collect_vocabularies(schema, place)
+    kinds = {name: schema.vocabulary(name) for name in schema.vocabulary_names}
+    collisions = {
+        name: describe_collisions(place, number, kind)
+        for number, (name, kind) in enumerate(kinds.items())
+        if isinstance(kind, Hashed)
+    }
     return ShardSource(
-        schema.schema(sizes),
-        num_users,
-        num_shards,
-        _missing,
-        checksums,
-        vocabularies,
-        _collect_collisions(schema, place),
+        schema.schema(sizes), num_users, num_shards, _missing, checksums, vocabularies, collisions
     )
 
 
@@ -121,18 +121,3 @@ def _collect_vocabularies(
         if not sizes[name]:
             raise no_values(name, kind)
     return sizes, entries
-
-
-def _collect_collisions(
-    schema: TableSchema, place: pathlib.Path
-) -> dict[str, dict[str, int | float]]:
-    """Return what the manifest says of every hashed vocabulary."""
-    found = {}
-    for number, name in enumerate(schema.vocabulary_names):
-        kind = schema.vocabulary(name)
-        if isinstance(kind, Hashed):
-            path = counts_path(place, number)
-            if not path.exists():  # no row had a value
-                publish(path, json.dumps([0, 0]))
-            found[name] = describe_collisions(kind, path)
-    return found

@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kunlun_jax.data.hashing import hashed_ids
+from kunlun_jax.data.hashing import hashed_ids, separate
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.beam.numbering import Key, look_up, parts_by, range_of
-from kunlun_jax.data.own_data.collisions import looks_of
 from kunlun_jax.data.own_data.shards import Rows
 from kunlun_jax.data.own_data.splits import Bounds, places_of_bounds, uniform_of_users
 from kunlun_jax.data.own_data.table_schema import (
@@ -21,7 +20,7 @@ from kunlun_jax.data.own_data.table_schema import (
     TableSchema,
 )
 from kunlun_jax.data.own_data.vocabularies import id_columns
-from kunlun_jax.data.schema import OOV_ID, Vocabulary
+from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
 
@@ -125,18 +124,13 @@ def count_rows(rows: pa.Table | None, bounds: Bounds) -> list[int]:
 
 
 def values_of(
-    tables: Tables,
-    schema: TableSchema,
-    *,
-    kind: type[Built] | type[Hashed] = Built,
-    training_of: Bounds | None = None,
+    tables: Tables, schema: TableSchema, *, training_of: Bounds | None = None
 ) -> dict[str, pa.Table]:
-    """Count the values of every vocabulary of a kind.
+    """Count the values of every vocabulary that is built.
 
     Args:
         tables: Rows.
         schema: What the columns mean.
-        kind: Of the vocabularies.
         training_of: If given, only what training sees counts.
 
     Returns:
@@ -144,7 +138,8 @@ def values_of(
     """
     found: dict[str, list[pa.Array]] = {}
     for name, alias, feature in id_columns(schema):
-        if name in tables and isinstance(schema.vocabulary(feature.vocabulary), kind):
+        kind = schema.vocabulary(feature.vocabulary)
+        if name in tables and not isinstance(kind, Hashed):
             rows = tables[name]
             if training_of is not None:
                 rows = rows.filter(pa.array(split_of(rows, training_of) == 0))
@@ -162,6 +157,27 @@ def values_of(
     return counts
 
 
+def hashed_values(tables: Tables, schema: TableSchema) -> Iterator[tuple[str, str]]:
+    """Yield (vocabulary, value) for the different values of those that are hashed."""
+    for name, alias, feature in id_columns(schema):
+        if name in tables and isinstance(schema.vocabulary(feature.vocabulary), Hashed):
+            column = tables[name][alias].combine_chunks()
+            if columns.is_list(feature):
+                column = _values_in_cells(column).values
+            for value in column.drop_null().unique().to_pylist():
+                yield feature.vocabulary, value
+
+
+def look_of(pair: tuple[str, str], schema: TableSchema) -> tuple[tuple[str, tuple[int, ...]], int]:
+    """Return ((vocabulary, what a model sees of a value), 1)."""
+    name, value = pair
+    kind = schema.vocabulary(name)
+    assert isinstance(kind, Hashed)
+    vocabulary = kind.vocabulary(name)
+    ids = separate(hashed_ids([value], vocabulary), vocabulary)
+    return (name, tuple(sorted(ids.ravel().tolist()))), 1
+
+
 def ask_for_ids(
     pair: tuple[int, Tables], schema: TableSchema, cuts: dict[str, list[str]]
 ) -> Iterator[tuple[Key, tuple[int, pa.Array]]]:
@@ -172,28 +188,6 @@ def ask_for_ids(
             values = counts["value"].combine_chunks()
             for place, part in parts_by(range_of(values, cuts[name]), counts):
                 yield (name, place), (shard, part["value"].combine_chunks())
-
-
-def looks_of_values(
-    pair: tuple[int, Tables], schema: TableSchema, num_ranges: int
-) -> Iterator[tuple[Key, pa.Table]]:
-    """Yield ((vocabulary, range), table of `value` and `look`) for all hashed values of a shard."""
-    for name, counts in values_of(pair[1], schema, kind=Hashed).items():
-        hashed = schema.vocabulary(name)
-        assert isinstance(hashed, Hashed)
-        vocabulary = Vocabulary(name, hashed.num_ids, hashed.num_hashes)
-        looks = looks_of(hashed_ids(counts["value"].to_pylist(), vocabulary), vocabulary)
-        rows = pa.table({"value": counts["value"], "look": looks})
-        for place, part in parts_by(looks.to_numpy() % num_ranges, rows):
-            yield (name, place), part
-
-
-def count_looks(pair: tuple[Key, Iterable[pa.Table]]) -> tuple[str, tuple[int, int]]:
-    """Return (vocabulary, (different values, those that look like another)) of a range."""
-    (name, _), parts = pair
-    values = pa.concat_tables(parts).group_by(["value", "look"]).aggregate([])
-    alike = values.group_by("look").aggregate([("value", "count")])["value_count"].to_numpy()
-    return name, (int(alike.sum()), int(alike[alike > 1].sum()))
 
 
 def shard_rows(
@@ -232,12 +226,10 @@ def _values_in_cells(cells: pa.Array) -> pa.ListArray:
 
 
 def _ids(values: pa.Array, kind: Built | Hashed, known: pa.Table | None) -> pa.Array:
-    """Return the ids of values, as `hashing.id_dtypes` says; null where the value is."""
+    """Return the ids of values; null where the value is."""
     if isinstance(kind, Hashed):
         distinct = values.dictionary_encode()
-        ids = hashed_ids(
-            distinct.dictionary.to_pylist(), Vocabulary("", kind.num_ids, kind.num_hashes)
-        )
+        ids = hashed_ids(distinct.dictionary.to_pylist(), kind.vocabulary("hashed"))
         return pa.array(ids).take(distinct.indices)
     ids = np.full(len(values), OOV_ID, np.int32)
     if known is not None:
