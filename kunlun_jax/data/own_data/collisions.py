@@ -28,7 +28,8 @@ def count_collisions(engine: Engine, queries: Iterable[str], kind: Hashed) -> Co
         look = f"least({low}, {high}), greatest({low}, {high})"
     ((total, collided),) = engine.execute(
         "SELECT coalesce(sum(values), 0), coalesce(sum(values) FILTER (values > 1), 0) "
-        f"FROM (SELECT {look}, count(*) AS values FROM ({' UNION '.join(queries)}) "
+        f"FROM (SELECT {look}, count(*) AS values FROM "
+        f"(SELECT DISTINCT value FROM ({' UNION ALL '.join(queries)})) "
         "WHERE value IS NOT NULL GROUP BY ALL)"
     )
     return int(total), int(collided)
