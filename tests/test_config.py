@@ -102,7 +102,7 @@ class TestRoundTrip:
         ("data.num_epochs", True, "config.data.num_epochs: expected float, got True"),
         ("model.table_dims", {"item": 0}, "config.model.table_dims.item: expected an integer > 0"),
         ("model.table_dims", {"item": True}, "table_dims.item: expected an integer > 0, got True"),
-        ("model.table_dims", 8, "config.model.table_dims: expected a list, got 8"),
+        ("model.table_dims", 8, "config.model.table_dims: expected a mapping, got 8"),
         ("model.head_dims", 64, "config.model.head_dims: expected a list, got 64"),
         ("model.head_dims", {"a": 1}, "config.model.head_dims: expected a list, got {'a': 1}"),
         ("model.head_dims", "64", "config.model.head_dims: expected a list, got '64'"),
