@@ -226,7 +226,7 @@ def row_of(number):
 @QUICK
 @given(ids=st.lists(NEAR | ANY, min_size=6, max_size=6))
 def test_lookup_gives_any_id_its_row_or_the_one_of_the_unknown(ids):
-    found = lookup(jnp.asarray(TABLE), jnp.asarray(ids, jnp.int32))
+    found = lookup(jnp.asarray(TABLE), jnp.asarray(ids, jnp.int32), len(TABLE))
     np.testing.assert_array_equal(found, [TABLE[row_of(number)] for number in ids])
 
 
