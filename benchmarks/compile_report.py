@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 from absl import app, flags
 
 import pallas_kernels
-from benchmarks import absent_gpu, kernel_cases, machine_code
+from benchmarks import kernel_cases, machine_code
 from benchmarks.kernel_cases import Case
 from benchmarks.report import RESULTS, environment
+from kunlun_jax.plan import absent_gpu
 from pallas_kernels.tile_choices import Tile
 
 _GPU = flags.DEFINE_list("gpu", ["h200", "b200"], f"Of {', '.join(absent_gpu.GPUS)}.")

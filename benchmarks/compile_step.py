@@ -1,126 +1,136 @@
-"""The training step of a configuration, compiled for GPUs that are not attached.
+"""The plan of production-size steps against the compiler: is the predicted memory what XLA needs?
 
     pip install -e ".[aot]"
-    python -m benchmarks.compile_step --config=configs/b200.py --gpu=b200 --devices=8
+    python -m benchmarks.compile_step [--case="one node"]
 
-Prints what XLA says of the memory of each device, the kernels that the step calls, and every kind
-of collective with its number and bytes; writes them as JSON.
+Plans and compiles variants of `configs/b200.py` for GPUs that are not attached, and writes both
+into a JSON, under the name of the case; what is not asked for stays there as it is. A whole
+case takes 2 to 3 minutes of two idle cores, and 4 GB.
 """
 
-import collections
 import dataclasses
-import importlib.util
 import json
 import pathlib
-import re
 import sys
-import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
-from benchmarks import absent_gpu
-from benchmarks.collectives import collectives
 from benchmarks.report import RESULTS, environment, write_json
-from kunlun_jax.config import ExperimentConfig, experiment_config
-from kunlun_jax.data.batch import batch_shapes
-from kunlun_jax.data.schema import Schema
-from kunlun_jax.flops import flops_by_module
-from kunlun_jax.models.registry import create_model
-from kunlun_jax.sharding import batch_sharding, make_mesh
-from kunlun_jax.training.step import make_train_step, state_shapes
-from pallas_kernels.tile_choices import choices_for
-
-CONFIG = config_flags.DEFINE_config_file("config", "configs/b200.py", "Config file.")
-_GPU = flags.DEFINE_string("gpu", "b200", f"Of {', '.join(absent_gpu.GPUS)}.")
-_DEVICES = flags.DEFINE_integer("devices", 8, "GPUs of the node.")
-_OUT = flags.DEFINE_string("out", str(RESULTS / "compile_step.json"), "Where the JSON goes.")
-_NUM_STEPS = 1000
+from configs import b200
+from kunlun_jax.config import experiment_config
+from kunlun_jax.plan import absent_gpu
+from kunlun_jax.plan.compilation import compile_step
+from kunlun_jax.plan.machines import machine
+from kunlun_jax.plan.prediction import predict
+from kunlun_jax.plan.report import comparison
 
 
-def compile_step(
-    config: ExperimentConfig, schema: Schema, gpu: str, num_devices: int
-) -> dict[str, Any]:
-    """Compile the training step and return what there is to report.
+class Case(NamedTuple):
+    """A variant of the configuration.
 
-    Args:
-        config: The experiment.
-        schema: The data set's schema.
-        gpu: A key of `absent_gpu.GPUS`.
-        num_devices: GPUs of the node.
+    Attributes:
+        machine: Where it runs.
+        nodes: Argument of `b200.get_config`.
+        is_small: Whether it has three streams and twenty context features only, which compile in
+            a fraction of the time.
+        change: Changes the configuration in place.
     """
-    if config.model.kernels == "auto":  # would ask the machine that compiles
-        model = dataclasses.replace(config.model, kernels="triton")
-        config = dataclasses.replace(config, model=model)
-    devices = absent_gpu.topology(gpu, f"1x1x{num_devices}").devices
-    mesh = make_mesh(config.mesh, devices)
-    max_lens = {stream.name: stream.max_len for stream in config.model.streams}
-    batch = batch_shapes(schema, max_lens, config.data.batch_size)
-    model = create_model(config, schema)
-    state = state_shapes(model, config, batch, mesh, num_steps=_NUM_STEPS)
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)), batch
-    )
-    step = make_train_step(model, schema, config, num_steps=_NUM_STEPS)
-    start = time.time()
-    with choices_for(absent_gpu.GPUS[gpu].capability), jax.set_mesh(mesh):
-        traced = jax.jit(step, donate_argnums=0).trace(state, batch)
-        lowered = traced.lower(lowering_platforms=("cuda",))
-        text = lowered.as_text()
-        compiled = lowered.compile()
-    hlo = compiled.as_text()
-    memory = compiled.memory_analysis()
-    fields = ("argument", "output", "alias", "temp")
-    sizes = {name: getattr(memory, f"{name}_size_in_bytes") for name in fields}
-    kernels = collections.Counter(
-        re.findall(r'@__gpu\$xla\.gpu\.triton\(.*?\bname = "(\w+)"', text)
-    )
+
+    machine: str = "b200x8"
+    nodes: str = "1"
+    is_small: bool = False
+    change: Callable[[ConfigDict], Any] = lambda config: None
+
+
+def _two_layers(config: ConfigDict) -> None:
+    config.model.num_layers = 2
+    for stream in config.model.streams.values():
+        stream.num_layers = 2
+
+
+def _mesh(config: ConfigDict) -> None:
+    config.data.batch_size = 256
+    config.mesh.update(data=2, fsdp=2, tensor=2)
+
+
+def _interformer(config: ConfigDict) -> None:
+    config.model.name = "interformer"
+    config.model.interformer.num_heads = 4
+    config.data.batch_size = 128
+
+
+CASES = {
+    "one node": Case(),
+    "one node, without kernels": Case(change=lambda c: c.model.update(kernels="xla")),
+    "64 nodes": Case("b200x512", "64"),
+    "three streams": Case(is_small=True),
+    "three streams, two layers": Case(is_small=True, change=_two_layers),
+    "three streams, a quarter of the batch, tensor 2": Case(is_small=True, change=_mesh),
+    "three streams, InterFormer": Case(is_small=True, change=_interformer),
+    "three streams, 64 nodes": Case("b200x512", "64", is_small=True),
+    "three streams, eight H200": Case("h200x8", is_small=True),
+}
+_SMALL_STREAMS = ("impression", "click", "search")
+_SMALL_FEATURES = 23  # the candidate's three, and twenty of the context
+_CASE = flags.DEFINE_multi_string("case", list(CASES), "Which to compile; may be repeated.")
+_OUT = flags.DEFINE_string("out", str(RESULTS / "compile_step.json"), "Where the JSON goes.")
+
+
+def run(case: Case) -> dict[str, Any]:
+    """Plan and compile a case; return what was predicted and what XLA said."""
+    changed, schema = b200.get_config(case.nodes), b200.schema()
+    if case.is_small:
+        schema = dataclasses.replace(schema, sparse=schema.sparse[:_SMALL_FEATURES])
+        for name in set(changed.model.streams) - set(_SMALL_STREAMS):
+            del changed.model.streams[name]
+    case.change(changed)
+    config, target = experiment_config(changed), machine(case.machine)
+    predicted = predict(config, schema, target)
+    compiled = compile_step(config, schema, target)
+    print(comparison(predicted, compiled), flush=True)
+    exchanged: dict[str, int] = {}
+    for name, exchange in predicted.exchanges.items():
+        kind = name.split(" over ")[0]
+        exchanged[kind] = exchanged.get(kind, 0) + exchange.bytes
     return {
-        "gpu": gpu,
-        "devices": num_devices,
+        "machine": case.machine,
+        "mesh": predicted.mesh,
         "batch_size": config.data.batch_size,
-        "compile_seconds": round(time.time() - start, 1),
-        "parameters": _count(state.params),
-        "table_rows": sum(table.shape[0] for table in state.tables.values()),
-        "flops_per_example": sum(flops_by_module(config.model, schema).values()),
-        "bytes_per_device": sizes,
-        "peak_bytes_per_device": sizes["argument"]
-        + sizes["output"]
-        - sizes["alias"]
-        + sizes["temp"],
-        "kernels": dict(kernels),
-        "collectives": collectives(hlo),
+        "parameters": sum(predicted.parameters.values()),
+        "table_rows": sum(table.rows for table in predicted.tables.values()),
+        "flops_per_example": sum(predicted.flops_per_example.values()),
+        "predicted": {
+            "argument_bytes": predicted.argument_bytes,
+            "temporary_bytes": predicted.temporary_bytes,
+            "peak_bytes": predicted.peak_bytes,
+            "collective_bytes": exchanged,
+            "least_seconds": predicted.seconds,
+            "mfu": predicted.mfu,
+        },
+        "compiled": dataclasses.asdict(compiled),
     }
 
 
-def _count(tree: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
 def main(argv: list[str]) -> None:
-    """Compile, print and write."""
+    """Run the cases and write the JSON after each."""
     del argv
+    unknown = set(_CASE.value) - set(CASES)
+    if unknown:
+        sys.exit(f"error: --case: expected some of {', '.join(CASES)}; got {', '.join(unknown)}")
     try:
         absent_gpu.require_packages()
     except absent_gpu.MissingPackagesError as error:
         sys.exit(f"error: expected pip install -e '.[aot]', without it there is no {error}")
-    file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
-    schema = config_module(file).schema()
-    result = compile_step(experiment_config(CONFIG.value), schema, _GPU.value, _DEVICES.value)
-    record = {**environment(("jax", "jaxlib", "flax")), "config": file.name, **result}
-    write_json(pathlib.Path(_OUT.value), record)
-    print(json.dumps(result, indent=1))
-
-
-def config_module(file: pathlib.Path) -> Any:
-    """Import a config file by its path, for its `schema`."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    out = pathlib.Path(_OUT.value)
+    for name in _CASE.value:
+        print(f"{name}:", flush=True)
+        found = run(CASES[name])
+        known = json.loads(out.read_text())["cases"] if out.exists() else {}
+        record = environment(("jax", "jaxlib", "flax"))
+        write_json(out, {**record, "cases": {**known, name: found}})
 
 
 if __name__ == "__main__":

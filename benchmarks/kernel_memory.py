@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from absl import app
 
-from benchmarks import absent_gpu
 from benchmarks.report import RESULTS, environment, write_json
+from kunlun_jax.plan import absent_gpu
 from pallas_kernels.gdpa import gdpa
 from pallas_kernels.seed_attention import seed_attention
 from pallas_kernels.tile_choices import choices_for

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from typing import NamedTuple
 
-from benchmarks.absent_gpu import Compiled, cuda_program
+from kunlun_jax.plan.absent_gpu import Compiled, cuda_program
 
 _TENSOR_PTX = {
     "wgmma": r"\bwgmma\.mma_async",

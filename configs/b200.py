@@ -1,10 +1,12 @@
-"""Kunlun at production size, for a node of eight NVIDIA B200.
+"""Kunlun at production size, for nodes of eight NVIDIA B200.
 
-    python -m benchmarks.compile_step --config=configs/b200.py --gpu=b200
+    python -m kunlun_jax.plan --config=configs/b200.py --machine=b200x8
+    python -m kunlun_jax.plan --config=configs/b200.py:64 --machine=b200x512
 
-compiles its training step for eight GPUs that are not attached, and prints the memory of each and
-what they exchange. `schema` describes the data set it expects: ten streams of up to 2,048 events,
-two hundred context features, 2^28 rows of tables. The context features are hashed into one table.
+say what a step needs; with `--compile` they compile it for GPUs that are not attached. What follows
+the colon is the number of nodes. `schema` describes the data set that the configuration expects:
+ten streams of up to 4,096 events, two hundred context features that are hashed into one table, and
+2^30 rows of tables in all, stored in bfloat16.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +23,7 @@ from kunlun_jax.data.schema import (
 
 # name: events, width, heads, GDPA width, pooled tokens, seeds, layers, window
 _STREAMS = {
-    "impression": (2048, 256, 4, 256, 32, 64, 4, 100),
+    "impression": (4096, 256, 4, 256, 32, 64, 4, 100),
     "click": (2048, 256, 4, 256, 32, 64, 4, 100),
     "conversion": (512, 256, 4, 256, 32, 64, 4, 100),
     "view": (1024, 256, 4, 128, 16, 32, 4, 100),
@@ -33,8 +35,8 @@ _STREAMS = {
     "message": (256, 128, 2, 128, 8, 16, 2, 50),
 }
 _NUM_SPARSE, _NUM_DENSE = 200, 400
-# Rows are powers of two, so that they divide among the GPUs; row 0 is the OOV row.
-_ROWS = {"item": 2**27, "author": 2**26, "category": 2**14, "context": 2**26}
+_ROWS = {"item": 2**28, "author": 2**28, "category": 2**14, "context": 2**29}
+_EXAMPLES = 1024  # a step and node
 
 
 def schema() -> Schema:
@@ -61,13 +63,23 @@ def schema() -> Schema:
     )
 
 
-def get_config() -> ConfigDict:
-    """Return base at production size."""
+def get_config(nodes: str = "1") -> ConfigDict:
+    """Return base at production size.
+
+    Args:
+        nodes: Nodes of eight GPUs.
+
+    Raises:
+        ValueError: If that is no number from 1 on.
+    """
+    if not nodes.isdecimal() or int(nodes) < 1:
+        raise ValueError(f"configs/b200.py: expected a number of nodes, got {nodes!r}")
     config = base.get_config()
     config.data.source = "built"
     config.data.options = ConfigDict()
     config.data.directory = "datasets/production"
-    config.data.batch_size = 512
+    config.data.batch_size = _EXAMPLES * int(nodes)
+    config.data.eval_batch_size = _EXAMPLES * int(nodes)
     config.data.num_epochs = 1.0
     config.data.num_threads = 16
 
@@ -76,6 +88,7 @@ def get_config() -> ConfigDict:
     config.model.n_sum = 48
     config.model.head_dims = (1024, 512)
     config.model.dtype = "bfloat16"
+    config.model.table_dims = ConfigDict({"author": 128})
     config.model.rote.learnable = True
     config.model.wukong.num_experts = 8
     config.model.wukong.fm_rank = 32
@@ -87,6 +100,7 @@ def get_config() -> ConfigDict:
             **dict(zip((*names, "window"), fields, strict=True)), mlp_dim=512
         )
 
-    config.mesh.data = 1
+    config.optimizer.table_dtype = "bfloat16"
+    config.mesh.data = int(nodes)  # between nodes go gradients alone
     config.mesh.fsdp = -1
     return config

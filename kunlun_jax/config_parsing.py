@@ -91,7 +91,8 @@ def _parse_dataclass(target: type, value: Any, where: str) -> Any:
 def _parse_tuple(element: Any, value: Any, where: str) -> tuple[Any, ...]:
     if isinstance(value, Mapping) and dataclasses.is_dataclass(element):
         return tuple(_parse_named(element, name, value[name], f"{where}.{name}") for name in value)
-    if isinstance(value, Mapping) and typing.get_origin(element) is tuple:
+    if typing.get_origin(element) is tuple:
+        require(isinstance(value, Mapping), where, "a mapping", value)
         return tuple((name, value[name]) for name in value)
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{where}: expected a list, got {value!r}")

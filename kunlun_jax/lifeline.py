@@ -7,6 +7,7 @@ heartbeats remain for what breaks no connection.
 All meet where JAX's coordinator is to listen, before it does, so no second port is needed.
 """
 
+import contextlib
 import os
 import socket
 import threading
@@ -65,28 +66,37 @@ class Lifeline:
             while len(self._peers) < self._count - 1:
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    self._close()
                     missing = sorted({*range(1, self._count)} - {*self._peers})
                     raise TimeoutError(f"no sign of process {', '.join(map(str, missing))}")
                 server.settimeout(left)
-                try:
-                    connection, _ = server.accept()
-                    connection.settimeout(_GRACE)
-                    number, count = (int.from_bytes(_receive(connection)[1:], "big") for _ in "ab")
-                except OSError:
-                    continue  # nobody, or a stranger
-                if count == self._count and 0 < number < count and number not in self._peers:
-                    self._peers[number] = connection
+                with contextlib.suppress(TimeoutError):
+                    self._greet(server.accept()[0])
         self._tell(_READY, 0)
+
+    def _greet(self, connection: socket.socket) -> None:
+        """Keep a connection, unless it is a stranger's."""
+        connection.settimeout(_GRACE)
+        with contextlib.suppress(OSError):
+            number, count = (_number(_receive(connection)) for _ in ("who", "of how many"))
+            if count == self._count and 0 < number < count and number not in self._peers:
+                self._peers[number] = connection
+                return
+        connection.close()
 
     def _join(self, host: str, port: int, deadline: float) -> socket.socket:
         while True:
+            left = max(0.01, deadline - time.monotonic())
             try:
-                left = max(0.01, deadline - time.monotonic())
                 connection = socket.create_connection((host, port), timeout=left)
-                connection.sendall(_word(_READY, self._number) + _word(_READY, self._count))
-                if _receive(connection)[:1] == _READY:
+                try:
+                    connection.sendall(_word(_READY, self._number) + _word(_READY, self._count))
+                    if _receive(connection)[:1] != _READY:
+                        raise ConnectionError("it answers something else")
                     return connection
-                raise ConnectionError("it answers something else")
+                except OSError:
+                    connection.close()
+                    raise
             except OSError as error:
                 if time.monotonic() + _PAUSE > deadline:
                     raise OSError(f"process 0 is not ready there: {error}") from error
@@ -107,13 +117,18 @@ class Lifeline:
         self._tell(_FAILED if failed else _DONE, self._number)
         if failed:
             self._let_others_go_first()
+        self._close()
+
+    def _close(self) -> None:
+        for connection in self._peers.values():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that listens
+            connection.close()
 
     def _tell(self, kind: bytes, about: int) -> None:
         for connection in self._peers.values():
-            try:
+            with contextlib.suppress(OSError):  # it has gone already
                 connection.sendall(_word(kind, about))
-            except OSError:
-                continue  # it has gone already
 
     def _let_others_go_first(self) -> None:
         # Process 0 carries JAX's coordinator, whose end would abort the others in mid-sentence.
@@ -125,9 +140,10 @@ class Lifeline:
             heard = _receive(connection)
         except OSError:
             heard = _word(_LOST, peer)
-        kind, about = heard[:1], int.from_bytes(heard[1:], "big")
-        if kind == _DONE:
-            return
+        kind, about = heard[:1], _number(heard)
+        with self._lock:
+            if kind == _DONE or self._silent:
+                return
         if self._number == 0:
             self._tell(kind, about)
         if kind == _FAILED:
@@ -145,6 +161,10 @@ class Lifeline:
 
 def _word(kind: bytes, about: int) -> bytes:
     return kind + about.to_bytes(_WORD_BYTES - 1, "big")
+
+
+def _number(word: bytes) -> int:
+    return int.from_bytes(word[1:], "big")
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -174,6 +174,7 @@ def _say(error: BaseException, expected: tuple[type[Exception], ...]) -> None:
         traceback.print_exception(error)
     elif isinstance(error.code, str):
         print(error.code, file=sys.stderr)
+    sys.stdout.flush()
     sys.stderr.flush()
 
 

@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen import spmd
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
 from kunlun_jax.shapes import Array
 
+AnyMesh = Mesh | AbstractMesh
 AXES = ("data", "fsdp", "tensor", "expert")
 _BATCH_AXES = ("data", "fsdp")
 # Of two dimensions that want one mesh axis, the one whose rule comes first gets it.
@@ -60,21 +61,39 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         ConfigError: If the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [getattr(config, name) for name in AXES]
-    given = int(np.prod([size for size in sizes if size > 0]))
-    if sizes.count(-1) == 1 and len(devices) % given == 0:
-        sizes[sizes.index(-1)] = len(devices) // given
-    if -1 in sizes or int(np.prod(sizes)) != len(devices):
-        wanted = " * ".join(f"{name} {getattr(config, name)}" for name in AXES)
-        raise ConfigError(
-            f"config.mesh: expected sizes that multiply to the {len(devices)} devices (one of them "
-            f"may be -1), got {wanted}"
-        )
-    grid = np.asarray(devices).reshape(sizes)
+    grid = np.asarray(devices).reshape(_axis_sizes(config, len(devices)))
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def check_divisible(config: ExperimentConfig, mesh: Mesh) -> None:
+def abstract_mesh(config: MeshConfig, num_devices: int) -> AbstractMesh:
+    """Return the mesh of devices that are not there, for shapes alone.
+
+    Args:
+        config: As for `make_mesh`.
+        num_devices: How many there would be.
+
+    Raises:
+        ConfigError: As `make_mesh`.
+    """
+    sizes = _axis_sizes(config, num_devices)
+    return AbstractMesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _axis_sizes(config: MeshConfig, num_devices: int) -> list[int]:
+    sizes = [getattr(config, name) for name in AXES]
+    given = int(np.prod([size for size in sizes if size > 0]))
+    if sizes.count(-1) == 1 and num_devices % given == 0:
+        sizes[sizes.index(-1)] = num_devices // given
+    if -1 in sizes or int(np.prod(sizes)) != num_devices:
+        wanted = " * ".join(f"{name} {getattr(config, name)}" for name in AXES)
+        raise ConfigError(
+            f"config.mesh: expected sizes that multiply to the {num_devices} devices (one of them "
+            f"may be -1), got {wanted}"
+        )
+    return sizes
+
+
+def check_divisible(config: ExperimentConfig, mesh: AnyMesh) -> None:
     """Check that a mesh divides what it is to split evenly.
 
     Args:
@@ -118,7 +137,7 @@ def spec_of(axes: LogicalAxes, shape: Sequence[int], sizes: Mapping[str, int]) -
     return PartitionSpec(*split)
 
 
-def shardings_of(boxed: Any, mesh: Mesh) -> Any:
+def shardings_of(boxed: Any, mesh: AnyMesh) -> Any:
     """Return the shardings of variables whose leaves carry logical axis names.
 
     Args:
@@ -134,12 +153,12 @@ def shardings_of(boxed: Any, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """Return the sharding of what every device has whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """Return the sharding of every array of a batch: examples over data and fsdp."""
     return NamedSharding(mesh, spmd.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
 

@@ -201,6 +201,15 @@ def row(table, i):
     return table[i] if 0 < i < len(table) else table[0]
 
 
+def projected(params, tables):
+    """Bring tables of another width than the model's to it."""
+    maps = params.get("embedding", {})
+    return {
+        name: table @ maps[f"{name}_projection"] if f"{name}_projection" in maps else table
+        for name, table in tables.items()
+    }
+
+
 def event_encoder(p, tables, ids, dense, ages, *, init, dim, model_dim):
     """Encode events: `ids` is a list of (table name, ids of the events)."""
     tokens = []

@@ -218,6 +218,7 @@ def logits(params, tables, model, schema, batch, b):
     """Run a whole peer on example b of a batch."""
     sparse = {k: np.asarray(v.ids[b, : v.lengths[b]]) for k, v in batch.sparse.items()}
     dense = np.asarray(batch.dense[b], np.float64)
+    tables = oracles.projected(params, tables)
     tokens = oracles.context_tokens(params["context"], tables, schema, dense, sparse)
     streams = []
     for stream in model.streams:

@@ -1,7 +1,9 @@
 """Starts processes that work together, each with CPU devices of its own."""
 
+import contextlib
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -20,20 +22,45 @@ def free_port() -> int:
 
 
 def flags_of(count: int, number: int, port: int) -> list[str]:
-    """Return the flags by which train.py finds the others; none where there are no others."""
-    if count == 1:
-        return []
+    """Return the flags by which train.py finds the others."""
     return [
         f"--coordinator=127.0.0.1:{port}",
         f"--num_processes={count}",
         f"--process_id={number}",
-        f"--start_timeout={START_TIMEOUT}",
-        f"--heartbeat_timeout={HEARTBEAT_TIMEOUT}",
     ]
 
 
+def slurm_tasks(count: int) -> list[dict[str, str]]:
+    """Return what SLURM would tell each of so many tasks on this machine."""
+    # JAX makes the coordinator's port of the number of the job: one of the last 4096.
+    job = random.randrange(2**12)
+    while not _is_free(2**16 - 2**12 + job):
+        job = random.randrange(2**12)
+    return [
+        {
+            "SLURM_JOB_ID": str(job),
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": str(count),
+            "SLURM_PROCID": str(number),
+            "SLURM_LOCALID": str(number),
+        }
+        for number in range(count)
+    ]
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
 def start(
-    commands: Sequence[Sequence[str]], *, devices: int, count: int | None = None, first: int = 0
+    commands: Sequence[Sequence[str]],
+    *,
+    devices: int,
+    count: int | None = None,
+    first: int = 0,
+    slurm: bool = False,
 ) -> list[subprocess.Popen[str]]:
     """Start one process for each command.
 
@@ -42,6 +69,7 @@ def start(
         devices: CPU devices of each.
         count: How many processes each is told of; as many as there are by default.
         first: Number of the first one.
+        slurm: Whether they are told by SLURM's environment rather than by flags.
     """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -52,11 +80,18 @@ def start(
     }
     environment.pop("XLA_FLAGS", None)  # may ask for another number of devices
     port, count = free_port(), len(commands) if count is None else count
+    tasks = slurm_tasks(count) if slurm else [{}] * count
+    timeouts = [f"--start_timeout={START_TIMEOUT}", f"--heartbeat_timeout={HEARTBEAT_TIMEOUT}"]
     return [
         subprocess.Popen(
-            [sys.executable, *command, *flags_of(count, number, port)],
+            [
+                sys.executable,
+                *command,
+                *(flags_of(count, number, port) if count > 1 and not slurm else []),
+                *(timeouts if count > 1 else []),
+            ],
             cwd=ROOT,
-            env=environment,
+            env=environment | tasks[number],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

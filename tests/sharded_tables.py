@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.collectives import collectives
 from kunlun_jax.config import ExperimentConfig, MeshConfig
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.layers.table_exchange import distinct_rows, fetch, make_plan
 from kunlun_jax.layers.table_layout import row_of
 from kunlun_jax.models.kunlun import Kunlun
+from kunlun_jax.plan.collectives import collectives
 from kunlun_jax.sharding import (
     AXES,
     EXAMPLES,

@@ -34,6 +34,8 @@ MESHES = [(8, 1, 1, 1), (2, 4, 1, 1), (2, 2, 2, 1), (2, 1, 2, 2), (1, 1, 1, 8)]
 BASE = VARIANTS["interaction_of_all_context"]
 MODEL = dataclasses.replace(
     BASE,
+    # Two widths. (With others, ten steps of one device multiply its own rounding by a thousand.)
+    table_dims=(("tag", 4),),
     gdpa=dataclasses.replace(BASE.gdpa, activation="gelu"),
     interaction_input="summary",
     n_sum=8,

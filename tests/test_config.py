@@ -61,6 +61,12 @@ class TestRoundTrip:
         assert dict(config.data.options) == {"num_negatives": 4, "days": [1, 2], "name": "x"}
         assert to_mapping(config) == mapping
 
+    def test_widths_of_tables_keep_names_and_values(self):
+        mapping = changed("model.table_dims", {"item": 12, "brand": 3})
+        config = experiment_config(mapping)
+        assert config.model.table_dims == (("item", 12), ("brand", 3))
+        assert to_mapping(config) == mapping
+
     def test_a_schedule_and_an_int_for_a_float(self):
         stream = dataclasses.replace(
             factories.BUY, schedule=("pooling pffn", "attention", "", "pooling")
@@ -94,6 +100,9 @@ class TestRoundTrip:
         ("data.source", 1, "config.data.source: expected str, got 1"),
         ("data.num_epochs", "1", "config.data.num_epochs: expected float, got '1'"),
         ("data.num_epochs", True, "config.data.num_epochs: expected float, got True"),
+        ("model.table_dims", {"item": 0}, "config.model.table_dims.item: expected an integer > 0"),
+        ("model.table_dims", {"item": True}, "table_dims.item: expected an integer > 0, got True"),
+        ("model.table_dims", 8, "config.model.table_dims: expected a mapping, got 8"),
         ("model.head_dims", 64, "config.model.head_dims: expected a list, got 64"),
         ("model.head_dims", {"a": 1}, "config.model.head_dims: expected a list, got {'a': 1}"),
         ("model.head_dims", "64", "config.model.head_dims: expected a list, got '64'"),
@@ -118,6 +127,7 @@ CHOICES = {
     "model.rote.gaps": "none",
     "model.init": "zeros",
     "model.dtype": "float16",
+    "optimizer.table_dtype": "float16",
 }
 
 

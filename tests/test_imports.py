@@ -25,7 +25,13 @@ ORDER = (
     ("kunlun_jax.models",),
     ("kunlun_jax.flops",),
     ("kunlun_jax.training",),
-    ("kunlun_jax.serving", "kunlun_jax.scaling", "kunlun_jax.audit", "kunlun_jax.compare"),
+    (
+        "kunlun_jax.serving",
+        "kunlun_jax.scaling",
+        "kunlun_jax.audit",
+        "kunlun_jax.compare",
+        "kunlun_jax.plan",
+    ),
     ("train",),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}
@@ -129,7 +135,8 @@ def test_the_config_dict_stops_at_config():
         for path in FILES
         if any("ml_collections" in name for name in imports_of((ROOT / path).read_text()))
     }
-    assert readers <= {"kunlun_jax/config.py", "kunlun_jax/scaling/__main__.py", "train.py"}
+    programs = {f"kunlun_jax/{name}/__main__.py" for name in ("plan", "scaling")}
+    assert readers <= {"kunlun_jax/config.py", "train.py", *programs}
 
 
 def test_package_files_only_re_export():

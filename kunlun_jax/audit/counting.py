@@ -66,7 +66,11 @@ def count_earlier(log: EventLog, name: str, examples: Examples, ends: np.ndarray
         [n] counts; 0 where the candidate is out of vocabulary.
     """
     event_ids, candidate = log.ids[name], examples.sparse[name][:, 0]
-    stride = int(max(event_ids.max(initial=0), candidate.max(initial=0))) + 1
+    known = candidate > 0
+    # Numbered anew: pairs of hashed ids (`data/hashing.py`) are as large as int64 goes.
+    levels, numbers = np.unique(np.append(event_ids, candidate), return_inverse=True)
+    event_ids, candidate = np.split(numbers, [len(event_ids)])
+    stride = len(levels)
     sizes = np.diff(log.offsets)
     longest = int(sizes.max(initial=0)) + 1
     user = np.repeat(np.arange(len(sizes)), sizes)
@@ -74,7 +78,7 @@ def count_earlier(log: EventLog, name: str, examples: Examples, ends: np.ndarray
     key = np.sort((user * stride + event_ids) * longest + place)
     first = (examples.users.astype(np.int64) * stride + candidate) * longest
     count = np.searchsorted(key, first + ends) - np.searchsorted(key, first)
-    return np.where(candidate > 0, count, 0)
+    return np.where(known, count, 0)
 
 
 def make_part(

@@ -21,14 +21,14 @@ class EventBatch:
     """The most recent events of one stream, oldest first, for a batch of examples.
 
     Attributes:
-        ids: By event id feature, the id of every event.
+        ids: By event id feature, the id of every event; under double hashing, both, [B, T, 2].
         dense: Standardised attributes, in the schema's order.
         ages: Seconds from the event to the request, >= 0. Ages rather than timestamps: they
             fit 32 bits, and every use of time in the model is a difference.
         lengths: Events that are real; whatever stands behind them is padding (zeros).
     """
 
-    ids: dict[str, Int[Array, "B T"]]
+    ids: dict[str, Int[Array, "B T ..."]]
     dense: Float[Array, "B T A"]
     ages: Int[Array, "B T"]
     lengths: Int[Array, "B"]
@@ -40,11 +40,12 @@ class SparseBatch:
     """The ids of one context feature.
 
     Attributes:
-        ids: Up to V ids per example; behind the true length, padding (zeros).
+        ids: Up to V ids per example, under double hashing pairs, [B, V, 2]; behind the true
+            length, padding (zeros).
         lengths: Values that are real.
     """
 
-    ids: Int[Array, "B V"]
+    ids: Int[Array, "B V ..."]
     lengths: Int[Array, "B"]
 
 
@@ -78,19 +79,24 @@ def batch_shapes(schema: Schema, max_lens: Mapping[str, int], batch_size: int) -
         max_lens: By stream that the model reads, the events that it takes.
         batch_size: Examples.
     """
+    vocabularies = schema.vocabulary_by_name
 
     def shape(dtype: typing.Any, *rest: int) -> typing.Any:
         return jax.ShapeDtypeStruct((batch_size, *rest), dtype)
 
+    def ids(count: int, vocabulary: str) -> typing.Any:
+        pair = (2,) if vocabularies[vocabulary].hashes == 2 else ()
+        return shape(jnp.int32, count, *pair)
+
     return Batch(
         dense=shape(jnp.float32, len(schema.dense)),
         sparse={
-            f.name: SparseBatch(ids=shape(jnp.int32, f.max_values), lengths=shape(jnp.int32))
+            f.name: SparseBatch(ids=ids(f.max_values, f.vocabulary), lengths=shape(jnp.int32))
             for f in schema.sparse
         },
         streams={
             name: EventBatch(
-                ids={f.name: shape(jnp.int32, length) for f in schema.stream_by_name[name].ids},
+                ids={f.name: ids(length, f.vocabulary) for f in schema.stream_by_name[name].ids},
                 dense=shape(jnp.float32, length, len(schema.stream_by_name[name].dense)),
                 ages=shape(jnp.int32, length),
                 lengths=shape(jnp.int32),

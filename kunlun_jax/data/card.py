@@ -3,7 +3,7 @@
 import datetime
 import math
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +47,8 @@ def write_card(report: "Report", directory: pathlib.Path) -> pathlib.Path:
         if schema.dense:
             lines += ["", "## Dense features", "", *_dense(schema, report.summary, report.profile)]
         lines += ["", "## Sparse features", "", *_sparse(schema, report.summary, report.profile)]
+        if manifest.get("hashed_vocabularies"):
+            lines += ["", "## Hashed vocabularies", "", *_hashed(manifest["hashed_vocabularies"])]
         lines += ["", "## Histories", "", *_histories(schema, report.summary, report.profile)]
         lines += ["", *_pictures(schema, report.profile, directory)]
     path = directory / CARD
@@ -107,6 +109,26 @@ def _sparse(schema: Schema, summary: Summary, profile: Profile) -> list[str]:
         rows.append([f"`{name}`", f"{size:,}", missing, *oov, *drifted])
     header = ["feature", "known ids", "missing in train", *(f"OOV {s}" for s in SPLITS)]
     return _table([*header, *(f"drift {split}" for split in drifts)], rows)
+
+
+def _hashed(vocabularies: dict[str, dict[str, Any]]) -> list[str]:
+    note = (
+        "Collisions: the share of the values, of all splits, that look like another one, because "
+        "all their ids are the same."
+    )
+    rows = [
+        [
+            f"`{name}`",
+            f"{entry['values']:,}",
+            f"{entry['num_ids']:,}",
+            f"{entry['hashes']}",
+            f"{entry['collision_rate']:.3%}",
+            f"{entry['expected_collision_rate']:.3%}",
+        ]
+        for name, entry in vocabularies.items()
+    ]
+    header = ["vocabulary", "values", "ids", "hashes", "collisions", "expected"]
+    return [note, "", *_table(header, rows)]
 
 
 def _histories(schema: Schema, summary: Summary, profile: Profile) -> list[str]:

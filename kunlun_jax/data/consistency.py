@@ -3,7 +3,15 @@
 import numpy as np
 import numpy.typing as npt
 
-from kunlun_jax.data.schema import EventId, EventStream, Schema, SchemaError, SparseFeature
+from kunlun_jax.data.hashing import is_known
+from kunlun_jax.data.schema import (
+    OOV_ID,
+    EventId,
+    EventStream,
+    Schema,
+    SchemaError,
+    SparseFeature,
+)
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
 
 # Year 5138 in seconds; the time in milliseconds passed it in March 1973.
@@ -116,9 +124,10 @@ def _check_examples(place: str, examples: Examples, tables: SourceTables) -> Non
 def _check_ids(
     place: str, ids: np.ndarray, feature: EventId | SparseFeature, schema: Schema
 ) -> None:
-    rows = schema.vocabulary_by_name[feature.vocabulary].num_rows
-    bad = _outside(ids, rows)
-    _refuse(place, f"an id outside 0 .. {rows - 1}", bad.any(axis=1) if bad.ndim == 2 else bad)
+    vocabulary = schema.vocabulary_by_name[feature.vocabulary]
+    bad = ~is_known(ids, vocabulary) & (ids != OOV_ID)
+    what = f"an id outside 0 .. {vocabulary.num_ids}"
+    _refuse(place, what, bad.any(axis=1) if bad.ndim == 2 else bad)
 
 
 def _outside(values: np.ndarray, stop: int) -> np.ndarray:

@@ -132,9 +132,9 @@ def sparse_values(column: pa.Array, max_values: int) -> tuple[np.ndarray, np.nda
     if max_values == 1:
         lengths = np.asarray(column.is_valid()).astype(np.int32)
         return column.fill_null(0).to_numpy()[:, None], lengths
-    lengths = np.diff(column.offsets.to_numpy()).astype(np.int32)
-    ids = np.zeros((len(lengths), max_values), dtype=np.int32)
-    ids[np.arange(max_values) < lengths[:, None]] = column.flatten().to_numpy()
+    lengths, values = np.diff(column.offsets.to_numpy()).astype(np.int32), column.flatten()
+    ids = np.zeros((len(lengths), max_values), dtype=values.type.to_pandas_dtype())
+    ids[np.arange(max_values) < lengths[:, None]] = values.to_numpy()
     return ids, lengths
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
-from kunlun_jax.data.schema import EventStream, Schema
+from kunlun_jax.data.hashing import separate
+from kunlun_jax.data.schema import EventStream, Schema, Vocabulary
 from kunlun_jax.data.standardize import standardize
 from kunlun_jax.data.tables import EventLog, Examples
 
@@ -42,17 +43,19 @@ class Columns:
         Returns:
             NumPy arrays.
         """
-        examples = self.examples
+        examples, vocabularies = self.examples, self.schema.vocabulary_by_name
         users, times = examples.users[rows], examples.request_times[rows]
         sparse = {}
         for feature in self.schema.sparse:
             ids = examples.sparse[feature.name].take(rows, axis=0)
+            ids = separate(ids, vocabularies[feature.vocabulary])
             lengths = examples.sparse_lengths[feature.name].take(rows)
             sparse[feature.name] = SparseBatch(ids=_leaf(ids), lengths=_leaf(lengths))
-        streams = {
-            name: _events(self.logs[name], max_len, users, times, examples.ends[name][rows])
-            for name, max_len in max_lens.items()
-        }
+        streams = {}
+        for name, max_len in max_lens.items():
+            of = {f.name: vocabularies[f.vocabulary] for f in self.schema.stream_by_name[name].ids}
+            ends = examples.ends[name][rows]
+            streams[name] = _events(self.logs[name], max_len, users, times, ends, of)
         return Batch(
             dense=_leaf(self.dense[rows]),
             sparse=sparse,
@@ -82,7 +85,12 @@ def padded_log(log: EventLog, stream: EventStream) -> EventLog:
 
 
 def _events(
-    log: EventLog, max_len: int, users: np.ndarray, times: np.ndarray, ends: np.ndarray
+    log: EventLog,
+    max_len: int,
+    users: np.ndarray,
+    times: np.ndarray,
+    ends: np.ndarray,
+    vocabularies: dict[str, Vocabulary],
 ) -> EventBatch:
     lengths = np.minimum(ends, max_len)
     start = log.offsets[users] + ends - lengths
@@ -92,7 +100,10 @@ def _events(
     index = np.where(column < lengths[:, None], start[:, None] + column, padding)
     ages = np.where(index != padding, times[:, None] - log.times.take(index), 0)
     return EventBatch(
-        ids={feature: _leaf(ids.take(index)) for feature, ids in log.ids.items()},
+        ids={
+            feature: _leaf(separate(ids.take(index), vocabularies[feature]))
+            for feature, ids in log.ids.items()
+        },
         dense=_leaf(log.dense.take(index, axis=0)),
         ages=_leaf(np.minimum(ages, np.iinfo(np.int32).max).astype(np.int32)),
         lengths=_leaf(lengths.astype(np.int32)),

@@ -6,6 +6,8 @@
 What a request may lack or overdo has a defined meaning:
 
     id that no row stands for (-1, past the end, 2^40)   the out-of-vocabulary row, 0
+    text, of a hashed vocabulary                         hashed as the build hashes it; None among
+                                                         texts is out of vocabulary
     sparse feature missing, None or empty                no value: pools to 0
     more than `max_values` values                        the first ones
     dense feature missing, None, NaN or infinite         the mean of the training split
@@ -20,6 +22,7 @@ columns of different lengths, a time that is not in seconds.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -27,6 +30,7 @@ import numpy as np
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.gather import Columns, padded_log
+from kunlun_jax.data.hashing import hashed_ids, id_dtypes, is_known
 from kunlun_jax.data.schema import OOV_ID, EventStream, Schema, SparseFeature
 from kunlun_jax.data.standardize import standardize
 from kunlun_jax.data.tables import EventLog, Examples
@@ -47,12 +51,14 @@ class Events:
 
     Attributes:
         times: Unix seconds, in any order.
-        ids: By event id feature, integers.
+        ids: By event id feature, integers; or texts, where the vocabulary is hashed.
         dense: By attribute, raw numbers.
     """
 
     times: Sequence[int] | np.ndarray = ()
-    ids: Mapping[str, Sequence[int] | np.ndarray] = dataclasses.field(default_factory=dict)
+    ids: Mapping[str, Sequence[int] | Sequence[str | None] | np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )
     dense: Mapping[str, Sequence[float | None] | np.ndarray] = dataclasses.field(
         default_factory=dict
     )
@@ -66,14 +72,14 @@ class Request:
     Attributes:
         time: Unix seconds.
         dense: By context feature, a raw number.
-        sparse: By context feature, one integer or several.
+        sparse: By context feature, one integer or several; or text, likewise.
         events: Histories by stream.
     """
 
     time: int
     dense: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
-    sparse: Mapping[str, int | Sequence[int] | np.ndarray | None] = dataclasses.field(
-        default_factory=dict
+    sparse: Mapping[str, int | str | Sequence[int] | Sequence[str] | np.ndarray | None] = (
+        dataclasses.field(default_factory=dict)
     )
     events: Mapping[str, Events] = dataclasses.field(default_factory=dict)
 
@@ -152,7 +158,7 @@ def _values(
     requests: Sequence[Request], feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    ids = np.zeros((len(requests), feature.max_values), np.int32)
+    ids = np.zeros((len(requests), feature.max_values), id_dtypes(schema)[feature.vocabulary])
     lengths = np.zeros(len(requests), np.int32)
     for row, request in enumerate(requests):
         value = request.sparse.get(feature.name)
@@ -216,10 +222,18 @@ def _history(events: Events, stream: EventStream, schema: Schema, place: str) ->
 
 
 def _known_ids(values: Any, vocabulary: str, schema: Schema, place: str) -> np.ndarray:
-    """Return int32 ids, those without a row replaced by the OOV row, in 64 bits or more."""
+    """Return ids, those without a row replaced by the OOV row, in 64 bits or more."""
+    described = schema.vocabulary_by_name[vocabulary]
+    dtype = id_dtypes(schema)[vocabulary]
+    if described.hashes:
+        texts = [value for value in values if isinstance(value, str)]
+        given = [value is not None for value in values]
+        if texts and len(texts) == sum(given):
+            hashed = np.full(len(values), OOV_ID, dtype)
+            hashed[given] = hashed_ids(texts, described)
+            return hashed
     ids = _integers(values, place)
-    num_rows = schema.vocabulary_by_name[vocabulary].num_rows
-    return np.where((ids > OOV_ID) & (ids < num_rows), ids, OOV_ID).astype(np.int32)
+    return np.where(is_known(ids, described), ids, OOV_ID).astype(dtype)
 
 
 def _shape(values: Any) -> tuple[int, ...]:
@@ -245,13 +259,17 @@ def _integers(values: Any, place: str) -> np.ndarray:
 
 def _numbers(values: Any, place: Any) -> np.ndarray:
     """Return float32, NaN for None; `place` names the n-th value in the message."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
+    flat = len(_shape(values)) == 1
+    if not flat or np.asarray(values).dtype.kind not in "iuf":
         for index, value in enumerate(values):
-            if value is not None and (isinstance(value, bool) or not np.isreal(value)):
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not real:
                 raise RequestError(f"{place(index)}: expected a number, got {value!r:.60}")
-    with np.errstate(over="ignore"):
-        return np.asarray(values, np.float64).astype(np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float64).astype(np.float32)
+    except OverflowError as error:  # an integer of a thousand bits
+        raise RequestError(f"{place(0)}: expected numbers of 64 bits: {error}") from error
 
 
 def _time(value: Any, place: str) -> int:

@@ -239,21 +239,24 @@ class Schema:
             SchemaError: If a field is missing, unknown or of another type.
         """
         try:
-            return parse(cls, _with_later_fields(value), "schema")
+            if isinstance(value, dict):
+                value = {**value, "limits": _completed(value.get("limits", {}), Limits)}
+                for key, kind in _LISTED.items():
+                    if isinstance(value.get(key), list):
+                        value[key] = [_completed(element, kind) for element in value[key]]
+            return parse(cls, value, "schema")
         except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
 
 
-def _with_later_fields(value: Any) -> Any:
-    """Add what `to_json` leaves out; what is no schema stays as it is, for `parse` to refuse."""
-    if not isinstance(value, dict):
-        return value
-    value = {"limits": dataclasses.asdict(Limits()), **value}
-    if isinstance(value.get("vocabularies"), list):
-        value["vocabularies"] = [
-            {"hashes": 0, **v} if isinstance(v, dict) else v for v in value["vocabularies"]
-        ]
-    return value
+_LISTED = {"vocabularies": Vocabulary, "dense": DenseFeature, "sparse": SparseFeature}
+
+
+def _completed(value: Any, kind: type) -> Any:
+    """Add the fields that a schema of before there were any lacks, as they are by default."""
+    fields = dataclasses.fields(kind)
+    defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return {**defaults, **value} if isinstance(value, dict) else value
 
 
 def _require_within(place: str, number: int, low: int, high: int) -> None:

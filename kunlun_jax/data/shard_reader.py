@@ -16,6 +16,7 @@ from kunlun_jax.data.format import (
     read_blocks,
     sparse_values,
 )
+from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.schema import EventStream, Schema, SchemaError
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard, SourceTables
 
@@ -56,7 +57,7 @@ def _column_types(schema: Schema) -> dict[tuple[str, str], dict[str, pa.DataType
     """Return the type of every column of every kind of block, as blocks of nothing have them."""
     nobody = np.empty(0, np.int32)
     columns = {
-        (LOG, stream.name): log_columns(_log([], stream), stream, nobody)
+        (LOG, stream.name): log_columns(_log([], stream, id_dtypes(schema)), stream, nobody)
         for stream in schema.streams
     }
     examples = example_columns(empty_examples(schema, 0), schema, nobody, nobody)
@@ -74,7 +75,7 @@ def _shard(blocks: dict[tuple[str, str], list[Block]], schema: Schema) -> Shard:
         found = _concatenate([p["user"].to_numpy() for p in parts], np.int32)
         if logs and not np.array_equal(found, users):
             raise DatasetError(f"stream {stream.name!r}: expected the users of the first stream")
-        users, logs[stream.name] = found, _log(parts, stream)
+        users, logs[stream.name] = found, _log(parts, stream, id_dtypes(schema))
     if (np.diff(users) <= 0).any():
         raise DatasetError("expected users in ascending order")
     splits, rows = {}, {}
@@ -85,7 +86,7 @@ def _shard(blocks: dict[tuple[str, str], list[Block]], schema: Schema) -> Shard:
     return Shard(SourceTables(schema, len(users), logs, splits, checksums={}), users, rows)
 
 
-def _log(parts: list[dict[str, pa.Array]], stream: EventStream) -> EventLog:
+def _log(parts: list[dict[str, pa.Array]], stream: EventStream, types: dict[str, type]) -> EventLog:
     def column(name: str, dtype: type) -> np.ndarray:
         return _concatenate([p[name].flatten().to_numpy() for p in parts], dtype)
 
@@ -95,7 +96,7 @@ def _log(parts: list[dict[str, pa.Array]], stream: EventStream) -> EventLog:
     return EventLog(
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
         times=times,
-        ids={f.name: column(f"id/{f.name}", np.int32) for f in stream.ids},
+        ids={f.name: column(f"id/{f.name}", types[f.vocabulary]) for f in stream.ids},
         dense=_matrix(dense, len(times)),
     )
 
@@ -141,13 +142,16 @@ def _join(parts: list[Examples], schema: Schema) -> Examples:
 
 def empty_examples(schema: Schema, count: int) -> Examples:
     """Return examples of undefined content, to be filled."""
+    types = id_dtypes(schema)
     return Examples(
         users=np.empty(count, dtype=np.int32),
         request_times=np.empty(count, dtype=np.int64),
         labels=np.empty((count, len(schema.labels)), dtype=np.float32),
         weights=np.empty(count, dtype=np.float32),
         dense=np.empty((count, len(schema.dense)), dtype=np.float32),
-        sparse={f.name: np.empty((count, f.max_values), np.int32) for f in schema.sparse},
+        sparse={
+            f.name: np.empty((count, f.max_values), types[f.vocabulary]) for f in schema.sparse
+        },
         sparse_lengths={f.name: np.empty(count, dtype=np.int32) for f in schema.sparse},
         ends={s.name: np.empty(count, dtype=np.int32) for s in schema.streams},
     )

@@ -35,6 +35,7 @@ class ShardSource:
         checksums: SHA-256 of every file that was read, by file name.
         vocabularies: By vocabulary whose values were written to a file, what the manifest says of
             that file.
+        collisions: By hashed vocabulary, what the manifest says of its values.
     """
 
     schema: Schema
@@ -43,6 +44,7 @@ class ShardSource:
     make: Callable[[int], Shard]
     checksums: dict[str, str] = dataclasses.field(default_factory=dict)
     vocabularies: dict[str, dict[str, str | int]] = dataclasses.field(default_factory=dict)
+    collisions: dict[str, dict[str, int | float]] = dataclasses.field(default_factory=dict)
 
 
 def shards_of_tables(tables: SourceTables, num_shards: int) -> ShardSource:

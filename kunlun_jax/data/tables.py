@@ -16,7 +16,8 @@ class EventLog:
     Attributes:
         offsets: int64 [users + 1]; the events of user u are offsets[u] : offsets[u + 1].
         times: int64 [events], Unix seconds; ascending within a user.
-        ids: By event id feature, int32 [events]; 0 is out of vocabulary.
+        ids: By event id feature, int32 [events]; 0 is out of vocabulary. Under double hashing,
+            pairs as int64 (`hashing.py`).
         dense: float32 [events, attributes], raw (neither log1p nor standardised).
     """
 
@@ -44,7 +45,8 @@ class Examples:
         labels: float32 [n, tasks].
         weights: float32 [n].
         dense: float32 [n, features], raw.
-        sparse: By context feature, int32 [n, max_values], zeros behind the true length.
+        sparse: By context feature, int32 [n, max_values], zeros behind the true length; under
+            double hashing likewise int64.
         sparse_lengths: By context feature, int32 [n].
         ends: By stream, int32 [n]: how many events of the user's log happened strictly
             before the request. The history is log[max(0, end - max_len) : end].

@@ -67,6 +67,7 @@ def write_data_set(
             "versions": plan["versions"],
             "files": files,
             "vocabularies": source.vocabularies,
+            "hashed_vocabularies": source.collisions,
         }
         manifest["manifest_sha256"] = manifest_checksum(manifest)
         publish(place / MANIFEST, json.dumps(manifest, indent=1) + "\n")

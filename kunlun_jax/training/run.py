@@ -286,13 +286,14 @@ class Run(contextlib.AbstractContextManager):
         """Replay the first of the batches that were skipped in a row, and keep it."""
         step = int(state.step) - int(state.guard.in_row) + 1
         data = self.config.data
-        source = self._batches("train", data.batch_size, data.max_train_examples, whole=True)
-        batch = source[step - 1]  # the pipeline's elements are the batches, from 0
+        share = BatchShare(self._mesh, data.batch_size)
+        batch = share.place(self._source[step - 1])  # the source's elements are the batches, from 0
         found = diagnose(self._model, self.dataset.schema, state.params, state.tables, batch)
         directory = self._workdir / "nonfinite" / f"step_{step}"
         try:
             if is_first():
-                save_diagnosis(directory, batch, found)
+                whole = self._batches("train", data.batch_size, data.max_train_examples, whole=True)
+                save_diagnosis(directory, whole[step - 1], found)
         except OSError as error:
             return f"{found} (the batch could not be saved: {error})"
         return f"{found} (the batch of step {step} is in {directory})"

@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.batch import Batch
@@ -17,7 +17,7 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
 from kunlun_jax.layers.probe import PROBES
 from kunlun_jax.shapes import Array
-from kunlun_jax.sharding import active_mesh, replicated, shardings_of
+from kunlun_jax.sharding import AnyMesh, active_mesh, replicated, shardings_of
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
@@ -97,7 +97,7 @@ def create_train_state(
 
 
 def state_shapes(
-    model: nn.Module, config: ExperimentConfig, batch: Batch, mesh: Mesh, *, num_steps: int
+    model: nn.Module, config: ExperimentConfig, batch: Batch, mesh: AnyMesh, *, num_steps: int
 ) -> TrainState:
     """Return the shapes of a training state and how it is split over a mesh.
 

@@ -92,18 +92,20 @@ def _store_turned_back(gradients, rows_ref, refs, rotation, start, rows: int, en
     *table, positions_ref, times_ref = rotation
     block = gradients[0].shape[0]
     left, right = halves(ref.shape[1])
+    # Plus 0, which the compiler does not know: it would merge these loads with those from before
+    # the loop, and hold what they gave in registers all through it.
+    start += jnp.minimum(end, 0)
     first, second = gradients
-    # The rows are loaded and turned anew: kept from before they would hold registers all through
-    # the loop. Rounded as they entered the scores: only then do both kernels credit a pair of rows
+    sin, cos = load_rotation(table, start, block, end)
+    tiles.store_rows(ref, start, first * cos + second * sin, rows, left)
+    tiles.store_rows(ref, start, second * cos - first * sin, rows, right)
+    # Turned and rounded as they entered the scores: only then do both kernels credit a pair of rows
     # with the same change of their angle, so that positions far from 0 cancel.
     a, b = load_parts(rows_ref, table, start, block, end)
     turn = a.astype(jnp.float32) * second - b.astype(jnp.float32) * first
     for values_ref, out_ref in ((positions_ref, dtheta_ref), (times_ref, dphi_ref)):
         values = tiles.load_numbers(values_ref, start, block, end)
         out_ref[...] = jnp.sum(values[:, None] * turn, axis=0)
-    sin, cos = load_rotation(table, start, block, end)
-    tiles.store_rows(ref, start, first * cos + second * sin, rows, left)
-    tiles.store_rows(ref, start, second * cos - first * sin, rows, right)
 
 
 def _query_tile_kernel(

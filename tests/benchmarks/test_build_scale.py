@@ -27,7 +27,7 @@ def test_a_build_is_measured(tmp_path):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_tables(tmp_path):
-    """Ten times the events, far more than the 0.3 GB that joins and sorts may take."""
+    """Ten times the events take no more than joins and sorts are allowed, at most."""
     peaks = []
     for events in (1_000_000, 10_000_000):
         directory = tmp_path / str(events)
@@ -36,4 +36,4 @@ def test_memory_does_not_grow_with_the_tables(tmp_path):
         arguments[-1] = "--memory_gb=0.3"
         out = f"--out={directory / 'built'}"
         peaks.append(build_scale.measure([*arguments, "--num_shards=64", out])["peak_bytes"])
-    assert peaks[1] < 1.5 * peaks[0], peaks
+    assert peaks[1] < peaks[0] + 0.3e9, peaks  # what joins and sorts may take, --memory_gb

@@ -81,6 +81,14 @@ def test_a_schema_survives_json(value):
     assert json.loads(json.dumps(Schema.from_json(value).to_json())) == value
 
 
+def test_a_schema_of_before_a_field_has_its_default():
+    value = toy.SCHEMA.to_json()
+    assert "limits" not in value
+    assert value["dense"][1].pop("std") == 1.0
+    assert value["sparse"][0].pop("combiner") == "mean"
+    assert Schema.from_json(value) == toy.SCHEMA
+
+
 @QUICK
 @given(options=OPTIONS, num_shards=st.integers(1, 5))
 def test_shards_hold_every_user_and_example_once(options, num_shards):
@@ -218,7 +226,7 @@ def row_of(number):
 @QUICK
 @given(ids=st.lists(NEAR | ANY, min_size=6, max_size=6))
 def test_lookup_gives_any_id_its_row_or_the_one_of_the_unknown(ids):
-    found = lookup(jnp.asarray(TABLE), jnp.asarray(ids, jnp.int32))
+    found = lookup(jnp.asarray(TABLE), jnp.asarray(ids, jnp.int32), len(TABLE))
     np.testing.assert_array_equal(found, [TABLE[row_of(number)] for number in ids])
 
 

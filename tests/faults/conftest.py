@@ -78,13 +78,14 @@ def read_table(text):
 
 
 @pytest.fixture
-def observe(request, tmp_path):
+def observe(request, tmp_path, tmp_path_factory):
     """Note exit code and message of an outcome, without what is of this machine, for the table."""
 
     def observe(outcome, note=""):
         message = outcome.message if outcome.code > 0 else note
         for place, name in ((tmp_path, "..."), (ROOT, "...")):
             message = message.replace(str(place), name)
+        message = re.sub(rf"{tmp_path_factory.getbasetemp()}/[^/]+", "...", message)
         message = re.sub(r"process \d+ on \S+", "process N on HOST", message)
         message = re.sub(r"\d+\.\d+ MB", "N MB", message)
         if len(message) > LONGEST:

@@ -47,11 +47,15 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """The line in which the program says what is wrong; "" where it does not."""
-        said = re.compile(r"error: |\w+Error: ")
-        lines = [line for line in self.err.splitlines() if said.match(line)]
-        assert len(lines) <= 1, lines
-        return lines[0] if lines else ""
+        """The line in which the program says what is wrong; "" where it does not.
+
+        train.py's begins with "error: "; that of the data's programs is the last one.
+        """
+        lines = self.err.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        errors = errors or [line for line in lines[-1:] if re.match(r"\w+Error: ", line)]
+        assert len(errors) <= 1, errors
+        return errors[0] if errors else ""
 
 
 def outcome_of(program: Callable[[], object]) -> Outcome:

@@ -2,10 +2,11 @@
 
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
-POINT is "log" (a step was recorded), "saving" (a step is about to be saved) or "save" (a save of
-the step is under way); FAULT is a signal's name, "fill", which fills the disk of the working
-directory, "OSError", which is raised, or several such, as in "fill,SIGTERM". "none 0 none": no
-fault.
+POINT is "log" (a step was recorded), "saving" (a step is about to be saved), "save" (a save of the
+step is under way) or "read" (its checkpoint is about to be read); FAULT is a signal's name, "fill",
+which fills the disk of the working directory, "OSError" or "ValueError", which are raised, or
+several such, as in "fill,SIGTERM". "batch N NaN": from step N on, training batches have NaN among
+their dense features. "none 0 none": no fault.
 """
 
 import os
@@ -15,7 +16,11 @@ import signal
 import sys
 import time
 
-from kunlun_jax.training.checkpoint import Checkpoints
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kunlun_jax.data import BatchSource
+from kunlun_jax.training.checkpoint import DAMAGED, Checkpoints
 from kunlun_jax.training.workdir import MetricWriter
 from tests.faults.small_model import use_small_model
 
@@ -35,6 +40,8 @@ def cause(faults: str, workdir: pathlib.Path) -> None:
             fill_disk(workdir.parent)
         elif name == "OSError":
             raise OSError(5, "Input/output error")
+        elif name == "ValueError":
+            raise ValueError("the checksum of the storage library does not match")
         else:
             os.kill(os.getpid(), getattr(signal, name))
             time.sleep(0.1)  # a signal is handled between two instructions, not at once
@@ -46,26 +53,44 @@ def arm(point: str, step: int, fault: str) -> None:
         "log": (MetricWriter, "write"),
         "saving": (Checkpoints, "save"),
         "save": (Checkpoints, "save"),
+        "read": (ocp.CheckpointManager, "restore"),
     }[point]
     method = getattr(owner, name)
 
     def with_fault(self, at, *arguments, **options):
         place = self.path if point == "log" else self.directory
-        now = int(getattr(at, "step", at)) == step
-        if now and point == "saving":
+        now, before = int(getattr(at, "step", at)) == step, point in ("saving", "read")
+        if point == "read":  # once it is set aside, another one takes its place
+            now &= not (place.parent / DAMAGED / str(step)).exists()
+        if now and before:
             cause(fault, place.parent)
         result = method(self, at, *arguments, **options)
-        if now and point != "saving":
+        if now and not before:
             cause(fault, place.parent)
         return result
 
     setattr(owner, name, with_fault)
 
 
+def poison(first: int) -> None:
+    """Let the training batches from a step on have NaN among their dense features."""
+    get = BatchSource.__getitem__
+
+    def poisoned(self, record_key):
+        batch = get(self, record_key)
+        if "train" in repr(self) and record_key + 1 >= first:
+            batch = batch.replace(dense=np.full_like(batch.dense, np.nan))
+        return batch
+
+    BatchSource.__getitem__ = poisoned
+
+
 def main(arguments: list[str]) -> None:
     point, step, fault, program, *rest = arguments
     use_small_model()
-    if point != "none":
+    if point == "batch":
+        poison(int(step))
+    elif point != "none":
         arm(point, int(step), fault)
     sys.argv = [program, *rest]
     runpy.run_path(program, run_name="__main__")

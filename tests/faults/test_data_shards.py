@@ -5,9 +5,11 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kunlun_jax.data import Dataset, DatasetError
+from kunlun_jax.data import format as blocks
 from kunlun_jax.data.dataset import MANIFEST
 from kunlun_jax.data.shard_reader import read_shard
 from tests.data import toy
@@ -132,6 +134,31 @@ def test_forty_flipped_bits_in_vocabularies(tmp_path, observe_text):
     observe_text(f"{FLIPS} of {FLIPS} found")
 
 
+def test_ids_of_64_bits_are_refused_where_they_are_read(built):
+    shard = first_shard(built.directory)
+    records = list(blocks.read_blocks(shard))
+    wide = [
+        {n: c.cast(pa.int64()) if n == "sparse/item" else c for n, c in record.columns.items()}
+        for record in records
+    ]
+    shard.unlink()
+    encoded = (
+        blocks.encode_block(r.kind, r.name, columns)
+        for r, columns in zip(records, wide, strict=True)
+    )
+    blocks.write_shard(shard, encoded)
+    with pytest.raises(DatasetError, match="column 'sparse/item': expected int32, got int64"):
+        read_shard(shard, built.schema)
+
+
+def test_lists_that_point_out_of_the_record_are_refused():
+    record = blocks.encode_block("log", "click", {"times": pa.array([[7], [8]])})
+    offsets, others = (np.array([0, 1, n], np.int32).tobytes() for n in (2, 2**20))
+    assert record.count(offsets) == 1
+    with pytest.raises(DatasetError, match="not an Arrow block of this format"):
+        blocks.decode_block(record.replace(offsets, others))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
 def test_a_cut_shard_is_found(built, share):
     shard = first_shard(built.directory)
@@ -139,51 +166,6 @@ def test_a_cut_shard_is_found(built, share):
     shard.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DatasetError, match=rf"{shard.name}: expected {len(content)} bytes, got"):
         Dataset.open(built.directory)
-
-
-def test_a_flipped_bit_in_the_manifest_is_found_or_does_not_matter(built):
-    rng = np.random.default_rng(1)
-    path = built.directory / MANIFEST
-    content = path.read_bytes()
-    refused = 0
-    for _ in range(100):
-        path.write_bytes(flipped(content, rng))
-        try:
-            dataset = Dataset.open(built.directory)
-        except DatasetError as error:
-            assert MANIFEST in str(error) or "arrayrecord" in str(error)
-            refused += 1
-        else:
-            assert_same(dataset, built)
-    assert refused >= 60
-
-
-def test_without_checksums_a_damaged_shard_is_refused_or_read_right(built):
-    """What the file format finds by itself, were the manifest's checksums made anew."""
-    rng = np.random.default_rng(2)
-    path = sorted(built.directory.glob("*.arrayrecord"))[0]
-    whole = read_shard(path, built.schema)
-    content = path.read_bytes()
-    refused = 0
-    for i in range(300):
-        damaged = flipped(content, rng) if i % 3 else content[: rng.integers(len(content))]
-        path.write_bytes(damaged)
-        try:
-            shard = read_shard(path, built.schema)
-        except DatasetError as error:
-            assert path.name in str(error)
-            refused += 1
-        else:
-            np.testing.assert_array_equal(shard.users, whole.users)
-            assert_equal(shard.tables.logs, whole.tables.logs)
-            assert_equal(shard.tables.splits, whole.tables.splits)
-    assert refused >= 100
-
-
-def assert_same(left, right):
-    assert left.schema == right.schema
-    assert_equal(left.logs, right.logs)
-    assert_equal(left.splits, right.splits)
 
 
 def assert_equal(left, right):

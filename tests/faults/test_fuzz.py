@@ -17,23 +17,23 @@ from tests.faults.fuzzing import count_refused
 
 # What is damaged; errors that are clean; inputs of the quick part; inputs of the long part.
 TARGETS = {
-    "shard files": (targets.shard_files, (DatasetError,), 60, 2000),
-    "blocks of shards": (targets.blocks_of_shards, (DatasetError,), 100, 4000),
-    "dataset.json": (targets.manifests, (DatasetError,), 80, 3000),
+    "shard files": (targets.shard_files, (DatasetError,), 60, 1000),
+    "blocks of shards": (targets.blocks_of_shards, (DatasetError,), 100, 2000),
+    "dataset.json": (targets.manifests, (DatasetError,), 60, 1000),
     "bytes of dataset.json": (targets.manifest_files, (DatasetError,), 30, 1000),
     "configurations": (targets.configurations, (ConfigError,), 150, 5000),
     "configuration files": (targets.configuration_files, (ConfigError,), 20, 1000),
     "working directories": (targets.working_directories, (WorkdirError,), 30, 1000),
-    "CSV tables": (functools.partial(targets.tables, views="views.csv"), (SchemaError,), 4, 300),
+    "CSV tables": (functools.partial(targets.tables, views="views.csv"), (SchemaError,), 4, 200),
     "Parquet tables": (
         functools.partial(targets.tables, views="views.parquet"),
         (SchemaError,),
         4,
-        300,
+        200,
     ),
     "checkpoints": (targets.checkpoints, (DatasetError,), 4, 150),
     "requests": (targets.requests, (RequestError,), 150, 5000),
-    "runs of configurations": (targets.runs_of_configurations, (ConfigError,), 0, 40),
+    "runs of configurations": (targets.runs_of_configurations, (ConfigError,), 0, 200),
 }
 
 

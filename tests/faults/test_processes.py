@@ -1,12 +1,17 @@
 """Runs of two processes with four devices each: stopped, killed, and moved to other devices."""
 
 import json
+import random
+import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource
 from kunlun_jax.data.gather import Columns
+from kunlun_jax.training.diagnosis import load_batch
 from kunlun_jax.training.run import open_dataset
 from tests import processes
 from tests.faults.harness import ROOT, Outcome, steps
@@ -20,7 +25,7 @@ OFTEN = ("data.num_epochs=5.0", "training.checkpoint_every=2")  # 100 steps
 SETTINGS = (("data.num_epochs", 5.0), ("training.checkpoint_every", 2))
 
 
-def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None):
+def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None, slurm=False):
     """Start the processes of a run.
 
     Args:
@@ -30,12 +35,13 @@ def start(runs, workdir, *changes, count=2, devices=4, faults=(), ids=None):
         devices: Devices of each.
         faults: For each process, point, step and fault as `program.py` takes them.
         ids: File for the examples of every step.
+        slurm: Whether it is SLURM that tells them of each other.
     """
     module = ["-m", "tests.faults.program"] if ids is None else ["-m", "tests.faults.recorded", ids]
     arguments = [str(ROOT / "train.py"), *runs.arguments(workdir, *changes)]
     faults = [*faults, *[NONE] * (count - len(faults))]
     commands = [[*map(str, [*module, *fault]), *arguments] for fault in faults]
-    return processes.start(commands, devices=devices)
+    return processes.start(commands, devices=devices, slurm=slurm)
 
 
 def finish(started):
@@ -48,9 +54,9 @@ def together(runs, workdir, *changes, **options):
 
 @pytest.fixture(scope="module")
 def of_two(runs, tmp_path_factory):
-    """The working directory of a run of two processes that nothing stopped."""
+    """The working directory of a run of two processes under SLURM that nothing stopped."""
     workdir = tmp_path_factory.mktemp("of_two") / "run"
-    first, second = together(runs, workdir, "training.keep_checkpoints=2")
+    first, second = together(runs, workdir, "training.keep_checkpoints=2", slurm=True)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "split" in first.out
     assert "split" not in second.out
@@ -158,7 +164,7 @@ def test_a_process_that_never_starts(runs, tmp_path, monkeypatch, observe):
 
 @pytest.mark.slow
 @pytest.mark.fault(
-    "a wrong mesh, or a broken shard that only one of two processes sees",
+    "a wrong mesh or batch size, or an input/output error of one of two processes",
     "every process ends with exit 1 and a line that says why, or who says why",
 )
 def test_errors(runs, tmp_path, observe):
@@ -176,6 +182,41 @@ def test_errors(runs, tmp_path, observe):
     assert (first.code, second.code) == (1, 1)
     assert first.message == "error: [Errno 5] Input/output error"
     assert second.message == "error: process 0 of 2 ended with an error, which it says"
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "NaN in a row with two processes",
+    "both stop at the same step and say where it arose; the first such batch is kept whole",
+)
+def test_nan(runs, tmp_path, observe):
+    workdir = tmp_path / "run"
+    poisoned = [("batch", 6, "NaN")] * 2
+    first, second = together(runs, workdir, "training.stop_after_skips=3", faults=poisoned)
+    assert (first.code, second.code) == (1, 1)
+    assert first.message == second.message
+    assert "NaN or infinity in 3 steps in a row (6 .. 8); it came in with batch/d" in first.message
+    assert steps(workdir) == {"4"}
+    batch = load_batch(workdir / "nonfinite" / "step_6" / "batch.npz")
+    assert batch.dense.shape[0] == 32
+    observe(first)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "a checkpoint that only one of two processes finds damaged",
+    "both fall back to the step before, say so, and end bitwise as if nothing had been",
+)
+def test_damage_to_one_process(runs, of_two, tmp_path, observe):
+    workdir = tmp_path / "run"
+    shutil.copytree(of_two, workdir)
+    first, second = together(runs, workdir, faults=[NONE, ("read", 20, "ValueError")])
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert f"{workdir}/checkpoints/20: process 1: the checksum of the" in first.err
+    assert "set aside as" in first.err
+    assert "resumed from step 16 of 20" in first.out
+    runs.assert_same_run(workdir, of_two)
+    observe(first, "warning: .../checkpoints/20: ...; set aside as .../damaged_checkpoints/20")
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ def expected_logits(params, tables, model, batch, b):
     """Run the whole model on one example in NumPy, with sequences of their true length."""
     sparse = {k: np.asarray(v.ids[b, : v.lengths[b]]) for k, v in batch.sparse.items()}
     dense = np.asarray(batch.dense[b], np.float64)
+    tables = oracles.projected(params, tables)
     tokens = oracles.context_tokens(params["context"], tables, SCHEMA, dense, sparse)
     events, ages, pooled = {}, {}, {}
     for stream in model.streams:

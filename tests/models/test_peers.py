@@ -145,6 +145,7 @@ def wukong_parameters(n, out, *, rank=2, hidden=6, dim=8):
 
 D, CLS = 8, 3
 DENSE = 3 * D + D
+TABLES = (12 + 5) * D  # two tables of widths of their own
 # Two ids and two numbers, or one of each, and the age; hidden 8 and 6.
 ENCODERS = {"buy": (2 * D + 3 + 1) * 8 + 9 * D, "view": (D + 2 + 1) * 6 + 7 * D}
 GATE = D * D + D
@@ -167,7 +168,7 @@ def test_parameter_count(name):
     trunk, num_tokens = TRUNKS[name]
     head = (num_tokens * D + 1) * 6 + 7 * 2
     count = sum(leaf.size for leaf in jax.tree.leaves(VARIABLES[name]["params"]))
-    assert count == DENSE + sum(ENCODERS.values()) + trunk + head
+    assert count == DENSE + TABLES + sum(ENCODERS.values()) + trunk + head
 
 
 @pytest.mark.parametrize("name", ["din", "hstu"])

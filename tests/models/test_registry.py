@@ -24,6 +24,12 @@ def test_a_name_that_the_configuration_accepts_is_a_model():
     assert tuple(MODELS) == CHOICES["name"]
 
 
+def test_a_vocabulary_that_the_data_lack_is_refused():
+    config = ExperimentConfig(model=factories.config(table_dims=(("colour", 8),)))
+    with pytest.raises(ConfigError, match=r"table_dims: expected vocabularies .*got 'colour'"):
+        create_model(config, factories.SCHEMA)
+
+
 def test_a_stream_that_the_data_lack_is_refused():
     stranger = dataclasses.replace(factories.BUY, name="coupon")
     with pytest.raises(ConfigError, match=r"expected streams of data set 'tiny'.*got 'coupon'"):

@@ -47,6 +47,7 @@ VARIANTS = {
     ),
     "interaction_of_all_context": one_layer(
         interaction_input="full",
+        table_dims=(("brand", 3), ("item", 12)),
         gdpa={"temperature": "none", "activation": "gelu,silu"},
         pooling={"use_sum_kron": False},
         wukong={"num_experts": 1, "fm_fraction": 0.0},
@@ -60,6 +61,8 @@ VARIANTS = {
     ),
 }
 PEERS = {
-    name: factories.config(name=name, num_layers=2, streams=STREAMS)
+    name: factories.config(
+        name=name, num_layers=2, streams=STREAMS, table_dims=(("item", 12), ("tag", 5))
+    )
     for name in ("wukong", "interformer", "din", "hstu", "tokenformer")
 }

@@ -1,10 +1,13 @@
 import copy
+import hashlib
+import itertools
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.manifest import (
     ManifestError,
     first_difference,
@@ -77,6 +80,42 @@ class TestVerifyLeaves:
         leaf = np.frombuffer(bytes(content), STATE[name].dtype).reshape(STATE[name].shape)
         with pytest.raises(ManifestError, match=f"^{name} is damaged"):
             verify_leaves({**STATE, name: leaf}, manifest)
+
+    def test_a_checksum_is_the_sum_of_those_of_any_parts(self):
+        rng = np.random.default_rng(0)
+        whole = rng.standard_normal((7, 5, 3)).astype(np.float32)
+        cuts = [sorted({0, size, *rng.integers(0, size, 2).tolist()}) for size in whole.shape]
+        total = 0
+        for corner in itertools.product(*(range(len(cut) - 1) for cut in cuts)):
+            edges = [(cut[i], cut[i + 1]) for cut, i in zip(cuts, corner, strict=True)]
+            part = whole[tuple(slice(*edge) for edge in edges)]
+            total += manifests._sum(part, [start for start, _ in edges])
+        assert total % 2**64 == manifests._sum(whole, [0, 0, 0])
+
+    def test_a_checksum_is_that_of_the_formula(self, monkeypatch):
+        monkeypatch.setattr(manifests, "_BLOCK", 4)
+        values = np.arange(12, dtype=np.float32).reshape(4, 3)
+        rows, columns = (
+            [int(w) for w in manifests._weights(dimension, 0, size)]
+            for dimension, size in enumerate(values.shape)
+        )
+        assert all(w % 2 for w in [*rows, *columns])
+        bits = values.view(np.uint32)
+        want = sum(int(bits[i, j]) * rows[i] * columns[j] for i in range(4) for j in range(3))
+        assert manifests._sum(values, [0, 0]) == want % 2**64
+
+    def test_finds_rows_that_changed_places(self, manifest):
+        kernel = STATE["kernel"][::-1]
+        with pytest.raises(ManifestError, match=r"^kernel is damaged"):
+            verify_leaves({**STATE, "kernel": kernel}, manifest)
+
+    def test_a_manifest_with_sha256_is_still_verified(self, manifest):
+        for name, leaf in STATE.items():
+            digest = hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
+            manifest["leaves"][name] = {"type": "any", "sha256": digest}
+        verify_leaves(STATE, manifest)
+        with pytest.raises(ManifestError, match=r"^step is damaged: expected sha256"):
+            verify_leaves({**STATE, "step": jnp.asarray(8, jnp.int32)}, manifest)
 
 
 def test_layout_is_dtype_and_shape(manifest):

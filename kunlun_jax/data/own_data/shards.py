@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.stage import Stage
 from kunlun_jax.data.own_data.table_schema import TableSchema
@@ -67,7 +68,9 @@ def open_tables(
     found = schema.schema(stage.sizes)
     staged = Staged(found, place / SCRATCH, first_rows(stage.rows))
     make = functools.partial(_read_and_make, staged)
-    return ShardSource(found, stage.users, num_shards, make, checksums, stage.vocabularies)
+    return ShardSource(
+        found, stage.users, num_shards, make, checksums, stage.vocabularies, stage.collisions
+    )
 
 
 def default_num_shards(inputs: Inputs) -> int:
@@ -98,7 +101,7 @@ def make_shard(schema: Schema, tables: list["Rows"], first: np.ndarray) -> Shard
     users, user = np.unique(found.users, return_inverse=True)
     found = dataclasses.replace(found, users=user.astype(np.int32))
     logs = {
-        stream.name: _event_log(rows, stream, users)
+        stream.name: _event_log(rows, stream, users, id_dtypes(schema))
         for stream, rows in zip(schema.streams, tables[1:], strict=True)
     }
     ends = {n: events_before(log, found.users, found.request_times) for n, log in logs.items()}
@@ -132,16 +135,16 @@ class Rows:
         filled = column.fill_null(np.nan if np.issubdtype(dtype, np.floating) else 0)
         return filled.to_numpy().astype(dtype)
 
-    def ids(self, name: str, max_values: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return int32 [n, max_values], zeros behind the true length, and int32 [n] lengths."""
+    def ids(self, name: str, max_values: int, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+        """Return [n, max_values], zeros behind the true length, and int32 [n] lengths."""
         if self._table is None:
-            return np.empty((0, max_values), np.int32), np.empty(0, np.int32)
+            return np.empty((0, max_values), dtype), np.empty(0, np.int32)
         column = self._table[name].combine_chunks()
         if max_values == 1:
             lengths = np.asarray(column.is_valid()).astype(np.int32)
-            return self.numbers(name, np.int32)[:, None], lengths
+            return self.numbers(name, dtype)[:, None], lengths
         lengths = column.value_lengths().fill_null(0).to_numpy().astype(np.int32)
-        ids = np.zeros((len(lengths), max_values), np.int32)
+        ids = np.zeros((len(lengths), max_values), dtype)
         ids[np.arange(max_values) < lengths[:, None]] = column.flatten().to_numpy()
         return ids, lengths
 
@@ -157,7 +160,11 @@ def _examples(rows: Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
     labels = rows.columns("l", len(schema.labels), np.float32)
     weight = rows.numbers("w0", np.float32)
     dense = rows.columns("d", len(schema.dense), np.float32)
-    sparse = {f.name: rows.ids(f"s{i}", f.max_values) for i, f in enumerate(schema.sparse)}
+    types = id_dtypes(schema)
+    sparse = {
+        f.name: rows.ids(f"s{i}", f.max_values, types[f.vocabulary])
+        for i, f in enumerate(schema.sparse)
+    }
     keys = [user, time, *labels, weight, *dense]
     for ids, lengths in sparse.values():
         keys += [lengths, *ids.T]
@@ -174,9 +181,11 @@ def _examples(rows: Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
     ), split[order]
 
 
-def _event_log(rows: Rows, stream: EventStream, users: np.ndarray) -> EventLog:
+def _event_log(
+    rows: Rows, stream: EventStream, users: np.ndarray, types: dict[str, type]
+) -> EventLog:
     user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
-    ids = rows.columns("s", len(stream.ids), np.int32)
+    ids = [rows.numbers(f"s{i}", types[f.vocabulary]) for i, f in enumerate(stream.ids)]
     dense = rows.columns("d", len(stream.dense), np.float32)
     order = _order([user, time, *ids, *dense])
     ends = np.searchsorted(user[order], users, side="right")

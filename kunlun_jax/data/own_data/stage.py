@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from kunlun_jax.data.building import SCRATCH, publish
-from kunlun_jax.data.own_data import columns, vocabularies
+from kunlun_jax.data.own_data import collisions, columns, vocabularies
 from kunlun_jax.data.own_data.columns import literal
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -53,6 +53,7 @@ class Stage:
         users: Users of the data set.
         sizes: Known ids by vocabulary.
         vocabularies: By built vocabulary, what the manifest says of its file.
+        collisions: By hashed vocabulary, what the manifest says of its values.
         rows: int64 [shards, splits], examples.
     """
 
@@ -90,7 +91,7 @@ class Stage:
                 self._type_tables(bar)
                 self._choose_splits()
                 bar.update()
-                self.sizes, self.vocabularies = {}, {}
+                self.sizes, self.vocabularies, self.collisions = {}, {}, {}
                 for number, name in enumerate(names):
                     self.sizes[name] = self._build_vocabulary(number, name)
                     bar.update()
@@ -161,6 +162,11 @@ class Stage:
     def _build_vocabulary(self, number: int, name: str) -> int:
         kind = self._schema.vocabulary(name)
         if isinstance(kind, Hashed):
+            if not collisions.counts_path(self._place, number).exists():
+                queries = self._values(name, "true")
+                counts = collisions.count_collisions(self._engine, queries, kind)
+                collisions.store_counts(counts, self._place, number)
+            self.collisions[name] = collisions.describe_collisions(self._place, number, kind)
             return kind.num_ids
         if not (self._place / vocabularies.vocabulary_file(number)).exists():
             seen = " UNION ALL ".join(self._values(name, f"{self._split} = 0"))

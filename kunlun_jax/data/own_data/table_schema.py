@@ -51,16 +51,19 @@ class Built:
 
 @dataclasses.dataclass(frozen=True)
 class Hashed:
-    """A vocabulary of a fixed size; values share an id where their hashes meet.
-
-    The id is 1 + h % num_ids, where h are the last eight bytes, the lowest first, of the MD5 of the
-    value as UTF-8 text.
+    """A vocabulary of a fixed size; values share an id where their hashes meet (`hashing.py`).
 
     Attributes:
         num_ids: Ids.
+        num_hashes: 1; or 2, double hashing: a value has two ids, and looks like the sum of both.
     """
 
     num_ids: int
+    num_hashes: int = 1
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """Return it as the schema of the data set describes it."""
+        return Vocabulary(name, self.num_ids, self.num_hashes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +220,10 @@ class TableSchema:
             number = kind.num_ids if isinstance(kind, Hashed) else kind.min_count
             if number < 1:
                 raise SchemaError(f"vocabulary {name!r}: expected at least 1, got {number}")
+            if isinstance(kind, Hashed) and kind.num_hashes not in (1, 2):
+                raise SchemaError(
+                    f"vocabulary {name!r}: expected 1 or 2 hashes, got {kind.num_hashes}"
+                )
         self._check_split()
 
     def _check_split(self) -> None:
@@ -263,9 +270,11 @@ class TableSchema:
 
     def schema(self, sizes: dict[str, int]) -> Schema:
         """Return the schema of the data set, given the known ids of every vocabulary."""
+        kinds = {name: self.vocabulary(name) for name in sizes}
+        hashes = {n: kind.num_hashes for n, kind in kinds.items() if isinstance(kind, Hashed)}
         return Schema(
             name=self.name,
-            vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
+            vocabularies=tuple(Vocabulary(n, size, hashes.get(n, 0)) for n, size in sizes.items()),
             dense=self.dense_features,
             sparse=self.sparse_features,
             candidate=self.candidate,

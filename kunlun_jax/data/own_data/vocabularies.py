@@ -1,6 +1,5 @@
 """The ids of categorical columns: how they are numbered, and the files that say so."""
 
-import hashlib
 import pathlib
 from collections.abc import Iterable
 
@@ -71,12 +70,10 @@ def each_value(alias: str, feature: SparseFeature | EventId) -> str:
 
 
 def hashed_sql(value: str, kind: Built | Hashed) -> str:
-    """Return SQL for the id of a value (see `Hashed`)."""
+    """Return SQL for the id of a value (see `hashing.py`), a pair as one number."""
     assert isinstance(kind, Hashed)
-    return f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS INTEGER)"
-
-
-def hashed_id(value: str, num_ids: int) -> int:
-    """Return the id of a value (see `Hashed`)."""
-    digest = hashlib.md5(value.encode(), usedforsecurity=False).digest()
-    return 1 + int.from_bytes(digest[8:], "little") % num_ids
+    first = f"CAST(1 + md5_number_lower({value}) % {kind.num_ids} AS BIGINT)"
+    if kind.num_hashes == 1:
+        return f"CAST({first} AS INTEGER)"
+    second = f"CAST(1 + md5_number_upper({value}) % {kind.num_ids} AS BIGINT)"
+    return f"({first} + ({second} << 32))"

@@ -23,11 +23,12 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.sources import complete_journey_features as features
 from kunlun_jax.data.sources import complete_journey_households as households
 from kunlun_jax.data.sources import complete_journey_tables as tables
 from kunlun_jax.data.sources.complete_journey_features import Candidates
-from kunlun_jax.data.sources.complete_journey_schema import DENSE, make_schema
+from kunlun_jax.data.sources.complete_journey_schema import DENSE, SIZES, make_schema
 from kunlun_jax.data.sources.encoding import events_before, index_of
 from kunlun_jax.data.sources.sampling import sample_outside_baskets
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
@@ -57,6 +58,11 @@ class Options:
             raise ValueError(f"num_negatives: expected at least 1, got {self.num_negatives}")
         if self.seed < 0:
             raise ValueError(f"seed: expected at least 0, got {self.seed}")
+
+
+def known_schema(options: Options) -> Schema | None:
+    """Return the schema of the default options' data set, without reading any data."""
+    return make_schema(SIZES) if options == Options() else None
 
 
 def load(options: Options) -> SourceTables:

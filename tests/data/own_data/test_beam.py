@@ -1,13 +1,14 @@
 """The Beam pipeline has the bytes of DuckDB's build. It needs: pip install -e ".[beam]"."""
 
 import dataclasses
+import json
 import random
 
 import pytest
 
 from kunlun_jax.data import SchemaError
 from kunlun_jax.data.build import build_own_data
-from kunlun_jax.data.own_data import ByDate, ByUser
+from kunlun_jax.data.own_data import ByDate, ByUser, Hashed
 from kunlun_jax.data.own_data.inputs import Inputs
 from tests.data.own_data import world
 
@@ -46,6 +47,15 @@ def test_the_same_bytes_of_other_splits(tmp_path, split):
         row["time"] = str(int(row["time"]) // day * day + day * (i % 10) + 5)
     inputs = world.write_tables(tmp_path / "tables", tables)
     assert_same_build(tmp_path, inputs, dataclasses.replace(world.SCHEMA, split=split))
+
+
+@pytest.mark.parametrize("num_hashes", [1, 2])
+def test_the_same_bytes_of_hashed_vocabularies(tmp_path, num_hashes):
+    inputs = world.write_tables(tmp_path / "tables", world.make_tables(0))
+    kinds = {name: Hashed(3, num_hashes) for name in ("item", "tag", "site")}
+    assert_same_build(tmp_path, inputs, dataclasses.replace(world.SCHEMA, vocabularies=kinds))
+    manifest = json.loads((tmp_path / "beam" / "dataset.json").read_text())
+    assert manifest["hashed_vocabularies"]["item"]["collision_rate"] > 0
 
 
 def test_the_same_bytes_of_many_files_in_many_elements(tmp_path, monkeypatch):

@@ -14,10 +14,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kunlun_jax.data import Dataset, DatasetError, SchemaError
+from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError
 from kunlun_jax.data.build import build_own_data
-from kunlun_jax.data.own_data import ByDate, ByUser, engine
+from kunlun_jax.data.card import write_card
+from kunlun_jax.data.hashing import expected_collision_rate, hashed_ids
+from kunlun_jax.data.own_data import ByDate, ByUser, Hashed, engine
 from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.requests import Events as RequestEvents
+from kunlun_jax.data.requests import Request, batch_requests
+from kunlun_jax.data.validate import validate
 from tests.data.own_data import world
 
 # A build takes too long to look for a smaller failing case; the seed names the case well enough.
@@ -110,6 +115,114 @@ def test_hashed_ids_are_those_of_the_documented_hash(dataset):
     train = dataset.splits["train"]
     found = train.sparse["site"][train.sparse_lengths["site"] > 0, 0]
     assert set(found.tolist()) == expected
+
+
+class TestDoubleHashing:
+    """Tags, in lists and in events, and items have pairs of ids."""
+
+    VIEW, ORDER = world.SCHEMA.streams
+    SCHEMA = dataclasses.replace(
+        world.SCHEMA,
+        vocabularies={"item": Hashed(7, num_hashes=2), "tag": Hashed(5, num_hashes=2)},
+        streams=(dataclasses.replace(VIEW, max_len=64), ORDER),
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def hashed(cls, tmp_path_factory, tables):
+        return world.build(tmp_path_factory.mktemp("hashed"), tables, schema=cls.SCHEMA)
+
+    def test_columns_hold_pairs_of_the_documented_hashes(self, hashed, tables):
+        def pair(text, num_ids):
+            digest = hashlib.md5(text.encode()).digest()
+            halves = (digest[8:], digest[:8])
+            first, second = (1 + int.from_bytes(h, "little") % num_ids for h in halves)
+            return first + (second << 32)
+
+        rows = {
+            (
+                row["who"],
+                int(row["time"]),
+                pair(row["item"], 7) if row["item"] else 0,
+                *(pair(t, 5) for t in row["tags"].split("|")[:2] if t),
+            )
+            for row in tables["impressions"]
+        }
+        users = sorted({row["who"] for row in tables["impressions"]})
+        found = {
+            (users[user], int(time), int(item), *tags[:count].tolist())
+            for examples in hashed.splits.values()
+            for user, time, item, tags, count in zip(
+                examples.users,
+                examples.request_times,
+                examples.sparse["item"][:, 0],
+                examples.sparse["tags"],
+                examples.sparse_lengths["tags"],
+                strict=True,
+            )
+        }
+        assert found == rows
+        log = hashed.logs["view"]
+        assert set(log.ids["tag"].tolist()) == {pair("a", 5), pair("d", 5)}
+        vocabulary = hashed.schema.vocabulary_by_name["item"]
+        assert hashed_ids(["1", 'q"uote'], vocabulary).tolist() == [pair("1", 7), pair('q"uote', 7)]
+
+    def test_a_request_of_text_gets_the_batch_of_its_example(self, hashed, tables):
+        examples, lens = hashed.splits["test"], {"view": 64}
+        users = sorted({row["who"] for row in tables["impressions"]})
+        user, time = users[examples.users[0]], int(examples.request_times[0])
+        source = BatchSource(hashed, split="test", batch_size=1, max_lens=lens, shuffle=False)
+        expected = source[0]
+        assert expected.sparse["tags"].ids.shape == (1, 2, 2)
+        assert expected.streams["view"].ids["tag"].shape == (1, 64, 2)
+        batches = [
+            batch_requests([request], hashed.schema, max_lens=lens)
+            for request in self.requests(tables, user, time)
+        ]
+        same = [
+            all(
+                np.array_equal(got.sparse[name].ids, values.ids)
+                for name, values in expected.sparse.items()
+            )
+            for got in batches
+        ]
+        assert any(same)
+        views = batches[same.index(True)].streams["view"].ids
+        for name, ids in expected.streams["view"].ids.items():
+            np.testing.assert_array_equal(np.sort(views[name], axis=1), np.sort(ids, axis=1))
+
+    def requests(self, tables, user, time):
+        views = [r for r in tables["view"] if r["user"] == user]
+        views.sort(key=lambda r: int(r["time"]))
+        history = RequestEvents(
+            times=[int(r["time"]) for r in views],
+            ids={
+                "item": [r["item"] or None for r in views],
+                "tag": [r["tag"] for r in views],
+            },
+        )
+        for row in tables["impressions"]:
+            if (row["who"], int(row["time"])) == (user, time):
+                sparse = {
+                    "item": row["item"] or None,
+                    "tags": [t for t in row["tags"].split("|") if t],
+                    "site": None,
+                }
+                yield Request(time, sparse=sparse, events={"view": history})
+
+    def test_the_manifest_and_the_card_report_collisions(self, hashed, tables, tmp_path):
+        values = {r["item"] for rows in tables.values() for r in rows if r["item"]}
+        schema = hashed.schema.vocabulary_by_name["item"]
+        ids = hashed_ids(sorted(values), schema)
+        looks = [tuple(sorted((i & 0xFFFFFFFF, i >> 32))) for i in ids.tolist()]
+        collided = sum(looks.count(look) > 1 for look in looks)
+        entry = hashed.manifest["hashed_vocabularies"]["item"]
+        assert (entry["values"], entry["num_ids"], entry["hashes"]) == (len(values), 7, 2)
+        assert entry["collision_rate"] == collided / len(values)
+        expected = expected_collision_rate(len(values), 7, 2)
+        assert entry["expected_collision_rate"] == expected
+        card = write_card(validate(hashed.directory), tmp_path).read_text()
+        assert f"| `item` | {len(values)} | 7 | 2 |" in card
 
 
 def test_splits_by_user(tmp_path, tables):

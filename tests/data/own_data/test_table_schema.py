@@ -41,6 +41,7 @@ def test_names_stand_for_features():
         ({"dense": ("price", "item")}, r"context feature named more than once: \['item'\]"),
         ({"vocabularies": {"colour": Built()}}, "vocabularies: no feature uses 'colour'"),
         ({"vocabularies": {"item": Hashed(0)}}, "vocabulary 'item': expected at least 1, got 0"),
+        ({"vocabularies": {"item": Hashed(9, 0)}}, "vocabulary 'item': expected 1 or 2 hashes"),
         ({"vocabularies": {"item": Built(0)}}, "vocabulary 'item': expected at least 1, got 0"),
         ({"split": ByTime(0.5, 0.5)}, "split: expected positive shares whose sum is below 1"),
         ({"split": ByUser(0.0, 0.5)}, "split: expected positive shares whose sum is below 1"),

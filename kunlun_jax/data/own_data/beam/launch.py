@@ -5,6 +5,7 @@ import pathlib
 import time
 
 from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.own_data.collisions import describe_collisions
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import Reading, plan_readings, strangers
@@ -63,8 +64,14 @@ def open_tables(
     run_pipeline(Plan(schema, tuple(readings), place, num_shards, memory_gb), options)
     num_users = _count_users(schema, inputs, readings, place, num_shards)
     sizes, vocabularies = _collect_vocabularies(schema, place)
+    kinds = {name: schema.vocabulary(name) for name in schema.vocabulary_names}
+    collisions = {
+        name: describe_collisions(place, number, kind)
+        for number, (name, kind) in enumerate(kinds.items())
+        if isinstance(kind, Hashed)
+    }
     return ShardSource(
-        schema.schema(sizes), num_users, num_shards, _missing, checksums, vocabularies
+        schema.schema(sizes), num_users, num_shards, _missing, checksums, vocabularies, collisions
     )
 
 

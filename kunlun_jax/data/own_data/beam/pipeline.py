@@ -33,6 +33,7 @@ from kunlun_jax.data.own_data.beam.numbering import (
     parts_by,
     range_of,
 )
+from kunlun_jax.data.own_data.collisions import store_counts
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.reading import Reading
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
@@ -111,6 +112,7 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
     counts = shards | "training values" >> beam.FlatMap(_count_training, schema, bounds)
     values = number_in_order(counts, "values", num_ranges=num_shards, least=plan.built)
     _ = values.values | "store values" >> beam.Map(_store_values, plan)
+    _ = _count_looks(shards, schema) | "store counts" >> beam.Map(_store_counts, plan)
     asked = shards | "ask" >> beam.FlatMap(
         steps.ask_for_ids, schema, beam.pvalue.AsDict(values.cuts)
     )
@@ -247,6 +249,31 @@ def _count_training(
 ) -> Iterator[tuple[str, pa.Table]]:
     _, tables = pair
     yield from steps.values_of(tables, schema, training_of=bounds).items()
+
+
+def _count_looks(shards: Any, schema: TableSchema) -> Any:
+    """Return (vocabulary, (values, values that look like another)) for those that are hashed."""
+    return (
+        shards
+        | "hashed values" >> beam.FlatMap(lambda pair: steps.hashed_values(pair[1], schema))
+        | "different ones" >> beam.Distinct()
+        | "looks" >> beam.Map(steps.look_of, schema)
+        | "values a look" >> beam.CombinePerKey(sum)
+        | "of a vocabulary" >> beam.MapTuple(lambda key, n: (key[0], (n, n if n > 1 else 0)))
+        | "in total" >> beam.CombinePerKey(_sum_of_pairs)
+    )
+
+
+def _sum_of_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    total = np.zeros(2, np.int64)
+    for pair in pairs:
+        total += pair
+    return int(total[0]), int(total[1])
+
+
+def _store_counts(pair: tuple[str, tuple[int, int]], plan: Plan) -> None:
+    name, counts = pair
+    store_counts(counts, plan.place, plan.schema.vocabulary_names.index(name))
 
 
 def _store_values(pair: tuple[Key, pa.Table], plan: Plan) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kunlun_jax.data.hashing import hashed_ids, separate
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.beam.numbering import Key, look_up, parts_by, range_of
 from kunlun_jax.data.own_data.shards import Rows
@@ -18,7 +19,7 @@ from kunlun_jax.data.own_data.table_schema import (
     Hashed,
     TableSchema,
 )
-from kunlun_jax.data.own_data.vocabularies import hashed_id, id_columns
+from kunlun_jax.data.own_data.vocabularies import id_columns
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
@@ -156,6 +157,27 @@ def values_of(
     return counts
 
 
+def hashed_values(tables: Tables, schema: TableSchema) -> Iterator[tuple[str, str]]:
+    """Yield (vocabulary, value) for the different values of those that are hashed."""
+    for name, alias, feature in id_columns(schema):
+        if name in tables and isinstance(schema.vocabulary(feature.vocabulary), Hashed):
+            column = tables[name][alias].combine_chunks()
+            if columns.is_list(feature):
+                column = _values_in_cells(column).values
+            for value in column.drop_null().unique().to_pylist():
+                yield feature.vocabulary, value
+
+
+def look_of(pair: tuple[str, str], schema: TableSchema) -> tuple[tuple[str, tuple[int, ...]], int]:
+    """Return ((vocabulary, what a model sees of a value), 1)."""
+    name, value = pair
+    kind = schema.vocabulary(name)
+    assert isinstance(kind, Hashed)
+    vocabulary = kind.vocabulary(name)
+    ids = separate(hashed_ids([value], vocabulary), vocabulary)
+    return (name, tuple(sorted(ids.ravel().tolist()))), 1
+
+
 def ask_for_ids(
     pair: tuple[int, Tables], schema: TableSchema, cuts: dict[str, list[str]]
 ) -> Iterator[tuple[Key, tuple[int, pa.Array]]]:
@@ -204,12 +226,11 @@ def _values_in_cells(cells: pa.Array) -> pa.ListArray:
 
 
 def _ids(values: pa.Array, kind: Built | Hashed, known: pa.Table | None) -> pa.Array:
-    """Return the ids of values, int32; null where the value is."""
+    """Return the ids of values; null where the value is."""
     if isinstance(kind, Hashed):
         distinct = values.dictionary_encode()
-        texts = distinct.dictionary.to_pylist()
-        ids = pa.array([hashed_id(text, kind.num_ids) for text in texts], pa.int32())
-        return ids.take(distinct.indices)
+        ids = hashed_ids(distinct.dictionary.to_pylist(), kind.vocabulary("hashed"))
+        return pa.array(ids).take(distinct.indices)
     ids = np.full(len(values), OOV_ID, np.int32)
     if known is not None:
         numbers = look_up(values, known)

@@ -1,7 +1,7 @@
 """Compile for NVIDIA GPUs that are not attached.
 
 XLA's CUDA plugin compiles on any machine once it is told the properties of the GPU, which stand in
-`benchmarks/gpu_specs`. It needs the packages of the extra "aot", and neither a GPU nor a driver.
+`gpu_specs`. It needs the packages of the extra "aot", and neither a GPU nor a driver.
 """
 
 import contextlib
@@ -118,7 +118,7 @@ def compile_for(gpu: str, function: Callable, *arguments) -> Compiled:
     """
     with _abstract_device(GPUS[gpu].name), tempfile.TemporaryDirectory() as directory:
         lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",))
-        options = {"xla_dump_to": directory}
+        options: dict[str, str | bool] = {"xla_dump_to": directory}
         # JAX 0.11 and later write PTX only where an emitter's name matches.
         if jax.__version_info__ >= (0, 11):
             options["xla_dump_emitter_re"] = ".*"
