@@ -118,7 +118,8 @@ def _difference(results: Results, name: str, metric: str, side: str) -> tuple[st
     if gap is None:
         return results.study.title, claim, MISSING, ""
     verdict = "yes" if _lies(gap, side) else "**no**"
-    return results.study.title, claim, verdict, show(gap)
+    seeds = set(results.runs(results.study.subject)) & set(results.runs(name))
+    return results.study.title, claim, verdict, f"{show(gap)}, {len(seeds)} seed(s)"
 
 
 def _lies(gap: Interval, side: str) -> bool:
