@@ -99,8 +99,8 @@ def test_ten_steps_of_two_processes_are_those_of_one_device():
     command = ["-m", "tests.sharded_training", "xla"]
     first, second = processes.finish(processes.start([command] * 2, devices=4))
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
-    # Gloo says on standard output what it connects.
-    assert [line for line in first[1].splitlines() if "Gloo" not in line] == ["2 2 2 1"]
+    # Among what Gloo says there, in pieces, of what it connects.
+    assert first[1].count("2 2 2 1") == 1
 
 
 def test_rows_of_split_tables_are_fetched_and_updated_exactly():
