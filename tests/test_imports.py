@@ -18,6 +18,7 @@ ORDER = (
     ),
     ("kunlun_jax.processes",),
     ("kunlun_jax.config_layers", "kunlun_jax.config_peers"),
+    ("kunlun_jax.config_model",),
     ("kunlun_jax.config",),
     ("kunlun_jax.sharding",),
     ("kunlun_jax.data",),
