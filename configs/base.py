@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
     config.model.init = "aligned"
     config.model.use_dense = True  # read numbers, of the context and of events, beside ids
     config.model.head_dims = (128, 64)
+    config.model.head_context = False  # True: the head reads the context too (layers/head.py)
     config.model.dtype = "float32"  # or "bfloat16"
     config.model.kernels = "auto"  # or "triton", "xla"; "triton_interpret" for tests
 
@@ -119,7 +120,7 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-3  # AdamW, peak
-    config.optimizer.table_learning_rate = 0.1  # row-wise Adagrad, peak
+    config.optimizer.table_learning_rate = 0.03  # row-wise Adagrad, peak
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.05  # of the peak, at the end of the cosine
     config.optimizer.b1 = 0.9
@@ -127,7 +128,7 @@ def get_config() -> ConfigDict:
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.01  # of kernels
     config.optimizer.clip_norm = 1.0  # of the dense gradient; 0: none
-    config.optimizer.table_initial_accumulator = 0.01
+    config.optimizer.table_initial_accumulator = 1e-8
     config.optimizer.table_init_std = 0.1
     config.optimizer.table_dtype = "float32"  # or "bfloat16", rounded stochastically
 

@@ -23,10 +23,16 @@ def get_config() -> ConfigDict:
     config.data.options = ConfigDict({"path": "datasets/ml-1m", "split": "user_time"})
     config.data.directory = "datasets/movielens_1m_user_time"
     config.data.num_epochs = 1.0
+    config.model.dim = 48
+    config.model.num_layers = 1
+    config.model.head_dims = (192, 96)
+    config.model.head_context = True
+    config.model.wukong.mlp_dim = 96
     config.model.streams = ConfigDict()
     for name in ("like", "dislike"):
         config.model.streams[name] = base.stream(
-            model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
-            max_len=64, mlp_dim=32,
+            model_dim=24, num_heads=1, n_kv=16, n_tokens=4, n_seeds=8, num_layers=1, window=16,
+            max_len=64, mlp_dim=24,
         )  # fmt: skip
+    config.optimizer.table_learning_rate = 0.06
     return config

@@ -104,7 +104,7 @@ class OptimizerConfig:
     """
 
     learning_rate: float = 4e-3
-    table_learning_rate: float = 0.1
+    table_learning_rate: float = 0.03
     warmup_steps: int = 100
     final_fraction: float = 0.05
     b1: float = 0.9
@@ -112,7 +112,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    table_initial_accumulator: float = 0.01
+    table_initial_accumulator: float = 1e-8
     table_init_std: float = 0.1
     table_dtype: str = "float32"
 

@@ -79,6 +79,8 @@ class ModelConfig:
         use_dense: Whether the model reads dense features, of the context and of events; the age of
             an event is not one of them.
         head_dims: Hidden widths of the head's MLP.
+        head_context: Whether the head reads the context tokens too, and the trunk's through a gain
+            (`layers/head.py`); False: the trunk's alone, as they are.
         dtype: Compute type; parameters are always float32.
         kernels: Implementation of the three attention operations: "auto", the Triton kernels on a
             GPU that they support and XLA elsewhere; "triton", "triton_interpret" (slow, for tests)
@@ -106,6 +108,7 @@ class ModelConfig:
     init: str = "aligned"
     use_dense: bool = True
     head_dims: tuple[int, ...] = (128, 64)
+    head_context: bool = False
     dtype: str = "float32"
     kernels: str = "auto"
 

@@ -36,7 +36,9 @@ def flops_by_module(model: ModelConfig, schema: Schema) -> dict[str, int]:
     )
     for stream in model.encoded_streams:
         counts[f"{stream.name}_encoder"] = _encoder(stream, model, schema)
-    trunk, num_tokens = _TRUNKS[model.name](model, num_context_tokens(schema))
+    num_context = num_context_tokens(schema)
+    trunk, num_tokens = _TRUNKS[model.name](model, num_context)
+    num_tokens += num_context if model.head_context else 0
     head = _mlp(1, num_tokens * model.dim, *model.head_dims, len(schema.labels))
     return {**counts, **trunk, "head": head}
 
@@ -144,7 +146,7 @@ def _interformer(model: ModelConfig, num_tokens: int) -> Trunk:
 def _din(model: ModelConfig, num_tokens: int) -> Trunk:
     widths = (4 * model.dim, *model.din.attention_dims, 1)
     counts = {f"{s.name}_attention": _mlp(s.max_len, *widths) for s in model.streams}
-    return counts, num_tokens + len(model.streams)
+    return counts, len(model.streams) + (0 if model.head_context else num_tokens)
 
 
 def _hstu(model: ModelConfig, num_tokens: int) -> Trunk:

@@ -192,8 +192,9 @@ def interaction(p, tokens, num_outputs, model):
     return total
 
 
-def head(p, tokens):
-    return mlp(p["mlp"], tokens.reshape(-1))
+def head(p, tokens, context=None):
+    parts = [tokens] if context is None else [context, tokens * p["gain"]]
+    return mlp(p["mlp"], np.concatenate(parts).reshape(-1))
 
 
 def row(table, i):

@@ -61,7 +61,7 @@ def din(params, model, tokens, streams):
         target_attention(params[f"{stream.name}_attention"], tokens[0], events)
         for stream, (events, _) in zip(model.streams, streams, strict=True)
     ]
-    return np.concatenate([tokens, interests])
+    return np.stack(interests) if model.head_context else np.concatenate([tokens, interests])
 
 
 def gate(p, x):
@@ -236,4 +236,5 @@ def logits(params, tables, model, schema, batch, b):
             model_dim=model.dim,
         )
         streams.append((events, ages))
-    return oracles.head(params["head"], TRUNKS[model.name](params, model, tokens, streams))
+    outputs = TRUNKS[model.name](params, model, tokens, streams)
+    return oracles.head(params["head"], outputs, tokens if model.head_context else None)

@@ -1,10 +1,25 @@
-"""The multi-task head (spec 3.8)."""
+"""The multi-task head (spec 3.8).
+
+    logits = MLP(flatten(Y))                    Y: the tokens that the trunk returns
+    logits = MLP(flatten([X^(0) || g * Y]))     with `model.head_context`; X^(0): context tokens
+
+The second form is ours. A trunk that ends in a norm returns dozens of tokens of unit variance, most
+of which say nothing yet. Adam moves every weight by the same amount, so the logit moves with their
+number, and the few numbers that say much from the start, the dense features, are lost among them.
+There the context reaches the head as it is, and the trunk through a learned gain per channel, g,
+that starts at 0.1 (as LayerScale's does, arXiv:2103.17239). It helps where the context says most
+(MovieLens-1M), and delays what only the trunk can find (Complete Journey): docs/design.md.
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.nn.initializers import constant
 
 from kunlun_jax.layers.linear import MLP
+from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float
+
+_INITIAL_GAIN = 0.1
 
 
 class Head(nn.Module):
@@ -21,12 +36,18 @@ class Head(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B L"]:
+    def __call__(
+        self, tokens: Float[Array, "B n D"], context: Float[Array, "B F D"] | None = None
+    ) -> Float[Array, "B L"]:
         """Return the logits.
 
         Args:
-            tokens: Final context tokens and final pooled tokens.
+            tokens: Y, what the trunk returns.
+            context: X^(0); None: the first form.
         """
+        if context is not None:
+            gain = parameter(self, "gain", constant(_INITIAL_GAIN), ("embed",), tokens.shape[-1:])
+            tokens = jnp.concatenate([context, tokens * gain.astype(tokens.dtype)], axis=1)
         flat = tokens.reshape(tokens.shape[0], -1)
         mlp = MLP((*self.hidden_dims, self.num_tasks), out_axis=None, dtype=self.dtype, name="mlp")
         return mlp(flat).astype(jnp.float32)

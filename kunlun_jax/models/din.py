@@ -14,7 +14,7 @@ class DIN(Recommender):
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
     ) -> Float[Array, "B n D"]:
-        """Return the context tokens and one token a stream."""
+        """Return one token a stream, behind the context where the head does not read it itself."""
         candidate, interests = tokens[:, 0], []
         for stream in self.model.streams:
             attend = TargetAttention(
@@ -22,4 +22,7 @@ class DIN(Recommender):
             )
             lengths = batch.streams[stream.name].lengths
             interests.append(attend(candidate, events[stream.name], lengths))
-        return jnp.concatenate([tokens, jnp.stack(interests, axis=1)], axis=1)
+        interests = jnp.stack(interests, axis=1)
+        if self.model.head_context:
+            return interests
+        return jnp.concatenate([tokens, interests], axis=1)

@@ -50,13 +50,13 @@ class Recommender(nn.Module):
             encode = EventEncoder(described, stream, model, name=f"{stream.name}_encoder")
             events[stream.name] = encode(embeddings, history)
             self.probe(stream.name, 0, events[stream.name], history.lengths, batch)
-        tokens = self.trunk(tokens, events, batch)
-        return Head(model.head_dims, len(schema.labels), dtype, name="head")(tokens)
+        head = Head(model.head_dims, len(schema.labels), dtype, name="head")
+        return head(self.trunk(tokens, events, batch), tokens if model.head_context else None)
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
     ) -> Float[Array, "B n D"]:
-        """Return the tokens that the head reads; every model has its own trunk.
+        """Return the tokens that the head reads beside the context; every model has its own trunk.
 
         Args:
             tokens: X^(0), the context tokens; the first is the candidate's, if the data have one.

@@ -39,6 +39,7 @@ def expected_logits(params, tables, model, batch, b):
             dim=model.dim,
             model_dim=stream.model_dim,
         )
+    context_tokens = tokens
     for index in range(model.num_layers):
         p = params[f"layer_{index}"]
         summary = oracles.weight_generation(p["weight_generation"], tokens)
@@ -66,10 +67,11 @@ def expected_logits(params, tables, model, batch, b):
         oracles.seed_pooling(params[f"{s.name}_final_pooling"], events[s.name], s, model)
         for s in model.streams
     ]
-    return oracles.head(params["head"], np.concatenate([tokens, *final]))
+    context = context_tokens if model.head_context else None
+    return oracles.head(params["head"], np.concatenate([tokens, *final]), context)
 
 
-@pytest.mark.parametrize("name", ["four_layers", "mlp_and_pma", "interaction_of_all_context"])
+@pytest.mark.parametrize("name", ["four_layers", "mlp_and_pma", "interaction_of_all_context", "head_context"])
 def test_logits_equal_the_formulas(name):
     model = {"four_layers": DEFAULT, **VARIANTS}[name]
     kunlun = factories.kunlun(model)

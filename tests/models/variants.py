@@ -45,6 +45,7 @@ VARIANTS = {
         init="random",
         use_dense=False,
     ),
+    "head_context": one_layer(head_context=True),
     "interaction_of_all_context": one_layer(
         interaction_input="full",
         table_dims=(("brand", 3), ("item", 12)),
