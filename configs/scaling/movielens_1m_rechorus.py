@@ -19,6 +19,5 @@ def get_config() -> ConfigDict:
     config = movielens_1m.get_config()
     config.data.options.split = "rechorus"
     config.data.directory = "datasets/movielens_1m_rechorus"
-    config.data.max_eval_examples = 0  # there are but 5,190
     config.model.use_dense = False
     return user_time.study("MovieLens-1M, ReChorus's split, without numbers", config)
