@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import movielens_1m
 from configs.scaling import complete_journey
 
-DIMS = {"kunlun": 48, "interformer": 14, "wukong": 52, "din": 48, "hstu": 20, "tokenformer": 16}
+DIMS = {"kunlun": 48, "interformer": 14, "wukong": 54, "din": 48, "hstu": 20, "tokenformer": 16}
 STREAMS = {"like": 0.5, "dislike": 0.5}
 PEER_LAYERS = 3  # as in configs/base.py
 
