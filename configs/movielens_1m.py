@@ -2,8 +2,10 @@
 
     python train.py --config=configs/movielens_1m.py --workdir=runs/movielens_1m
 
-15 processor minutes (46 on two crowded CPU cores), final evaluation included; 800,000 examples;
-test NE 0.782, AUC 0.809 (benchmarks/results/runs/movielens_1m/kunlun_seed0.json).
+Its shape was chosen on validation (0.4 epochs): films are rated once, mostly within one evening, so
+order says little, and what a user and a film are says much. One layer, four pooled tokens a stream
+and streams half as wide as the interaction reach AUC 0.800; three layers, eight tokens and equal
+widths, at the same cost, 0.798; with the context in the head 0.803.
 
 Put the files into `datasets/ml-1m` first, or name their place with
 `--config.data.options.path=...`: GroupLens's `ratings.dat`, `users.dat`, `movies.dat`, or RecBole's
@@ -17,7 +19,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """Return base with a stream of films that were liked and one of those that were not."""
+    """Return a shallow model of films that were liked and films that were not."""
     config = base.get_config()
     config.data.source = "movielens_1m"
     config.data.options = ConfigDict({"path": "datasets/ml-1m", "split": "user_time"})

@@ -3,7 +3,10 @@ r"""Kunlun and its peers on MovieLens-1M, every user's ratings split by time; ha
     python -m kunlun_jax.scaling --study=configs/scaling/movielens_1m.py \
         --records=benchmarks/results/runs/movielens_1m
 
-The models cost 4.0 to 4.8 million FLOPs an example, Kunlun the least.
+The models cost 4.0 to 4.8 million FLOPs an example, Kunlun the least. Kunlun has the shape of
+configs/movielens_1m.py, which was chosen on validation; the peers have base's three layers. What is
+no part of the trunk is the same for all: tables, their learning rate, the head that reads the
+context. At 0.4 epochs Kunlun gained 0.002 of validation AUC by that head, and DIN lost 0.0005.
 """
 
 from typing import Any
