@@ -71,7 +71,9 @@ def expected_logits(params, tables, model, batch, b):
     return oracles.head(params["head"], np.concatenate([tokens, *final]), context)
 
 
-@pytest.mark.parametrize("name", ["four_layers", "mlp_and_pma", "interaction_of_all_context", "head_context"])
+@pytest.mark.parametrize(
+    "name", ["four_layers", "mlp_and_pma", "interaction_of_all_context", "head_context"]
+)
 def test_logits_equal_the_formulas(name):
     model = {"four_layers": DEFAULT, **VARIANTS}[name]
     kunlun = factories.kunlun(model)
