@@ -10,7 +10,7 @@ depends on where it is looked at. The tables are as wide as the model.
 
 Nothing is tuned by family. Chosen for all on Kunlun's validation NE (seed 0, width 32): batches of
 256 (0.857) and not 128 (0.871); Adagrad's sums start at 1e-8 (0.850) and not at 0.01 (0.858), which
-would be larger than all squared gradients together, and the rate so a hundredth of what it says.
+is more than all squared gradients together and turns Adagrad into plain SGD.
 """
 
 from typing import Any

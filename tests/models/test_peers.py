@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.config import validate_model
+from kunlun_jax.flops import flops_by_module
 from kunlun_jax.training.step import weighted_loss
 from tests import factories, oracles_peers
 from tests.models.test_gradients import used_rows
@@ -47,6 +48,22 @@ def test_logits_equal_the_formulas(name):
         oracles_peers.logits(params, tables, model, factories.SCHEMA, BATCH, b) for b in examples
     ]
     np.testing.assert_allclose(logits(name, BATCH)[examples], expected, rtol=2e-4, atol=2e-4)
+
+
+@every_peer
+def test_a_head_that_reads_the_context_equals_the_formulas_and_its_flops(name):
+    model = dataclasses.replace(PEERS[name], head_context=True)
+    recommender = factories.recommender(model)
+    variables = factories.drawn_variables(recommender, BATCH)
+    params, tables = factories.float64((variables["params"], variables["tables"]["embedding"]))
+    expected = [
+        oracles_peers.logits(params, tables, model, factories.SCHEMA, BATCH, b) for b in range(4)
+    ]
+    out = np.asarray(factories.apply(recommender, variables, BATCH))[:4]
+    np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
+    kernels = [layer["kernel"] for layer in params["head"]["mlp"].values()]
+    head = flops_by_module(model, factories.SCHEMA)["head"]
+    assert head == sum(2 * kernel.size for kernel in kernels)
 
 
 @every_peer
