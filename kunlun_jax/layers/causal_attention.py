@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.rote import rotate
 from kunlun_jax.shapes import Array, Float
 
@@ -18,7 +18,7 @@ def causal_attention(
 ) -> Float[Array, "B T N H"]:
     """Return softmax_s(q_t . k_s / sqrt(H)) v_s over s <= t; softmax in float32.
 
-    The whole square is computed and masked. Padding stands at the end, where no real token looks.
+    Padding stands at the end, where no real token looks.
 
     Args:
         query: Q, oldest token first.
@@ -28,9 +28,11 @@ def causal_attention(
         window: Tokens before t that t sees beside itself; None: all.
     """
     query, key = rotate(query, angles), rotate(key, angles)
-    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32)
-    places = np.arange(query.shape[1])
-    distance = places[:, None] - places
-    seen = (distance >= 0) & (distance <= (len(places) if window is None else window))
-    weights = jax.nn.softmax(jnp.where(seen, scores * query.shape[-1] ** -0.5, -jnp.inf), axis=-1)
-    return jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value)
+    scale, rows = query.shape[-1] ** -0.5, []
+    for queries, keys, _, seen in causal_blocks(query.shape[1], window):
+        scores = scale * jnp.einsum(
+            "btnh,bsnh->bnts", query[:, queries], key[:, keys], preferred_element_type=jnp.float32
+        )
+        weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
+        rows.append(jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value[:, keys]))
+    return jnp.concatenate(rows, axis=1)

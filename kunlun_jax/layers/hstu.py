@@ -17,6 +17,7 @@ import numpy as np
 from jax.nn.initializers import normal
 
 from kunlun_jax.config import HSTUConfig
+from kunlun_jax.layers.causal_blocks import CausalBlock, causal_blocks
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
@@ -38,19 +39,19 @@ class RelativeBias(nn.Module):
     num_buckets: int
 
     @nn.compact
-    def __call__(self, ages: Int[Array, "B T"]) -> Float[Array, "B T T"]:
-        """Return the bias of query t and key s <= t, float32; what stands at s > t has no meaning.
+    def __call__(self, ages: Int[Array, "B T"], block: CausalBlock) -> Float[Array, "B t s"]:
+        """Return the bias of a block's queries and keys, float32; of later keys it has no meaning.
 
         Args:
             ages: Seconds from each token to the request; a token's time from a later one counts
                 as 0.
+            block: Which queries and keys.
         """
         start = normal(_BIAS_STD)
         by_distance = parameter(self, "position", start, (None,), (self.num_positions,))
         by_time = parameter(self, "time", start, (None,), (self.num_buckets,))
-        places = np.arange(ages.shape[1])
-        distance = np.clip(places[:, None] - places, 0, self.num_positions - 1)
-        gaps = jnp.maximum(ages[:, None, :] - ages[:, :, None], 0)
+        distance = np.clip(block.distance, 0, self.num_positions - 1)
+        gaps = jnp.maximum(ages[:, None, block.keys] - ages[:, block.queries, None], 0)
         # Compared as integers: a logarithm in float32 would miss the bounds by rounding.
         begins = (
             math.ceil(2 ** (_OCTAVES * k / self.num_buckets)) - 1
@@ -90,10 +91,18 @@ class HSTUBlock(nn.Module):
         project = dense(4 * dim, ("embed", "heads"), name="uvqk", dtype=self.dtype)
         u, v, q, k = jnp.split(jax.nn.silu(project(layer_norm(tokens))), 4, axis=-1)
         v, q, k = (x.reshape(*x.shape[:2], heads, dim // heads) for x in (v, q, k))
-        scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32)
-        bias = RelativeBias(self.max_len, self.config.num_time_buckets, name="bias")(ages)
-        weights = jax.nn.silu(scores * (dim // heads) ** -0.5 + bias[:, None]) / self.max_len
-        weights = jnp.where(np.tri(tokens.shape[1], dtype=bool), weights, 0).astype(v.dtype)
-        attended = jnp.einsum("bnts,bsnh->btnh", weights, v).reshape(tokens.shape)
+        relative_bias = RelativeBias(self.max_len, self.config.num_time_buckets, name="bias")
+        rows = []
+        for block in causal_blocks(tokens.shape[1]):
+            scores = (dim // heads) ** -0.5 * jnp.einsum(
+                "btnh,bsnh->bnts",
+                q[:, block.queries],
+                k[:, block.keys],
+                preferred_element_type=jnp.float32,
+            )
+            weights = jax.nn.silu(scores + relative_bias(ages, block)[:, None]) / self.max_len
+            weights = jnp.where(block.seen, weights, 0).astype(v.dtype)
+            rows.append(jnp.einsum("bnts,bsnh->btnh", weights, v[:, block.keys]))
+        attended = jnp.concatenate(rows, axis=1).reshape(tokens.shape)
         out = dense(dim, ("heads", "embed"), name="out", dtype=self.dtype)
         return tokens + out(layer_norm(attended) * u)

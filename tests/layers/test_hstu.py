@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.config import HSTUConfig
+from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.hstu import HSTUBlock, RelativeBias
 from tests import factories, oracles_peers
 
@@ -32,6 +33,18 @@ def test_equals_the_formula(num_heads):
         np.testing.assert_allclose(out[b], expected, rtol=2e-5, atol=2e-5)
 
 
+def test_equals_the_formula_over_several_blocks():
+    length = 150
+    tokens = factories.array(1, length, 8)
+    ages = jnp.asarray(np.geomspace(10**7, 1, length).astype(np.int32))[None]
+    module = block(max_len=length)
+    variables = factories.drawn_variables(module, tokens, ages)
+    out = factories.apply(module, variables, tokens, ages)
+    p = factories.float64(variables["params"])
+    expected = oracles_peers.hstu_block(p, *factories.float64((tokens[0], ages[0])), 2, length)
+    np.testing.assert_allclose(out[0], expected, rtol=2e-5, atol=2e-5)
+
+
 def test_weights_are_divided_by_the_longest_length():
     # The norm that follows takes the factor out again, all but for its epsilon.
     shorter, longer = block(max_len=9), block(max_len=4 * 9)
@@ -48,8 +61,12 @@ def test_weights_are_divided_by_the_longest_length():
 @pytest.mark.parametrize("num_positions", [3, 9])
 def test_relative_bias_equals_the_formula(buckets, num_positions):
     module = RelativeBias(num_positions, buckets)
-    variables = factories.drawn_variables(module, AGES)
-    bias = factories.apply(module, variables, AGES)
+    (whole,) = causal_blocks(T)
+    of_block = factories.drawn_variables(
+        block(max_len=num_positions, buckets=buckets), TOKENS, AGES
+    )
+    variables = {"params": of_block["params"]["bias"]}
+    bias = factories.jit(lambda ages: module.apply(variables, ages, whole))(AGES)
     p, ages = factories.float64((variables["params"], AGES))
     for b in range(2):
         for t in range(T):
