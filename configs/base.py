@@ -64,7 +64,8 @@ def get_config() -> ConfigDict:
     # Attention feels the gap to the event before ("adjacent"), the age at the request
     # ("to_request"), or order alone ("positions_only").
     config.model.rote.gaps = "adjacent"
-    config.model.rote.time_scale = 86_400.0  # seconds
+    # Seconds; gaps, and in every model the ages of events, look alike far below it.
+    config.model.rote.time_scale = 86_400.0
     config.model.rote.base = 10_000.0
     config.model.rote.time_base = 10_000.0
     config.model.rote.learnable = False

@@ -5,7 +5,9 @@
 Its shape was chosen on validation (0.4 epochs): films are rated once, mostly within one evening, so
 order says little, and what a user and a film are says much. One layer, four pooled tokens a stream
 and streams half as wide as the interaction reach AUC 0.800; three layers, eight tokens and equal
-widths, at the same cost, 0.798; with the context in the head 0.803.
+widths, at the same cost, 0.798; with the context in the head 0.803. Time is measured in minutes: in
+days, all of an evening is the same moment, and a model cannot tell the last films from the first
+(half an epoch: 0.8046 in days, 0.8084 in minutes, 0.8070 at scales of 5 and of 600 seconds).
 
 Put the files into `datasets/ml-1m` first, or name their place with
 `--config.data.options.path=...`: GroupLens's `ratings.dat`, `users.dat`, `movies.dat`, or RecBole's
@@ -29,6 +31,7 @@ def get_config() -> ConfigDict:
     config.model.num_layers = 1
     config.model.head_dims = (192, 96)
     config.model.head_context = True
+    config.model.rote.time_scale = 60.0  # seconds
     config.model.wukong.mlp_dim = 96
     config.model.streams = ConfigDict()
     for name in ("like", "dislike"):

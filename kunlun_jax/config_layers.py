@@ -66,7 +66,8 @@ class ROTEConfig:
     Attributes:
         gaps: What the time angle measures: "adjacent", the gap to the previous event;
             "to_request", the age at the request; "positions_only", nothing.
-        time_scale: Seconds t_scale that one unit inside the logarithm stands for.
+        time_scale: Seconds t_scale that one unit inside the logarithm stands for; also of the ages
+            that every model reads as an attribute of its events. Much shorter times look alike.
         base: Base of the position frequencies.
         time_base: Base of the time frequencies.
         learnable: Whether the time frequencies are parameters.

@@ -211,16 +211,16 @@ def projected(params, tables):
     }
 
 
-def event_encoder(p, tables, ids, dense, ages, *, init, dim, model_dim):
+def event_encoder(p, tables, ids, dense, ages, *, model, model_dim):
     """Encode events: `ids` is a list of (table name, ids of the events)."""
     tokens = []
     for t in range(len(ages)):
         rows = [row(tables[name], values[t]) for name, values in ids]
-        numbers = [*dense[t], math.log(1.0 + max(ages[t], 0) / 86_400.0)]
+        numbers = [*dense[t], math.log(1.0 + max(ages[t], 0) / model.rote.time_scale)]
         token = mlp(p["mlp"], np.concatenate([*rows, numbers]))
-        if init == "aligned":
+        if model.init == "aligned":
             total = np.sum(rows, axis=0)
-            token = token + (total @ p["projection"]["kernel"] if dim != model_dim else total)
+            token = token + (total @ p["projection"]["kernel"] if model.dim != model_dim else total)
         tokens.append(token)
     return np.reshape(tokens, (len(ages), model_dim))
 

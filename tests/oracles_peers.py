@@ -231,8 +231,7 @@ def logits(params, tables, model, schema, batch, b):
             [(f.vocabulary, np.asarray(history.ids[f.name][b, :length])) for f in described.ids],
             np.asarray(history.dense[b, :length], np.float64),
             ages,
-            init=model.init,
-            dim=model.dim,
+            model=model,
             model_dim=model.dim,
         )
         streams.append((events, ages))

@@ -11,9 +11,9 @@ from kunlun_jax.data.schema import EventStream
 from kunlun_jax.layers.embedding import Embedding
 from kunlun_jax.layers.initializers import shared_projection
 from kunlun_jax.layers.linear import MLP, dense
+from kunlun_jax.layers.rote import log_time
 from kunlun_jax.shapes import Array, Float
 
-DAY = 86400.0
 # The MLP starts as a small correction, so that the sum of embeddings leads (spec 3.9).
 _ALIGNED_MLP_SCALE = 0.3
 
@@ -51,7 +51,7 @@ class EventEncoder(nn.Module):
         dtype = jnp.dtype(self.model.dtype)
         rows = [embeddings[f.vocabulary](batch.ids[f.name], dtype) for f in self.events.ids]
         real = jnp.arange(batch.ages.shape[1]) < batch.lengths[:, None]
-        age = jnp.log1p(jnp.maximum(batch.ages, 0).astype(jnp.float32) / DAY)
+        age = log_time(batch.ages, self.model.rote)
         attributes = [batch.dense] if self.events.dense else []
         numbers = jnp.concatenate([*attributes, age[..., None]], axis=-1)
         numbers = jnp.where(real[..., None], numbers, 0).astype(dtype)

@@ -15,6 +15,17 @@ from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
 
 
+def log_time(seconds: Int[Array, "*n"], config: ROTEConfig) -> Float[Array, "*n"]:
+    """Return log(1 + dt / t_scale) in float32.
+
+    Args:
+        seconds: dt. Negative ones are errors of the data, refused when a data set is built; here
+            they count as 0.
+        config: The scale of time.
+    """
+    return jnp.log1p(jnp.maximum(seconds, 0).astype(jnp.float32) / config.time_scale)
+
+
 def log_gaps(ages: Int[Array, "B T"], config: ROTEConfig) -> Float[Array, "B T"]:
     """Return tau, the logarithm of what the time angle measures.
 
@@ -23,17 +34,14 @@ def log_gaps(ages: Int[Array, "B T"], config: ROTEConfig) -> Float[Array, "B T"]
         config: Which gap is meant, and the scale of time.
 
     Returns:
-        tau >= 0 in float32. Negative gaps are errors of the data, refused when a data set is built;
-        here they count as 0.
+        tau >= 0 in float32.
     """
     if config.gaps == "positions_only":
         return jnp.zeros(ages.shape, jnp.float32)
     if config.gaps == "adjacent":
         before = jnp.concatenate([ages[:, :1], ages[:, :-1]], axis=1)
-        seconds = before - ages
-    else:
-        seconds = ages
-    return jnp.log1p(jnp.maximum(seconds, 0).astype(jnp.float32) / config.time_scale)
+        return log_time(before - ages, config)
+    return log_time(ages, config)
 
 
 def frequencies(head_dim: int, base: float) -> Float[Array, "half_H"]:

@@ -16,16 +16,18 @@ TABLES = {
 EMBEDDINGS = factories.embeddings(TABLES)
 
 
-def encoder(name, init="aligned"):
+def encoder(name, **changes):
     stream = {"buy": factories.BUY, "view": factories.VIEW}[name]
-    return EventEncoder(factories.SCHEMA.stream_by_name[name], stream, factories.config(init=init))
+    return EventEncoder(factories.SCHEMA.stream_by_name[name], stream, factories.config(**changes))
 
 
 # The width of "buy" is the global one, that of "view" is not.
 @pytest.mark.parametrize("name", ["buy", "view"])
-@pytest.mark.parametrize("init", ["aligned", "random"])
-def test_equals_the_formula(name, init):
-    module, events = encoder(name, init), BATCH.streams[name]
+@pytest.mark.parametrize(
+    "changes", [{"init": "aligned"}, {"init": "random"}, {"rote": {"time_scale": 60.0}}]
+)
+def test_equals_the_formula(name, changes):
+    module, events = encoder(name, **changes), BATCH.streams[name]
     variables = factories.drawn_variables(module, EMBEDDINGS, events)
     tokens = factories.apply(module, variables, EMBEDDINGS, events)
     p, tables = factories.float64((variables["params"], TABLES))
@@ -36,8 +38,7 @@ def test_equals_the_formula(name, init):
             [(f.vocabulary, np.asarray(events.ids[f.name][b, :length])) for f in module.events.ids],
             np.asarray(events.dense[b, :length], np.float64),
             np.asarray(events.ages[b, :length]),
-            init=init,
-            dim=8,
+            model=module.model,
             model_dim=module.stream.model_dim,
         )
         np.testing.assert_allclose(tokens[b, :length], expected, rtol=1e-5, atol=1e-5)

@@ -35,8 +35,7 @@ def expected_logits(params, tables, model, batch, b):
             ],
             np.asarray(history.dense[b, :length], np.float64),
             ages[stream.name],
-            init=model.init,
-            dim=model.dim,
+            model=model,
             model_dim=stream.model_dim,
         )
     context_tokens = tokens
