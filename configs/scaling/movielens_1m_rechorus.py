@@ -1,4 +1,4 @@
-r"""Kunlun and its peers on MovieLens-1M as ReChorus splits it, beside its published table.
+r"""Kunlun and its peers on MovieLens-1M as ReChorus splits it, beside its published table; half an epoch.
 
     python -m kunlun_jax.scaling --study=configs/scaling/movielens_1m_rechorus.py \
         --records=benchmarks/results/runs/movielens_1m_rechorus
@@ -17,6 +17,7 @@ from configs.scaling import movielens_1m as user_time
 def get_config() -> ConfigDict:
     """Return six families of one size."""
     config = movielens_1m.get_config()
+    config.data.num_epochs = 0.5
     config.data.options.split = "rechorus"
     config.data.directory = "datasets/movielens_1m_rechorus"
     config.model.use_dense = False
