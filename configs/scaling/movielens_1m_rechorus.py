@@ -1,4 +1,4 @@
-r"""Kunlun and its peers on MovieLens-1M as ReChorus splits it, beside its published table; half an epoch.
+r"""Kunlun and its peers, half an epoch, on ReChorus's split of MovieLens-1M, beside its own table.
 
     python -m kunlun_jax.scaling --study=configs/scaling/movielens_1m_rechorus.py \
         --records=benchmarks/results/runs/movielens_1m_rechorus
