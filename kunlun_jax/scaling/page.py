@@ -7,6 +7,7 @@ from kunlun_jax.scaling.analysis import Findings
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.fit import REFERENCE_FLOPS
 from kunlun_jax.scaling.law_tables import law_sections
+from kunlun_jax.scaling.learning_curves import learning_curves
 from kunlun_jax.scaling.markdown import megaflops, show, table
 from kunlun_jax.scaling.records import Record
 from kunlun_jax.scaling.results import Results
@@ -45,6 +46,9 @@ def render(
         parts += ["## Cost", _cost(results)]
     if study.ablations:
         parts += [f"## Ablations of {study.subject}", _ablations(results)]
+    curves = learning_curves(results)
+    if curves is not None:
+        parts += ["## While training", curves]
     if study.lawful:
         parts.append("## Scaling")
         parts += _scaling(findings, plot)

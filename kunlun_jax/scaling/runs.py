@@ -12,6 +12,7 @@ import numpy as np
 
 from kunlun_jax.environment import environment
 from kunlun_jax.flops import flops_by_module
+from kunlun_jax.scaling.learning_curves import learning_curve
 from kunlun_jax.scaling.records import Record, read_record, resample
 from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan
 from kunlun_jax.training.run import Run
@@ -99,7 +100,7 @@ def _run(
 
 
 def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str, Any]:
-    """Return sizes and speed of a finished run."""
+    """Return sizes, speed and learning curve of a finished run."""
     lines = [json.loads(line) for line in (directory / METRICS_FILE).read_text().splitlines()]
     validation = [line for line in lines if "val/normalized_entropy" in line][-1]
     flops = flops_by_module(run.config.model, run.dataset.schema)
@@ -116,6 +117,7 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "table_parameters": sum(x.size for x in jax.tree.leaves(state.tables)),
         "flops": sum(flops.values()),
+        "learning_curve": learning_curve(lines, run.config.data.batch_size),
         "examples_per_second": speed("train/examples_per_second"),
         "examples_per_cpu_second": speed("train/examples_per_cpu_second"),
         "validation": {

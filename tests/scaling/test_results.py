@@ -34,6 +34,7 @@ def planted_record(run):
         "flops": 1000 * model.dim, "parameters": 5, "table_parameters": 7, "examples": 960,
         "examples_per_second": 10.0, "examples_per_cpu_second": 5.0, "minutes": 1.0,
         "cpu_minutes": 2.0, "config": plain(run.config),
+        "learning_curve": {"examples": [480, 960], "normalized_entropy": [1.0, ne + 0.01]},
         "environment": {
             "git_commit": "abcdef0123", "num_cpus": 2, "processor": "P", "device": "cpu",
         },
@@ -213,6 +214,20 @@ class TestReport:
         assert "| neutral |" in row
         percent = float(row.split("|")[5].split()[0])
         assert percent == pytest.approx(-100 * 0.01 / (0.9 - 0.02 * math.log(16)), abs=0.1)
+
+    def test_learning_curves_are_of_one_seed(self, study, tmp_path):
+        go(study, tmp_path, only="_seed1$")
+        go(study, tmp_path, only="^kunlun_size0_seed0$")
+        page = write_report(study, tmp_path, tmp_path / "records", command="")
+        section = page.split("## While training")[1].split("\n## ")[0]
+        assert "seed 1." in section
+        header, _, *rows = [line for line in section.splitlines() if line.startswith("|")]
+        assert header == "| family | FLOPs/example | 480 | 960 |"
+        names = [row.split("|")[1].strip() for row in rows]
+        assert names == ["**kunlun**"] * 4 + ["din", "hstu"]
+        values = [float(row.split("|")[4]) for row in rows[:4]]
+        assert values == sorted(values, reverse=True)
+        assert values[-1] == pytest.approx(0.91 - 0.02 * math.log(16), abs=6e-4)
 
     def test_what_is_not_there_is_missing(self, study, tmp_path):
         go(study, tmp_path, only="^(kunlun|hstu)_seed0$")
