@@ -44,7 +44,8 @@ def learning_curves(results: Results) -> str | None:
         return None
     curves = [record.content["learning_curve"] for _, record in by_seed[seed]]
     points = sorted(set.intersection(*(set(curve["examples"]) for curve in curves)))
-    points = points[:: max(1, math.ceil(len(points) / _MOST_COLUMNS))]
+    step = max(1, math.ceil(len(points) / _MOST_COLUMNS))
+    points = points[::-1][::step][::-1]  # the last one in any case
     rows = []
     for (name, record), curve in zip(by_seed[seed], curves, strict=True):
         at = dict(zip(curve["examples"], curve["normalized_entropy"], strict=True))
