@@ -1,5 +1,6 @@
 """The page of a study, in Markdown, made from its records alone; what is not there is missing."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -179,7 +180,20 @@ def _ablations(results: Results) -> str:
         "examples/processor s",
         "the paper (internal data)",
     )
-    return table(header, rows)
+    return "\n\n".join([table(header, rows), *_scatter(study.subject, subject)])
+
+
+def _scatter(name: str, runs: dict[int, Record]) -> list[str]:
+    """Say how far seeds alone move the subject, which the interval of one seed cannot hold."""
+    values = [run.value(NE) for run in runs.values()]
+    if len(values) < 2:
+        return []
+    share = statistics.stdev(values) / statistics.fmean(values)
+    return [
+        f"Seeds alone move {name}'s NE by {share:.2%} (standard deviation of {len(values)}), and "
+        f"the difference of two runs by {share * math.sqrt(2):.2%}. An interval of one seed is of "
+        "users alone and does not contain that: a change that is smaller says nothing."
+    ]
 
 
 def _relative(gap: Interval, subject: dict[int, Record], seeds: list[int]) -> Interval:

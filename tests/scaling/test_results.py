@@ -215,6 +215,19 @@ class TestReport:
         percent = float(row.split("|")[5].split()[0])
         assert percent == pytest.approx(-100 * 0.01 / (0.9 - 0.02 * math.log(16)), abs=0.1)
 
+    def test_ablations_say_how_far_seeds_scatter(self, study, tmp_path):
+        go(study, tmp_path)
+        page = write_report(study, tmp_path, tmp_path / "records", command="")
+        runs = collect(study, tmp_path / "records").runs("kunlun").values()
+        values = np.array([run.value("normalized_entropy") for run in runs])
+        share = values.std(ddof=1) / values.mean()
+        assert f"Seeds alone move kunlun's NE by {share:.2%} (standard deviation of 2)" in page
+        assert f"by {math.sqrt(2) * share:.2%}." in page
+        for name in ("kunlun_seed1", "din_seed1"):
+            (tmp_path / "records" / f"{name}.json").unlink()
+        page = write_report(study, tmp_path, tmp_path / "records", command="")
+        assert "Seeds alone" not in page
+
     def test_learning_curves_are_of_one_seed(self, study, tmp_path):
         go(study, tmp_path, only="_seed1$")
         go(study, tmp_path, only="^kunlun_size0_seed0$")
