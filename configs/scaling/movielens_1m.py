@@ -10,6 +10,7 @@ that reads the context. At 0.4 epochs Kunlun gained 0.003 of validation AUC by t
 lost 0.0005; the scale of time gave Kunlun 0.004 and InterFormer 0.0003.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -29,16 +30,17 @@ def get_config() -> ConfigDict:
     return study("MovieLens-1M, split user_time", experiment)
 
 
-def study(title: str, experiment: ConfigDict) -> ConfigDict:
-    """Return a study of the six models.
+def study(title: str, experiment: ConfigDict, names: Iterable[str] = tuple(DIMS)) -> ConfigDict:
+    """Return a study of models of one size.
 
     Args:
         title: What the data are.
         experiment: What all runs share.
+        names: The models.
     """
     experiment.training.eval_every = 1_000_000  # steps: the last one is evaluated in any case
     experiment.training.keep_checkpoints = 1
-    families = {name: (_size(name, dim),) for name, dim in DIMS.items()}
+    families = {name: (_size(name, DIMS[name]),) for name in names}
     return complete_journey.study(title, families, experiment, {})
 
 
