@@ -5,8 +5,8 @@ r"""Kunlun and its peers, half an epoch, on ReChorus's split of MovieLens-1M, be
 
 Without numbers (`model.use_dense`): the data set's running averages go on through the test period,
 and two of them alone reach an AUC of 0.7955, above every published model, none of which sees them.
-Histories do go on through the test period, here as there. HSTU and TokenFormer are left out: they
-cost three times as much as the others on a CPU, no published row is of their kind, and they stand
+Histories do go on through the test period, here as there. HSTU and TokenFormer are left out: on a
+CPU they cost almost three times what Kunlun does, no published row is of their kind, and they stand
 in the study of the other split.
 """
 
