@@ -41,17 +41,18 @@ MEANS_AUC = 0.7863  # of the film's mean plus the user's, on MovieLens-1M's test
 # kunlun_jax.data.sources.synthetic.bayes_normalized_entropy of configs/synthetic.py's options
 SYNTHETIC_BAYES_NE = 0.7213
 
-# Why the laws miss the subject's largest size, where they do.
-MISSES = {
-    "complete_journey": """#### Why Kunlun's largest size is not predicted
+# What the numbers of a study do not say by themselves.
+NOTES = {
+    "complete_journey": """#### What these laws are of
 
 The runs end where Kunlun has just begun to read histories. *While training* shows it: until some
 90,000 examples its NE is everyone's, that of a model which knows what is popular (trees on context
-and popularity: 0.908); then it leaves them, and ends the further ahead the larger it is. The
-largest size is further down that slope than the smaller ones can tell; how far varies by seed.
-The peers do not get there within 131,000 examples, so size buys them nothing, and the ratios of
-etas above say who finds the history first, not how the models scale once all have found it. With
-three times the examples (configs/base.py) NE is still falling: data bounds these runs, not size.
+and popularity: 0.908); then it leaves them, and ends the further ahead the larger it is. When it
+does varies by seed, and that is most of what seeds differ by; a largest size that the laws do not
+predict is further down that slope than the smaller ones can tell. The peers do not get there
+within 131,000 examples, so size buys them little, and the ratios of etas above say who finds the
+history first, not how the models scale once all have found it. With three times the examples
+(configs/base.py) NE is still falling: data bounds these runs, not size.
 """,
 }
 
@@ -169,19 +170,14 @@ def write_page() -> str:
             references=references().get(name, ()),
         )
         parts.append(page.replace("\n#", "\n##").replace("#", "##", 1))
-        if found is not None and name in MISSES and not _predicted(found):
-            parts.append(MISSES[name])
+        if found is not None and name in NOTES:
+            parts.append(NOTES[name])
     if AUDIT.exists():
         parts.append(audit_page(json.loads(AUDIT.read_text())).replace("#", "##", 1))
     head = [_HEADER, _effort(list(results.values())), "", "## What was to be shown", ""]
     text = "\n".join([*head, claims(results, findings), "", *parts])
     (DOCS / "results.md").write_text(text)
     return text
-
-
-def _predicted(findings: Findings) -> bool:
-    """Return whether a law predicts the largest size of the subject, the first family."""
-    return any(fitted.held_out.within for fitted in findings.families[0].laws.values())
 
 
 def _effort(results: list[Results]) -> str:

@@ -79,7 +79,7 @@ def _reading(findings: Findings) -> str:
     spread = (
         "A single seed says nothing about seeds: the intervals are of users alone."
         if num_seeds == 1
-        else f"Of the {num_seeds} seeds, which are taken to scatter alike at all sizes of a family."
+        else f"The {num_seeds} seeds of a family are taken to scatter alike at all its sizes."
     )
     return (
         f"Intervals hold {findings.confidence:.0%} of the bootstrap draws of test users (the same "
