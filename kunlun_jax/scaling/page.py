@@ -180,7 +180,11 @@ def _ablations(results: Results) -> str:
         "examples/processor s",
         "the paper (internal data)",
     )
-    return "\n\n".join([table(header, rows), *_scatter(study.subject, subject)])
+    speeds = (
+        "Speeds are of runs at different times on a machine shared with other work, which moves "
+        "them by a third: FLOPs compare, speeds hardly do."
+    )
+    return "\n\n".join([table(header, rows), speeds, *_scatter(study.subject, subject)])
 
 
 def _scatter(name: str, runs: dict[int, Record]) -> list[str]:
