@@ -181,8 +181,8 @@ def _ablations(results: Results) -> str:
         "the paper (internal data)",
     )
     speeds = (
-        "Speeds are of runs at different times on a machine shared with other work, which moves "
-        "them by a third: FLOPs compare, speeds hardly do."
+        "Speeds are of runs at different times: where other work shared the machine they hardly "
+        "compare, and FLOPs do."
     )
     return "\n\n".join([table(header, rows), speeds, *_scatter(study.subject, subject)])
 
