@@ -12,12 +12,13 @@ from typing import Any
 
 from absl import app
 
+from benchmarks import ablation_speeds
 from benchmarks.report import RESULTS, ROOT
 from kunlun_jax.audit.report import markdown as audit_page
 from kunlun_jax.scaling.analysis import Findings
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.markdown import show, table
-from kunlun_jax.scaling.page import AUC, MISSING, NE, render
+from kunlun_jax.scaling.page import AUC, MISSING, NE, Speeds, render
 from kunlun_jax.scaling.report import draw_laws, find_laws
 from kunlun_jax.scaling.results import Results, collect
 from kunlun_jax.scaling.study import study_config
@@ -55,6 +56,13 @@ times the examples (configs/base.py) NE is still falling: data bounds these runs
 """,
 }
 
+# Speeds beside the ablations, by study.
+SPEEDS = {"complete_journey": ablation_speeds.FILE}
+SPEEDS_SOURCE = (
+    "Speeds: `python -m benchmarks.ablation_speeds`, training steps in turns with kunlun's in one "
+    "process; median of the rounds, and their middle half."
+)
+
 Reference = tuple[str, str, str]
 
 
@@ -77,6 +85,14 @@ def references() -> dict[str, list[Reference]]:
             (f"{name}, published", "", f"{auc:.4f}") for name, auc in RECHORUS.items()
         ],
     }
+
+
+def measured_speeds(study: str) -> Speeds | None:
+    """Return the speeds of a study's ablations; None: nobody has measured them side by side."""
+    file = SPEEDS.get(study)
+    if file is None or not file.exists():
+        return None
+    return Speeds(ablation_speeds.speeds(json.loads(file.read_text())), SPEEDS_SOURCE)
 
 
 def claims(results: dict[str, Results], findings: dict[str, Findings | None]) -> str:
@@ -167,6 +183,7 @@ def write_page() -> str:
             command=command,
             plot=picture.name if drawn else None,
             references=references().get(name, ()),
+            speeds=measured_speeds(name),
         )
         parts.append(page.replace("\n#", "\n##").replace("#", "##", 1))
         if found is not None and name in NOTES:

@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from kunlun_jax.scaling.analysis import Findings
 from kunlun_jax.scaling.bootstrap import Interval
@@ -18,6 +19,18 @@ MISSING = "missing"
 NE, AUC = "normalized_entropy", "auc_roc"
 
 
+class Speeds(NamedTuple):
+    """Speeds of the ablations against the subject's, measured side by side.
+
+    Attributes:
+        cells: By name of the ablation, as the table shows it.
+        source: How they were measured, a sentence.
+    """
+
+    cells: Mapping[str, str]
+    source: str
+
+
 def render(
     results: Results,
     findings: Findings | None,
@@ -25,6 +38,7 @@ def render(
     command: str,
     plot: str | None,
     references: Sequence[tuple[str, str, str]] = (),
+    speeds: Speeds | None = None,
 ) -> str:
     """Return the page.
 
@@ -34,6 +48,7 @@ def render(
         command: The command that carries it out.
         plot: File name of the picture beside the page; None: there is none.
         references: Name, NE and AUC of what the models are to be compared with.
+        speeds: Of the ablations; None: those of the runs, which hardly compare.
     """
     study = results.study
     parts = [
@@ -46,7 +61,7 @@ def render(
     if results.records:
         parts += ["## Cost", _cost(results)]
     if study.ablations:
-        parts += [f"## Ablations of {study.subject}", _ablations(results)]
+        parts += [f"## Ablations of {study.subject}", _ablations(results, speeds)]
     curves = learning_curves(results)
     if curves is not None:
         parts += ["## While training", curves]
@@ -150,13 +165,14 @@ def _cost(results: Results) -> str:
     return table(header, rows)
 
 
-def _ablations(results: Results) -> str:
+def _ablations(results: Results, speeds: Speeds | None) -> str:
     study = results.study
     subject = results.runs(study.subject)
     rows = []
     for ablation in study.ablations:
         runs = results.runs(ablation.name)
         seeds = sorted(set(runs) & set(subject))
+        pairs = [(runs[seed], subject[seed]) for seed in seeds]
         gap = results.difference(ablation.name, NE)
         rows.append(
             (
@@ -165,8 +181,10 @@ def _ablations(results: Results) -> str:
                 f"{len(seeds)}",
                 _over_seeds([runs[seed].value(NE) for seed in seeds]),
                 MISSING if gap is None else show(_relative(gap, subject, seeds), 2),
-                _change([(runs[s], subject[s]) for s in seeds], "flops"),
-                _change([(runs[s], subject[s]) for s in seeds], "examples_per_cpu_second"),
+                _change(pairs, "flops"),
+                _change(pairs, "examples_per_cpu_second")
+                if speeds is None
+                else speeds.cells.get(ablation.name, MISSING),
                 ablation.paper,
             )
         )
@@ -180,11 +198,13 @@ def _ablations(results: Results) -> str:
         "examples/processor s",
         "the paper (internal data)",
     )
-    speeds = (
+    source = (
         "Speeds are of runs at different times: where other work shared the machine they hardly "
         "compare, and FLOPs do."
+        if speeds is None
+        else speeds.source
     )
-    return "\n\n".join([table(header, rows), speeds, *_scatter(study.subject, subject)])
+    return "\n\n".join([table(header, rows), source, *_scatter(study.subject, subject)])
 
 
 def _scatter(name: str, runs: dict[int, Record]) -> list[str]:

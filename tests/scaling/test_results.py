@@ -7,7 +7,7 @@ import pytest
 from configs.scaling import smoke
 from kunlun_jax.config import ConfigError, to_mapping
 from kunlun_jax.scaling import runs
-from kunlun_jax.scaling.page import MISSING
+from kunlun_jax.scaling.page import MISSING, Speeds, render
 from kunlun_jax.scaling.records import Record, read_record, resample
 from kunlun_jax.scaling.report import find_laws, write_report
 from kunlun_jax.scaling.results import collect
@@ -214,6 +214,17 @@ class TestReport:
         assert "| neutral |" in row
         percent = float(row.split("|")[5].split()[0])
         assert percent == pytest.approx(-100 * 0.01 / (0.9 - 0.02 * math.log(16)), abs=0.1)
+
+    def test_speeds_measured_side_by_side_replace_those_of_the_runs(self, study, tmp_path):
+        go(study, tmp_path)
+        results = collect(study, tmp_path / "records")
+        of_runs = render(results, None, command="", plot=None)
+        speeds = Speeds({"comp_skip": "-40.0%"}, "Side by side.")
+        measured = render(results, None, command="", plot=None, speeds=speeds)
+        assert "-40.0%" in next(x for x in measured.splitlines() if x.startswith("| comp skip |"))
+        assert "different times" in of_runs
+        assert "Side by side." in measured
+        assert "different times" not in measured
 
     def test_ablations_say_how_far_seeds_scatter(self, study, tmp_path):
         go(study, tmp_path)
