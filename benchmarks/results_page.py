@@ -118,6 +118,7 @@ def claims(results: dict[str, Results], findings: dict[str, Findings | None]) ->
                         f"gap {show(fitted.held_out.gap)}",
                     )
                 )
+    rows.append(_floor(results["synthetic"], findings["synthetic"]))
     goal = MEANS_AUC + 0.02
     rows.append(_level(movies, "kunlun", AUC, f"above {goal:.4f}", goal.__lt__))
     rows += [
@@ -150,6 +151,18 @@ def _difference(results: Results, name: str, metric: str, side: str) -> tuple[st
     verdict = "yes" if _lies(gap, side) else "**no**"
     seeds = set(results.runs(results.study.subject)) & set(results.runs(name))
     return results.study.title, claim, verdict, f"{show(gap)}, {len(seeds)} seed(s)"
+
+
+def _floor(results: Results, findings: Findings | None) -> tuple[str, ...]:
+    """Return the claim that endless compute would reach the best NE there is, which is known."""
+    claim = f"kunlun: the power law's floor a is the true probabilities' NE, {SYNTHETIC_BAYES_NE}"
+    families = () if findings is None else findings.families
+    for family in families:
+        if family.name == results.study.subject:
+            floor = family.laws["power"].parameters["a"]
+            verdict = "yes" if floor.contains(SYNTHETIC_BAYES_NE) else "**no**"
+            return results.study.title, claim, verdict, f"a {show(floor)}"
+    return results.study.title, claim, MISSING, ""
 
 
 def _lies(gap: Interval, side: str) -> bool:

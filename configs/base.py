@@ -2,9 +2,8 @@
 
     python train.py --config=configs/base.py --workdir=runs/base
 
-14 minutes on two CPU cores (shared with other work), data set build and final evaluation included;
-393,000 examples; test NE 0.820, AUC 0.765 (with Adagrad's sums starting at 0.01; not yet measured
-with those of today).
+14 minutes on two CPU cores, data set build and final evaluation included; 393,000 examples; test NE
+0.815, AUC 0.772.
 """
 
 from ml_collections import ConfigDict

@@ -16,7 +16,7 @@ STREAMS = {"purchase": 1.0, "click": 1.0, "view": 1.0}
 
 
 def get_config() -> ConfigDict:
-    """Return two families of four sizes, one seed, one epoch of 100,000 examples a run."""
+    """Return two families of four sizes, three seeds, one epoch of 100,000 examples a run."""
     config = synthetic.get_config()
     config.data.num_epochs = 1.0
     config.data.max_eval_examples = 4096
@@ -26,6 +26,4 @@ def get_config() -> ConfigDict:
         name: tuple(complete_journey.size(name, dim, STREAMS) for dim in dims)
         for name, dims in DIMS.items()
     }
-    study = complete_journey.study("Synthetic", families, config, {})
-    study.seeds = (0,)
-    return study
+    return complete_journey.study("Synthetic", families, config, {})

@@ -1,7 +1,10 @@
 import pytest
 
 from benchmarks import results_page
+from configs.scaling import synthetic
 from kunlun_jax.scaling.bootstrap import Interval
+from kunlun_jax.scaling.results import Results
+from kunlun_jax.scaling.study import study_config
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +41,11 @@ def test_a_difference_holds_where_its_interval_lies_on_one_side(ends, below, abo
     interval = Interval(0.0, *ends)
     assert results_page._lies(interval, "below") is below
     assert results_page._lies(interval, "above") is above
+
+
+def test_the_floor_of_the_synthetic_law_is_held_against_the_known_best(page):
+    rows = [line for line in page.splitlines() if "the power law's floor a" in line]
+    assert len(rows) == 1
+    study = study_config(synthetic.get_config().to_dict())
+    missing = results_page._floor(Results(study, {}, 8), None)
+    assert missing[2:] == (results_page.MISSING, "")
