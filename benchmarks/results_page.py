@@ -46,13 +46,14 @@ SYNTHETIC_BAYES_NE = 0.7213
 NOTES = {
     "complete_journey": """#### What these laws are of
 
-The runs end where Kunlun has just begun to read histories. *While training* shows it: until some
-90,000 examples its NE is everyone's, that of a model which knows what is popular (trees on context
-and popularity: 0.908); then it leaves them, and ends the further ahead the larger it is. A largest
-size that the laws do not predict is further down that slope than the smaller ones can tell. The
-peers do not get there within 131,000 examples, so size buys them little, and the ratios of etas
-above say who finds the history first, not how the models scale once all have found it. With three
-times the examples (configs/base.py) NE is still falling: data bounds these runs, not size.
+Kunlun's largest size is better than both laws predict. The reason is where the runs end: just after
+Kunlun has begun to read histories. *While training* shows it: until some 90,000 examples its NE is
+everyone's, that of a model which knows what is popular (trees on context and popularity: 0.908);
+then it leaves them, earlier and faster the larger it is, so that the largest is further down that
+slope than the smaller ones can tell. The peers do not get there within 131,000 examples: size buys
+them little, and the ratios of etas above say who finds the history first, not how the models scale
+once all have found it. With three times the examples (configs/base.py) NE is still falling: data
+bounds these runs, not size.
 """,
 }
 
