@@ -61,7 +61,8 @@ bounds these runs, not size.
 SPEEDS = {"complete_journey": ablation_speeds.FILE}
 SPEEDS_SOURCE = (
     "Speeds: `python -m benchmarks.ablation_speeds`, training steps in turns with kunlun's in one "
-    "process; median of the rounds, and their middle half."
+    "process; median of the rounds, and their middle half. They are of training without a part: "
+    "x there is 1 / (1 + x) - 1 for having it, which is what the paper reports."
 )
 
 Reference = tuple[str, str, str]
@@ -203,7 +204,7 @@ def write_page() -> str:
         if found is not None and name in NOTES:
             parts.append(NOTES[name])
     if AUDIT.exists():
-        parts.append(audit_page(json.loads(AUDIT.read_text())).replace("#", "##", 1))
+        parts += [audit_page(json.loads(AUDIT.read_text())).replace("#", "##", 1), _AUDITED]
     head = [_HEADER, _effort(list(results.values())), "", "## What was to be shown", ""]
     text = "\n".join([*head, claims(results, findings), "", *parts])
     (DOCS / "results.md").write_text(text)
@@ -230,6 +231,16 @@ from those that are there, on any machine; with `--max-minutes=25` they do so in
 hour. Lower NE is better. A difference holds where its 95 % interval, from a bootstrap over test
 users and (from two on) seeds, does not hold 0. Records hold sums over all users alone: those of
 MovieLens-1M give no rating away.
+"""
+
+_AUDITED = """The run is configs/base.py's; the audit, with `audit.json` kept as
+[audit_complete_journey.json](../benchmarks/results/audit_complete_journey.json):
+
+```bash
+python train.py --config=configs/base.py --workdir=runs/base
+python -m kunlun_jax.audit --workdir=runs/base \\
+    --counting=benchmarks/results/counting_baselines_complete_journey.json
+```
 """
 
 

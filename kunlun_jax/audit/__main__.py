@@ -20,12 +20,14 @@ from kunlun_jax.audit.counting import NUM_ROUNDS, counting_rows
 from kunlun_jax.audit.report import add_shares, markdown, references, screen, verdict
 from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
 from kunlun_jax.data import Dataset
+from kunlun_jax.environment import environment
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError
 from kunlun_jax.training.comparison import task_column
 from kunlun_jax.training.finished_run import open_finished
 from kunlun_jax.training.run import USER_ERRORS
 
 COUNTING_FILE = "counting.json"
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 
 
 def audit(
@@ -66,6 +68,7 @@ def audit(
             "task": schema.labels[column],
             "num_resamples": num_resamples,
             "seed": seed,
+            "environment": environment(_LIBRARIES),
             "references": {name: row["name"] for name, row in found.items()},
             "verdict": verdict(model, found),
             "model": model,

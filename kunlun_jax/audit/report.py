@@ -132,11 +132,12 @@ def screen(content: Mapping[str, Any]) -> str:
 def markdown(content: Mapping[str, Any]) -> str:
     """Return the report as a page."""
     intact = content["model"][0]
+    commit = str(content["environment"]["git_commit"])[:7]
     parts = [
         f"# Shortcut audit of {content['workdir']}",
         f"{content['family']} on {content['dataset']}, label {content['task']}: the best "
         f"checkpoint (step {content['step']}) on {intact['num_examples']:,} test examples of "
-        f"{intact['num_users']:,} users.",
+        f"{intact['num_users']:,} users; commit {commit}.",
         "\n".join(f"- {sentence}" for sentence in content["verdict"]),
         _markdown_table(*model_table(content["model"])),
         _markdown_table(*counting_table(content["counting"])),
