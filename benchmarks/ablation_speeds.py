@@ -10,54 +10,26 @@ minutes, most of them to compile fifteen models.
 """
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from absl import app, flags
 
 from benchmarks.report import RESULTS, environment, write_json
-from benchmarks.step_times import Contestant, in_turns, train_batches
+from benchmarks.step_times import Contestant, gains, in_turns, train_batches
 from configs.scaling import complete_journey
 from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan, study_config
-from kunlun_jax.shapes import Float
 from kunlun_jax.training.allocator import keep_freed_memory
 from kunlun_jax.training.run import open_dataset
 
-FILE = RESULTS / "ablation_speeds.json"
-CLOCKS = ("wall", "processor")  # the last axis of `in_turns`
 _NUM_BATCHES = 8
 _ROUNDS = flags.DEFINE_integer("rounds", 12, "Rounds of which the median is printed.")
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps of each in a round.")
-_OUT = flags.DEFINE_string("out", str(FILE), "Where the JSON goes.")
+_OUT = flags.DEFINE_string("out", str(RESULTS / "ablation_speeds.json"), "Where the JSON goes.")
 
 
 def largest_runs(study: StudyConfig) -> dict[str, PlannedRun]:
     """Return the first seed's run of every family, at its largest, and of every ablation."""
     return {run.group: run for run in reversed(plan(study)) if run.size == -1}
-
-
-def gains(times: Float[np.ndarray, "rounds 2 2"]) -> dict[str, list[float]]:
-    """Return how much faster the second contestant is than the first, as a share of the first.
-
-    Args:
-        times: Of `in_turns`.
-
-    Returns:
-        By clock: the lower quartile of the rounds, the median, the upper quartile.
-    """
-    faster = times[:, 0] / times[:, 1] - 1.0
-    quartiles = np.quantile(faster, (0.25, 0.5, 0.75), axis=0)
-    return dict(zip(CLOCKS, quartiles.T.tolist(), strict=True))
-
-
-def speeds(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return, by ablation, the gain in processor time as a cell of a table."""
-    cells = {}
-    for name, result in content["ablations"].items():
-        low, median, high = result["gain"]["processor"]
-        cells[name] = f"{median:+.1%} [{low:+.1%}, {high:+.1%}]"
-    return cells
 
 
 def main(argv: list[str]) -> None:

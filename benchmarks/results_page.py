@@ -12,7 +12,6 @@ from typing import Any
 
 from absl import app
 
-from benchmarks import ablation_speeds
 from benchmarks.report import RESULTS, ROOT
 from kunlun_jax.audit.report import markdown as audit_page
 from kunlun_jax.scaling.analysis import Findings
@@ -68,7 +67,7 @@ FLOPs (0.815) is ahead of DIN at 4.8 (0.826).
 }
 
 # Speeds beside the ablations, by study.
-SPEEDS = {"complete_journey": ablation_speeds.FILE}
+SPEEDS = {"complete_journey": RESULTS / "ablation_speeds.json"}
 SPEEDS_SOURCE = (
     "Speeds: `python -m benchmarks.ablation_speeds`, training steps in turns with kunlun's in one "
     "process; median of the rounds, and their middle half. They are of training without a part: "
@@ -104,7 +103,11 @@ def measured_speeds(study: str) -> Speeds | None:
     file = SPEEDS.get(study)
     if file is None or not file.exists():
         return None
-    return Speeds(ablation_speeds.speeds(json.loads(file.read_text())), SPEEDS_SOURCE)
+    cells = {}
+    for name, result in json.loads(file.read_text())["ablations"].items():
+        low, median, high = result["gain"]["processor"]
+        cells[name] = f"{median:+.1%} [{low:+.1%}, {high:+.1%}]"
+    return Speeds(cells, SPEEDS_SOURCE)
 
 
 def claims(results: dict[str, Results], findings: dict[str, Findings | None]) -> str:

@@ -12,6 +12,7 @@ from kunlun_jax.models.registry import create_model
 from kunlun_jax.shapes import Float
 from kunlun_jax.training.step import TrainState, create_train_state, make_train_step
 
+CLOCKS = ("wall", "processor")  # what is timed, in the order of the last axis
 _NUM_STEPS = 1_000  # of the learning rate's schedule
 
 
@@ -77,3 +78,17 @@ def in_turns(
     return np.asarray(
         [[one.seconds_per_step(steps) for one in contestants] for _ in range(rounds)], np.float64
     )
+
+
+def gains(times: Float[np.ndarray, "rounds 2 2"]) -> dict[str, list[float]]:
+    """Return how much faster the second contestant is than the first, as a share of the first.
+
+    Args:
+        times: Of `in_turns`.
+
+    Returns:
+        By clock: the lower quartile of the rounds, the median, the upper quartile.
+    """
+    faster = times[:, 0] / times[:, 1] - 1.0
+    quartiles = np.quantile(faster, (0.25, 0.5, 0.75), axis=0)
+    return dict(zip(CLOCKS, quartiles.T.tolist(), strict=True))

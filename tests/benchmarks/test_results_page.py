@@ -1,7 +1,9 @@
+import re
+
 import pytest
 
 from benchmarks import results_page
-from configs.scaling import synthetic
+from configs.scaling import complete_journey, synthetic
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.results import Results
 from kunlun_jax.scaling.study import study_config
@@ -41,6 +43,14 @@ def test_a_difference_holds_where_its_interval_lies_on_one_side(ends, below, abo
     interval = Interval(0.0, *ends)
     assert results_page._lies(interval, "below") is below
     assert results_page._lies(interval, "above") is above
+
+
+def test_every_ablation_has_its_speed_measured_side_by_side(page):
+    table = page.split("### Ablations of kunlun")[1].split("###")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
+    cells = [row[7].strip() for row in rows if "---" not in row[1]]
+    assert len(cells) == len(complete_journey.ABLATIONS)
+    assert all(re.fullmatch(r"[+-][\d.]+% \[[+-][\d.]+%, [+-][\d.]+%\]", cell) for cell in cells)
 
 
 def test_the_floor_of_the_synthetic_law_is_held_against_the_known_best(page):
