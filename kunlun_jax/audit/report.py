@@ -91,8 +91,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, 
             sentences.append(f"It does not beat {whom}: there is no gain to need anything.")
         else:
             sentences.append(
-                f"Of its gain of {gain:.5f} over {whom}, at most {share['value']:.0%} "
-                f"[{share['low']:.0%}, {share['high']:.0%}] needs order and time at all."
+                f"Of its gain of {gain:.5f} over {whom}, at most {share['value']:z.0%} "
+                f"[{share['low']:z.0%}, {share['high']:z.0%}] needs order and time at all."
             )
     return sentences
 
@@ -113,7 +113,7 @@ def model_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
         if "difference" in row:
             line += [_signed(x) for x in row["difference"].values()]
             line += [
-                "no gain" if share is None else f"{share['value']:.0%}"
+                "no gain" if share is None else f"{share['value']:z.0%}"
                 for share in row["share_of_gain_lost"].values()
             ]
         cells.append(line + [""] * (len(header) - len(line)))
