@@ -2,6 +2,9 @@
 
     python train.py --config=configs/synthetic.py --workdir=runs/synthetic
 
+9 minutes on two CPU cores, data set build included; 100,000 examples, each three times; test NE
+0.780.
+
 `kunlun_jax.data.sources.synthetic.bayes_normalized_entropy(options, "test")` gives the NE of the
 true probabilities, 0.721 with these options: what a model that knows everything reaches.
 """
