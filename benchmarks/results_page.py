@@ -66,8 +66,8 @@ FLOPs (0.815) is ahead of DIN at 4.8 (0.826).
 """,
 }
 
-# Speeds beside the ablations, by study.
-SPEEDS = {"complete_journey": RESULTS / "ablation_speeds.json"}
+# What benchmarks/ablation_speeds.py measures: speeds beside the ablations of Complete Journey.
+SPEEDS = RESULTS / "ablation_speeds.json"
 SPEEDS_SOURCE = (
     "Speeds: `python -m benchmarks.ablation_speeds`, training steps in turns with kunlun's in one "
     "process; median of the rounds, and their middle half. They are of training without a part: "
@@ -98,13 +98,12 @@ def references() -> dict[str, list[Reference]]:
     }
 
 
-def measured_speeds(study: str) -> Speeds | None:
-    """Return the speeds of a study's ablations; None: nobody has measured them side by side."""
-    file = SPEEDS.get(study)
-    if file is None or not file.exists():
+def measured_speeds() -> Speeds | None:
+    """Return the speeds of the ablations; None: nobody has measured them side by side."""
+    if not SPEEDS.exists():
         return None
     cells = {}
-    for name, result in json.loads(file.read_text())["ablations"].items():
+    for name, result in json.loads(SPEEDS.read_text())["ablations"].items():
         low, median, high = result["gain"]["processor"]
         cells[name] = f"{median:+.1%} [{low:+.1%}, {high:+.1%}]"
     return Speeds(cells, SPEEDS_SOURCE)
@@ -211,7 +210,7 @@ def write_page() -> str:
             command=command,
             plot=picture.name if drawn else None,
             references=references().get(name, ()),
-            speeds=measured_speeds(name),
+            speeds=measured_speeds() if name == "complete_journey" else None,
         )
         parts.append(page.replace("\n#", "\n##").replace("#", "##", 1))
         if found is not None and name in NOTES:

@@ -5,7 +5,8 @@ import pytest
 from benchmarks import results_page
 from configs.scaling import complete_journey, synthetic
 from kunlun_jax.scaling.bootstrap import Interval
-from kunlun_jax.scaling.results import Results
+from kunlun_jax.scaling.report import find_laws
+from kunlun_jax.scaling.results import collect
 from kunlun_jax.scaling.study import study_config
 
 
@@ -53,9 +54,12 @@ def test_every_ablation_has_its_speed_measured_side_by_side(page):
     assert all(re.fullmatch(r"[+-][\d.]+% \[[+-][\d.]+%, [+-][\d.]+%\]", cell) for cell in cells)
 
 
-def test_the_floor_of_the_synthetic_law_is_held_against_the_known_best(page):
-    rows = [line for line in page.splitlines() if "the power law's floor a" in line]
-    assert len(rows) == 1
+@pytest.mark.parametrize(("best", "verdict"), [(0.7213, "yes"), (0.95, "**no**")])
+def test_the_floor_of_the_synthetic_law_is_held_against_the_known_best(best, verdict, monkeypatch):
+    monkeypatch.setattr(results_page, "SYNTHETIC_BAYES_NE", best)
     study = study_config(synthetic.get_config().to_dict())
-    missing = results_page._floor(Results(study, {}, 8), None)
-    assert missing[2:] == (results_page.MISSING, "")
+    results = collect(study, results_page.RUNS / "synthetic")
+    found = results_page._floor(results, find_laws(results))
+    assert found[1].endswith(str(best))
+    assert found[2] == verdict
+    assert results_page._floor(results, None)[2:] == (results_page.MISSING, "")
