@@ -35,7 +35,7 @@ class Engine:
             import duckdb
         except ImportError as error:
             raise ImportError(
-                "tables of your own are joined by DuckDB: pip install 'kunlun_jax[own_data]'"
+                "tables of your own are joined by DuckDB: pip install 'kunlun_jax[own-data]'"
             ) from error
         self._errors = duckdb
         spilled = scratch / "spilled"
