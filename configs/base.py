@@ -40,8 +40,8 @@ def get_config() -> ConfigDict:
     config.model.allocation = "event_level"
     # "window": attention sees `window` events to each side; "full": all.
     config.model.attention = "window"
-    # Beside pooled tokens the interaction sees the "summary", or the context in "full".
-    config.model.interaction_input = "summary"
+    # Beside pooled tokens the interaction sees the context in "full", or its "summary".
+    config.model.interaction_input = "full"
     # "aligned": candidate and history start in one space; "random": independent projections.
     config.model.init = "aligned"
     config.model.use_dense = True  # read numbers, of the context and of events, beside ids
@@ -72,6 +72,8 @@ def get_config() -> ConfigDict:
     config.model.pooling = ConfigDict()
     # "hsp": more seeds than tokens, compressed; "pma": one learned query a token.
     config.model.pooling.pooling = "hsp"
+    # Pool what the layer's PFFN puts out ("pffn"), or what goes into it ("events").
+    config.model.pooling.pool_from = "pffn"
     config.model.pooling.rank = 8
     config.model.pooling.use_sum_kron = True  # False: compress by two linear maps instead
     config.model.pooling.final_pooling = True  # the head pools every stream once more

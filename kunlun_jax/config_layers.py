@@ -86,6 +86,8 @@ class PoolingConfig:
 
     Attributes:
         pooling: "hsp", or "pma": attention with n_tokens seeds and no SumKron.
+        pool_from: "pffn": what the layer's PFFN puts out, events that know the candidate, as in
+            Figure 1; "events": what goes into it.
         rank: Terms R of SumKron.
         use_sum_kron: Whether SumKron follows the seeds; otherwise two linear maps, of the width
             and of the token axis (SumKron has R sums of such pairs).
@@ -93,6 +95,7 @@ class PoolingConfig:
     """
 
     pooling: str = "hsp"
+    pool_from: str = "pffn"
     rank: int = 8
     use_sum_kron: bool = True
     final_pooling: bool = True
@@ -103,7 +106,8 @@ class WukongConfig:
     """The mixture of Wukong experts (spec 3.5).
 
     Attributes:
-        num_experts: Experts E; with a partition, they divide the token count.
+        num_experts: Experts E; with a partition, they divide the tokens that a layer puts out,
+            n_sum + n_tokens of all streams.
         fm_rank: Columns k of the factorisation machine's projection Y.
         mlp_dim: Hidden width of the two MLPs of an expert.
         fm_fraction: Share of an expert's output tokens that come from the factorisation machine.

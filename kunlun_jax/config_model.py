@@ -35,7 +35,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pooling": ("hsp", "pma"),
     "partition": ("round_robin", "contiguous", "full"),
     "merge": ("concat", "sum"),
-    "interaction_input": ("summary", "full"),
+    "pool_from": ("pffn", "events"),
+    "interaction_input": ("full", "summary"),
     "gaps": ("adjacent", "to_request", "positions_only"),
     "allocation": ("event_level", "uniform"),
     "attention": ("window", "full"),
@@ -74,7 +75,8 @@ class ModelConfig:
         allocation: "event_level": every stream has its own share of the model; "uniform": all have
             the widest one's (but their own length).
         attention: "window", every stream's own; "full": the whole stream.
-        interaction_input: "summary": the interaction sees [X_sum || H]; "full": [X || H].
+        interaction_input: "full": the interaction sees the set features themselves, [X || H], as in
+            Figure 1; "summary": [X_sum || H].
         init: "aligned" (candidate and history meet from the first step) or "random".
         use_dense: Whether the model reads dense features, of the context and of events; the age of
             an event is not one of them.
@@ -104,7 +106,7 @@ class ModelConfig:
     comp_skip: bool = True
     allocation: str = "event_level"
     attention: str = "window"
-    interaction_input: str = "summary"
+    interaction_input: str = "full"
     init: str = "aligned"
     use_dense: bool = True
     head_dims: tuple[int, ...] = (128, 64)

@@ -239,7 +239,7 @@ def _interaction(model: ModelConfig, num_inputs: int, num_outputs: int) -> int:
     config, dim = model.wukong, model.dim
     experts, rank, hidden = config.num_experts, config.fm_rank, config.mlp_dim
     share = 1 if config.partition == "full" else experts
-    n, out = num_inputs // share, num_outputs // share
+    n, out = -(-num_inputs // share), num_outputs // share
     num_fm = round(config.fm_fraction * out)
     linear = 2 * n * (out - num_fm) * dim + 2 * n * out * dim
     if not num_fm:

@@ -179,6 +179,7 @@ def interaction(p, tokens, num_outputs, model):
     config = model.wukong
     num_experts = config.num_experts
     total = np.zeros((num_outputs, model.dim))
+    dealt = np.concatenate([tokens, tokens[: -len(tokens) % num_experts]])
     for e in range(num_experts):
         mine = {name: value[e] for name, value in p.items()}
         places = {
@@ -187,8 +188,9 @@ def interaction(p, tokens, num_outputs, model):
             "full": lambda n: list(range(n)),
         }[config.partition]
         written = places(num_outputs)
+        read = places(len(dealt)) if config.partition != "full" else places(len(tokens))
         num_fm = round(config.fm_fraction * len(written))
-        total[written] += wukong_expert(mine, tokens[places(len(tokens))], len(written), num_fm)
+        total[written] += wukong_expert(mine, dealt[read], len(written), num_fm)
     return total
 
 

@@ -30,14 +30,13 @@ from tests.models.variants import VARIANTS
 NUM_STEPS = 10
 MESHES = [(8, 1, 1, 1), (2, 4, 1, 1), (2, 2, 2, 1), (2, 1, 2, 2), (1, 1, 1, 8)]
 # All three operations in one layer, two heads, learned frequencies, a table with more rows than a
-# batch has ids; eight experts on 24 tokens.
-BASE = VARIANTS["interaction_of_all_context"]
+# batch has ids; eight experts on 21 tokens, and 24 that come out.
+BASE = VARIANTS["uneven_widths"]
 MODEL = dataclasses.replace(
     BASE,
     # Two widths. (With others, ten steps of one device multiply its own rounding by a thousand.)
     table_dims=(("tag", 4),),
     gdpa=dataclasses.replace(BASE.gdpa, activation="gelu"),
-    interaction_input="summary",
     n_sum=8,
     streams=tuple(dataclasses.replace(s, n_tokens=16, n_seeds=16) for s in BASE.streams),
     wukong=dataclasses.replace(BASE.wukong, num_experts=8, fm_fraction=0.5),

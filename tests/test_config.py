@@ -119,6 +119,7 @@ CHOICES = {
     "model.gdpa.pffn": "dense",
     "model.gdpa.temperature": "hot",
     "model.pooling.pooling": "mean",
+    "model.pooling.pool_from": "seeds",
     "model.wukong.partition": "random",
     "model.wukong.merge": "mean",
     "model.interaction_input": "all",
@@ -226,9 +227,8 @@ def test_what_does_not_fit_together_is_refused(path, value, expected):
     assert expected in message(path, value)
 
 
-def test_experts_divide_the_tokens_of_every_input():
-    mapping = changed("model.interaction_input", "full")
-    mapping["model"]["wukong"]["num_experts"] = 3
+def test_experts_divide_the_tokens_of_every_output():
+    mapping = changed("model.wukong.num_experts", 3)
     with pytest.raises(ConfigError, match="a divisor of the 8 tokens"):
         experiment_config(mapping)
 

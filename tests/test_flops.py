@@ -112,7 +112,10 @@ def module_under_test(path, model):
             (EVENTS, example(200, dtype=jnp.int32), LENGTHS),
         ),
         "layer_0/buy_pooling": lambda: (SeedPooling(stream, model), (EVENTS, LENGTHS)),
-        "layer_0/interaction": lambda: (WukongExperts(model, 64), (example(64, 384),)),
+        "layer_0/interaction": lambda: (
+            WukongExperts(model, 64),
+            (example(factories.NUM_CONTEXT_TOKENS + 32, 384),),
+        ),
         "head": lambda: (Head((512,), 2, FLOAT32), (example(96, 384),)),
     }[path]()
 

@@ -27,7 +27,7 @@ PEER_LAYERS = 3  # as in configs/base.py
 
 def get_config() -> ConfigDict:
     """Return six families of one size."""
-    experiment = movielens_1m.get_config()
+    experiment = complete_journey.earlier_wiring(movielens_1m.get_config())
     experiment.data.num_epochs = 0.5
     return study("MovieLens-1M, split user_time", experiment)
 

@@ -13,12 +13,13 @@ all studies together beyond six hours of two CPU cores here.
 from ml_collections import ConfigDict
 
 from configs import movielens_1m
+from configs.scaling import complete_journey
 from configs.scaling import movielens_1m as user_time
 
 
 def get_config() -> ConfigDict:
     """Return two families of one size."""
-    config = movielens_1m.get_config()
+    config = complete_journey.earlier_wiring(movielens_1m.get_config())
     config.data.num_epochs = 0.5
     config.data.options.split = "rechorus"
     config.data.directory = "datasets/movielens_1m_rechorus"

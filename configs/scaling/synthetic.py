@@ -17,7 +17,7 @@ STREAMS = {"purchase": 1.0, "click": 1.0, "view": 1.0}
 
 def get_config() -> ConfigDict:
     """Return two families of four sizes, three seeds, one epoch of 100,000 examples a run."""
-    config = synthetic.get_config()
+    config = complete_journey.earlier_wiring(synthetic.get_config())
     config.data.num_epochs = 1.0
     config.data.max_eval_examples = 4096
     config.training.eval_every = 1_000_000  # steps: the last one is evaluated in any case

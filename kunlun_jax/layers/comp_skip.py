@@ -28,8 +28,8 @@ def stream_schedule(stream: StreamConfig, model: ModelConfig) -> tuple[LayerSche
     """Return the schedule of a stream, one entry for every layer of the model.
 
     Layers count from 0: even layers run PFFN and pooling, odd layers attention. Beyond the
-    stream's own `num_layers` nothing runs. Modules whose output reaches no logit, because no later
-    pooling reads the stream, are left out: they would be parameters without a gradient.
+    stream's own `num_layers` nothing runs. Modules whose output reaches no logit, because no
+    pooling reads it, are left out: they would be parameters without a gradient.
 
     Args:
         stream: The stream.
@@ -48,16 +48,22 @@ def stream_schedule(stream: StreamConfig, model: ModelConfig) -> tuple[LayerSche
     else:
         layers = [LayerSchedule(True, True, True)] * stream.num_layers
     layers += [LayerSchedule(False, False, False)] * (model.num_layers - stream.num_layers)
-    return _without_dead_modules(layers, read_later=model.pooling.final_pooling)
+    return _without_dead_modules(layers, model)
 
 
 def _without_dead_modules(
-    layers: list[LayerSchedule], *, read_later: bool
+    layers: list[LayerSchedule], model: ModelConfig
 ) -> tuple[LayerSchedule, ...]:
     live = []
+    read_later = model.pooling.final_pooling
     for layer in reversed(layers):
-        if not read_later:
-            layer = dataclasses.replace(layer, pffn=False, attention=False)
-        live.append(layer)
+        pools_pffn = layer.pooling and model.pooling.pool_from == "pffn"
+        live.append(
+            LayerSchedule(
+                pffn=layer.pffn and (read_later or pools_pffn),
+                attention=layer.attention and read_later,
+                pooling=layer.pooling,
+            )
+        )
         read_later = read_later or layer.pooling
     return tuple(reversed(live))

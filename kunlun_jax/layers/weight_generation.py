@@ -2,8 +2,8 @@
 
     Z = A X,   X_sum = Gate(Z + MLP(Z)),   Gate(x) = sigmoid(x W_g) * x
 
-The summary replaces all context tokens where histories are concerned: it makes the weights of GDPA
-and enters the interaction.
+The summary stands for all context tokens where histories are concerned: it makes the weights of
+GDPA. With `interaction_input = "summary"` it also enters the interaction.
 """
 
 import flax.linen as nn

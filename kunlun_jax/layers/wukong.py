@@ -32,20 +32,20 @@ def partition_tokens(
 ) -> Float[Array, "B E m D"]:
     """Deal the tokens to the experts.
 
+    Where experts do not divide the tokens, dealing goes on from the first one: the last experts see
+    the candidate, token 0, and its neighbours too.
+
     Args:
         tokens: All tokens.
-        num_experts: Experts E.
-        partition: "round_robin": token i goes to expert i mod E; "contiguous": to expert
-            i // (n / E); "full": all go to all.
-
-    Raises:
-        ValueError: If a partition does not come out even.
+        num_experts: Experts E, at most n.
+        partition: "round_robin": token i goes to expert i mod E; "contiguous": every expert gets
+            neighbours; "full": all go to all.
     """
     batch, count, dim = tokens.shape
-    if partition != "full" and count % num_experts:
-        raise ValueError(f"tokens: expected a multiple of {num_experts} experts, got {count}")
     if partition == "full":
         return jnp.broadcast_to(tokens[:, None], (batch, num_experts, count, dim))
+    again = tokens[:, : -count % num_experts]
+    tokens = jnp.concatenate([tokens, again], axis=1)
     if partition == "contiguous":
         return tokens.reshape(batch, num_experts, -1, dim)
     return tokens.reshape(batch, -1, num_experts, dim).swapaxes(1, 2)
@@ -82,7 +82,7 @@ class WukongExperts(nn.Module):
         """Return X^(l+1), with as many tokens as `num_outputs`.
 
         Args:
-            tokens: X_global, the summary and the pooled tokens of all streams.
+            tokens: X_global, the context's tokens and the pooled tokens of all streams.
         """
         config, dtype, dim = self.model.wukong, jnp.dtype(self.model.dtype), self.model.dim
         parts = partition_tokens(tokens, config.num_experts, config.partition)

@@ -36,6 +36,14 @@ class KunlunLayer(nn.Module):
     ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
         """Return X^(l+1), S_e^(l+1) and the pooled tokens H_e of this layer.
 
+        By default, as in Figure 1 (a module that the schedule skips hands its input on):
+
+            X_sum     = WeightGeneration(X^(l))           read by the PFFNs alone
+            P_e       = PFFN_e(S_e^(l), X_sum)
+            H_e       = SeedPooling_e(P_e)                pools events that know the candidate
+            S_e^(l+1) = WindowAttention_e(P_e)
+            X^(l+1)   = WukongExperts([X^(l) || H_1 || ... || H_m])
+
         Args:
             tokens: X^(l).
             events: S_e^(l) by stream.
@@ -44,28 +52,30 @@ class KunlunLayer(nn.Module):
         """
         model = self.model
         schedule = {s.name: stream_schedule(s, model)[self.index] for s in model.streams}
-        full = model.interaction_input == "full"
+        interacts_summary = model.interaction_input == "summary"
         summary = None
-        if not full or any(step.pffn for step in schedule.values()):
+        if interacts_summary or any(step.pffn for step in schedule.values()):
             summary = WeightGeneration(model, name="weight_generation")(tokens)
 
         pooled, updated = dict(pooled), dict(events)
         for stream in model.streams:
             step, history = schedule[stream.name], batch.streams[stream.name]
             name, sequence = stream.name, events[stream.name]
-            if step.pooling:
-                pool = SeedPooling(stream, model, name=f"{name}_pooling")
-                pooled[name] = pool(sequence, history.lengths)
             if step.pffn:
                 assert summary is not None  # made above, wherever a stream has a PFFN
                 pffn = PFFN(stream, model, name=f"{name}_pffn")
                 sequence = pffn(sequence, summary, history.lengths)
+            if step.pooling:
+                source = sequence if model.pooling.pool_from == "pffn" else events[name]
+                pool = SeedPooling(stream, model, name=f"{name}_pooling")
+                pooled[name] = pool(source, history.lengths)
             if step.attention:
                 attention = WindowAttention(stream, model, name=f"{name}_attention")
                 sequence = attention(sequence, history.ages, history.lengths)
             updated[name] = sequence
 
-        context = tokens if full or summary is None else summary
+        context = summary if interacts_summary else tokens
+        assert context is not None  # the summary is made above, where it interacts
         interaction_input = jnp.concatenate([context, *_in_order(pooled, model)], axis=1)
         num_outputs = model.n_sum + model.num_pooled_tokens
         interact = WukongExperts(model, num_outputs, name="interaction")

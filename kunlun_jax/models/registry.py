@@ -32,8 +32,7 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
 
     Raises:
         ConfigError: If the configuration names a stream or a vocabulary that the data set does not
-            have, asks for longer histories than it offers, or for experts that its tokens do not
-            divide among.
+            have, asks for longer histories than it offers, or for more experts than tokens.
     """
     for name, _ in config.model.table_dims:
         known = sorted(schema.vocabulary_by_name)
@@ -52,19 +51,19 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
                 f"config.model.streams.{stream.name}.max_len: expected at most {events.max_len}, "
                 f"got {stream.max_len}"
             )
-    if config.model.name == "kunlun" and config.model.interaction_input == "full":
-        _require_whole_parts(config.model, schema)
+    if config.model.name == "kunlun" and config.model.wukong.partition != "full":
+        _require_tokens_for_experts(config.model, schema)
     return MODELS[config.model.name](config.model, schema, config.optimizer.table_init_std)
 
 
-def _require_whole_parts(model: ModelConfig, schema: Schema) -> None:
-    """Check that experts share what the first layer reads: how much that is, the data decide."""
-    num_context = num_context_tokens(features_in_use(schema, model))
-    num_tokens, experts = num_context + model.num_pooled_tokens, model.wukong.num_experts
+def _require_tokens_for_experts(model: ModelConfig, schema: Schema) -> None:
+    """Check that every expert of the first layer gets a token: how many there are, the data say."""
+    full = model.interaction_input == "full"
+    num_first = num_context_tokens(features_in_use(schema, model)) if full else model.n_sum
+    num_tokens, experts = num_first + model.num_pooled_tokens, model.wukong.num_experts
     require(
-        model.wukong.partition == "full" or num_tokens % experts == 0,
+        experts <= num_tokens,
         "config.model.wukong.num_experts",
-        f"a divisor of the {num_tokens} tokens ({num_context} of the context, and n_tokens of all "
-        "streams)",
+        f"at most the {num_tokens} tokens of the first interaction",
         experts,
     )

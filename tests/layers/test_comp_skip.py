@@ -18,6 +18,7 @@ def schedule(num_layers=4, *, words=(), model_layers=4, **changes):
 
 KEPT = {"final_pooling": True}
 DROPPED = {"final_pooling": False}
+EARLIER = {"final_pooling": False, "pool_from": "events"}
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,14 @@ DROPPED = {"final_pooling": False}
         (1, {"pooling": KEPT}, ["fp", "", "", ""]),
         (4, {"pooling": KEPT, "comp_skip": False}, ["fap"] * 4),
         (2, {"pooling": KEPT, "comp_skip": False}, ["fap", "fap", "", ""]),
-        # What no later pooling reads is not built: the GDPA of layer 2, the attention of layer 3.
-        (4, {"pooling": DROPPED}, ["fp", "a", "p", ""]),
-        (2, {"pooling": DROPPED}, ["p", "", "", ""]),
-        (4, {"pooling": DROPPED, "comp_skip": False}, ["fap", "fap", "fap", "p"]),
+        # What no pooling reads is not built: the attention after the last one.
+        (4, {"pooling": DROPPED}, ["fp", "a", "fp", ""]),
+        (2, {"pooling": DROPPED}, ["fp", "", "", ""]),
+        (4, {"pooling": DROPPED, "comp_skip": False}, ["fap", "fap", "fap", "fp"]),
+        # The PFFN beside the last pooling neither, where that reads what goes into the PFFN.
+        (4, {"pooling": EARLIER}, ["fp", "a", "p", ""]),
+        (2, {"pooling": EARLIER}, ["p", "", "", ""]),
+        (4, {"pooling": EARLIER, "comp_skip": False}, ["fap", "fap", "fap", "p"]),
     ],
 )
 def test_schedule(num_layers, changes, expected):
@@ -42,3 +47,4 @@ def test_a_written_schedule_wins_over_comp_skip():
     words = ("pooling attention", "", "pffn attention")
     assert schedule(3, words=words) == ["ap", "", "fa", ""]
     assert schedule(3, words=words, pooling=DROPPED) == ["p", "", "", ""]
+    assert schedule(2, words=("pooling pffn", "pooling")) == ["fp", "p", "", ""]

@@ -30,10 +30,16 @@ def test_a_full_partition_gives_every_expert_all_tokens_and_merges_by_a_sum():
     np.testing.assert_allclose(merge_tokens(parts, "full"), 3 * TOKENS, rtol=1e-6)
 
 
-@pytest.mark.parametrize("partition", ["round_robin", "contiguous"])
-def test_an_uneven_partition_is_refused(partition):
-    with pytest.raises(ValueError, match="expected a multiple of 3 experts, got 8"):
-        partition_tokens(TOKENS, 3, partition)
+@pytest.mark.parametrize(
+    ("partition", "expected"),
+    [
+        ("round_robin", [[0, 3, 6], [1, 4, 0], [2, 5, 1]]),
+        ("contiguous", [[0, 1, 2], [3, 4, 5], [6, 0, 1]]),
+    ],
+)
+def test_where_experts_do_not_divide_the_tokens_the_first_are_dealt_again(partition, expected):
+    tokens = jnp.arange(7.0)[None, :, None] + jnp.zeros((2, 7, 3))
+    np.testing.assert_array_equal(partition_tokens(tokens, 3, partition)[0, :, :, 0], expected)
 
 
 @pytest.mark.parametrize(
@@ -48,15 +54,15 @@ def test_an_uneven_partition_is_refused(partition):
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
-@pytest.mark.parametrize("num_outputs", [8, 4])
-def test_stacked_experts_equal_the_formula_one_by_one(changes, num_outputs):
-    module = wukong(num_outputs, **changes)
-    variables = factories.drawn_variables(module, TOKENS)
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(8, 8), (8, 4), (7, 8)])
+def test_stacked_experts_equal_the_formula_one_by_one(changes, num_inputs, num_outputs):
+    module, tokens = wukong(num_outputs, **changes), TOKENS[:, :num_inputs]
+    variables = factories.drawn_variables(module, tokens)
     p = factories.float64(variables["params"])
     expected = [
-        oracles.interaction(p, x, num_outputs, module.model) for x in np.asarray(TOKENS, np.float64)
+        oracles.interaction(p, x, num_outputs, module.model) for x in np.asarray(tokens, np.float64)
     ]
-    actual = factories.apply(module, variables, TOKENS)
+    actual = factories.apply(module, variables, tokens)
     np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
 
 

@@ -1,5 +1,7 @@
 """What must not change a logit: padding, other lengths of it, other streams' events."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +131,22 @@ class TestLayer:
         _, events, _ = self.run(index)
         _, other, _ = self.run(index, tokens=-2.0 * TOKENS)
         assert np.abs(other["buy"] - events["buy"])[0].max() > 1e-3
+
+    @pytest.mark.parametrize("pool_from", ["pffn", "events"])
+    def test_the_pooled_tokens_of_layer_0_know_the_candidate(self, pool_from):
+        """Figure 1: HSP reads what the PFFN has personalised; in the earlier wiring it did not."""
+        pooling = dataclasses.replace(MODEL.pooling, pool_from=pool_from)
+        layer = KunlunLayer(dataclasses.replace(MODEL, pooling=pooling), 0)
+        variables = {"params": VARIABLES["params"]["layer_0"]}
+
+        def pooled(candidate):
+            tokens = TOKENS[:, : factories.NUM_CONTEXT_TOKENS].at[:, 0].set(candidate)
+            return layer.apply(variables, tokens, EVENTS, POOLED, BATCH)[2]["buy"]
+
+        derivative = factories.jit(jax.jacobian(pooled))(TOKENS[:, 0])
+        has_events = np.array(LENGTHS["buy"]) > 0
+        moved = np.abs(np.einsum("bqdbe->bqde", derivative)).max(axis=(1, 2, 3)) > 1e-6
+        np.testing.assert_array_equal(moved, has_events & (pool_from == "pffn"))
 
     @pytest.mark.parametrize("index", [0, 1])
     def test_a_stream_depends_on_another_ones_events_only_through_the_tokens(self, index):

@@ -42,10 +42,8 @@ def test_a_longer_history_than_the_data_offer_is_refused():
         create_model(experiment(longer), factories.SCHEMA)
 
 
-def test_experts_that_do_not_divide_all_of_the_context_are_refused():
+def test_more_experts_than_tokens_are_refused():
     buy = dataclasses.replace(factories.BUY, n_tokens=3)
-    model = factories.config(streams=(buy,), interaction_input="full")
-    create_model(ExperimentConfig(model=model), factories.SCHEMA)  # 5 + 3 tokens, 2 experts
-    fewer = ExperimentConfig(model=dataclasses.replace(model, use_dense=False))
-    with pytest.raises(ConfigError, match=r"num_experts: expected a divisor of the 7 .* got 2"):
-        create_model(fewer, factories.SCHEMA)
+    model = factories.config(streams=(buy,), n_sum=6, wukong={"num_experts": 9})  # puts out 9
+    with pytest.raises(ConfigError, match=r"num_experts: expected at most the 8 tokens .* got 9"):
+        create_model(ExperimentConfig(model=model), factories.SCHEMA)  # 5 + 3 tokens go in
