@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class StreamConfig:
-    """How much of the model one event stream gets (event-level personalization, spec 3.7).
+    """How much of the model one stream gets (docs/model.md#event-level-personalization).
 
     Attributes:
         name: Name of the stream in the data set's schema.
@@ -42,7 +42,7 @@ class StreamConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GDPAConfig:
-    """Generalised dot-product attention and the feed-forward block around it (spec 3.2).
+    """Generalised dot-product attention and the feed-forward block around it (docs/model.md#gdpa).
 
     Attributes:
         pffn: "gdpa"; "mlp", a per-example two-layer map over the full width; or "linear",
@@ -61,7 +61,7 @@ class GDPAConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ROTEConfig:
-    """Rotary temporal embedding (spec 2).
+    """Rotary temporal embedding (docs/model.md#rote).
 
     Attributes:
         gaps: What the time angle measures: "adjacent", the gap to the previous event;
@@ -82,7 +82,7 @@ class ROTEConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PoolingConfig:
-    """Hierarchical seed pooling (spec 3.4).
+    """Hierarchical seed pooling (docs/model.md#seed-pooling).
 
     Attributes:
         pooling: "hsp", or "pma": attention with n_tokens seeds and no SumKron.
@@ -103,7 +103,7 @@ class PoolingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WukongConfig:
-    """The mixture of Wukong experts (spec 3.5).
+    """The mixture of Wukong experts (docs/model.md#global-interaction).
 
     Attributes:
         num_experts: Experts E; with a partition, they divide the tokens that a layer puts out,

@@ -116,7 +116,8 @@ def ablation(paper: str = "", **changes: Any) -> dict[str, Any]:
     return {"changes": named, "paper": paper}
 
 
-# The paper's numbers are spec section 4 of its internal data; single changes, not cumulative.
+# The paper's numbers are of its internal data (docs/model.md#what-the-paper-reports); each is a
+# single change.
 ABLATIONS = {
     "gdpa_linear": ablation("NE 0.04 % worse", gdpa__pffn="linear"),
     "gdpa_mlp": ablation(gdpa__pffn="mlp"),

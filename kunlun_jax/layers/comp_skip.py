@@ -1,4 +1,4 @@
-"""CompSkip: which modules of which stream run in which layer (spec 3.6).
+"""CompSkip: which modules of which stream run in which layer (docs/model.md#compskip).
 
 The schedule is static, a table of booleans; nothing in it depends on the input. A module that is
 not scheduled is never built and has no parameters.

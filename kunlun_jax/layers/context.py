@@ -1,4 +1,4 @@
-"""Context tokens: candidate, dense features, and one token a sparse feature (spec 2 and 3.9)."""
+"""Context tokens: candidate, dense features, and sparse features (docs/model.md#inputs)."""
 
 from collections.abc import Mapping
 

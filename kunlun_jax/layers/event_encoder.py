@@ -1,4 +1,4 @@
-"""Event tokens S_e^(0): what one event of a stream looks like to the model (spec 2 and 3.9)."""
+"""Event tokens S_e^(0): what one event looks like to the model (docs/model.md#inputs)."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from kunlun_jax.layers.linear import MLP, dense
 from kunlun_jax.layers.rote import log_time
 from kunlun_jax.shapes import Array, Float
 
-# The MLP starts as a small correction, so that the sum of embeddings leads (spec 3.9).
+# The MLP starts as a small correction: the sum of embeddings leads (docs/model.md#aligned-start).
 _ALIGNED_MLP_SCALE = 0.3
 
 

@@ -1,4 +1,4 @@
-"""The multi-task head (spec 3.8).
+"""The multi-task head (docs/model.md#head).
 
     logits = MLP(flatten(Y))                    Y: the tokens that the trunk returns
     logits = MLP(flatten([X^(0) || g * Y]))     with `model.head_context`; X^(0): context tokens

@@ -1,4 +1,4 @@
-"""Initialisers of the aligned start (spec 3.9).
+"""Initialisers of the aligned start (docs/model.md#aligned-start).
 
 Candidate and history meet only inside attention. If both sides pass through independent random
 projections, a model has to discover from noise that equal ids mean something; with these starts

@@ -1,4 +1,4 @@
-"""The personalised feed-forward block around GDPA (spec 3.2).
+"""The personalised feed-forward block around GDPA (docs/model.md#gdpa).
 
     q  = LayerNorm(S)
     y  = RMSNorm(GDPA(q, K, V) + q)

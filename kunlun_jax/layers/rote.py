@@ -1,4 +1,4 @@
-"""ROTE, rotary temporal embedding (spec 2): rotation angles from position and time.
+"""ROTE, rotary temporal embedding (docs/model.md#rote): rotation angles from position and time.
 
     tau_t = log(1 + dt_t / t_scale)
     angle_{t,i} = pos_t * theta_i + tau_t * phi_i,   theta_i = base^(-2i/H),  phi_i = base_t^(-2i/H)

@@ -1,4 +1,4 @@
-"""Hierarchical seed pooling, HSP (spec 3.4): a stream of any length becomes Q tokens.
+"""Hierarchical seed pooling (docs/model.md#seed-pooling): any stream becomes Q tokens.
 
     H_seed = MHA(LayerNorm(E_seed), LayerNorm(S), LayerNorm(S))       P seeds, P > Q
     H      = SumKron(H_seed),  SumKron(X) = sum_r Z_r^T X W_r

@@ -1,4 +1,4 @@
-"""Weight generation (spec 3.1): context tokens become the summary that personalises every stream.
+"""Weight generation (docs/model.md#weight-generation): the context becomes a summary.
 
     Z = A X,   X_sum = Gate(Z + MLP(Z)),   Gate(x) = sigmoid(x W_g) * x
 

@@ -1,4 +1,4 @@
-"""Sliding-window self-attention with rotary temporal embedding (spec 3.3)."""
+"""Window attention with rotary time (docs/model.md#sliding-window-attention)."""
 
 from functools import partial
 

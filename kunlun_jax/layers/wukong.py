@@ -1,6 +1,6 @@
-"""Global interaction: a mixture of Wukong experts (spec 3.5, Wukong arXiv:2403.02545).
+"""Global interaction: a mixture of Wukong experts (docs/model.md#global-interaction).
 
-An expert on its tokens U in R^{n x D}:
+An expert (Wukong, arXiv:2403.02545) on its tokens U in R^{n x D}:
 
     FMB = reshape(MLP(LayerNorm(flatten(U (U^T Y)))))    n_F tokens; Y in R^{n x k} from U itself
     LCB = W_L U                                          n_L tokens

@@ -1,4 +1,4 @@
-"""Kunlun (spec 3; arXiv:2602.10016, figure of the architecture)."""
+"""Kunlun (docs/model.md#layer; arXiv:2602.10016, Figure 1)."""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Scaling studies (spec 5): runs of many sizes, the laws that fit them, and how sure that is."""
+"""Scaling studies: runs of many sizes, and the laws that fit them (docs/model.md#scaling-law)."""
 
 from kunlun_jax.scaling.analysis import Findings, Measurements, analyze
 from kunlun_jax.scaling.fit import LogLaw, PowerLaw, fit_log_law, fit_power_law

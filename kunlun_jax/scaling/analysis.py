@@ -86,7 +86,7 @@ class Findings:
         subject: The family that is compared with the others.
         confidence: Of every interval.
         families: One by one.
-        eta_ratios: Eta of the subject over eta of every other family (spec 5).
+        eta_ratios: Eta of the subject over eta of every other family (docs/model.md#scaling-law).
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""The two laws of spec 5, fitted to many draws of the same measurements at once.
+"""The two laws of docs/model.md#scaling-law, fitted to many draws of the same measurements at once.
 
 C is the forward FLOPs per example. Both laws are written around C_0 = 1 MFLOP, so that NE_0 and b
 are values within reach of the sizes measured instead of extrapolations to a single operation.

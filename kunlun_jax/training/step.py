@@ -60,7 +60,7 @@ class TrainState:
 
 
 def weighted_loss(logits: Array, batch: Batch) -> Array:
-    """Return the weighted mean of the binary cross entropies of all tasks (spec 1)."""
+    """Return the weighted mean of all tasks' cross entropies (docs/model.md#task-and-metric)."""
     losses = jnp.mean(binary_cross_entropy(logits, batch.labels), axis=1)
     weights = batch.weights.astype(jnp.float32)
     return jnp.sum(jnp.where(weights > 0, losses * weights, 0.0)) / jnp.maximum(

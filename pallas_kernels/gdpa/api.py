@@ -45,7 +45,7 @@ def gdpa(
     scale_out: float = 1.0,
     implementation: str | None = None,
 ) -> Array:
-    """Compute generalised dot-product attention (Kunlun, GDPA; spec section 3.2).
+    """Compute generalised dot-product attention (Kunlun, GDPA; docs/model.md#gdpa).
 
         out[b,t,n] = scale_out * sum_s act_n(scale_in[n] * q[b,t,n] . k[b,s,n]) * v[b,s,n]
 

@@ -27,7 +27,7 @@ def seed_attention(
     lengths: Array | None = None,
     implementation: str | None = None,
 ) -> Array:
-    """Pool a sequence with a few learned queries (Kunlun, HSP; spec section 3.4).
+    """Pool a sequence with a few learned queries (Kunlun, HSP; docs/model.md#seed-pooling).
 
         out[b,p,n] = sum_s softmax_s(seeds[b,p,n] . k[b,s,n] / sqrt(H)) v[b,s,n],   s < lengths[b]
 

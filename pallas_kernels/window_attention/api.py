@@ -37,7 +37,7 @@ def window_attention(
     time_frequencies: Array | None = None,
     implementation: str | None = None,
 ) -> Array:
-    """Compute multi-head sliding-window self-attention with ROTE (Kunlun; spec 3.3 and 2).
+    """Compute multi-head sliding-window self-attention with ROTE (Kunlun; docs/model.md#rote).
 
         out[b,t,n] = sum_s softmax_s(q[b,t,n] . k[b,s,n] / sqrt(H)) v[b,s,n],   |t - s| <= w
 

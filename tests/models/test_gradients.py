@@ -1,4 +1,4 @@
-"""No dead modules: everything that has parameters reaches the loss (spec 3.8, property 10)."""
+"""No dead modules: everything that has parameters reaches the loss (docs/model.md#properties)."""
 
 import dataclasses
 import importlib
