@@ -1,6 +1,7 @@
 """Trains a model, or goes on with it.
 
     python train.py --config=configs/base.py --workdir=runs/base
+    kunlun-jax train --config=base --workdir=runs/base    # the same, installed, from anywhere
 
 Running the same command again resumes; values are overridden as in --config.data.batch_size=256.
 """
@@ -17,14 +18,14 @@ keep_freed_memory()  # before anything large is allocated
 
 import jax  # noqa: E402
 
-from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
+from kunlun_jax.command_line import define_config, one_line, parse_flags  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.processes import Options, connected  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, such as configs/base.py.")
+CONFIG = define_config("config", "Config file, or the name of a ready one, such as base.")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; by default runs/<name of the config file>."
 )
@@ -82,8 +83,8 @@ def _processes() -> Options:
 
 
 def _default_workdir() -> pathlib.Path:
-    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
-    return pathlib.Path("runs") / pathlib.Path(config_file).stem
+    last = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).name
+    return pathlib.Path("runs") / pathlib.Path(last.partition(":")[0]).stem
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ ten streams of up to 4,096 events, two hundred context features that are hashed 
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,

@@ -9,7 +9,7 @@ Trees on context and hand-made history counts reach 0.773, with popularity too 0
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 
 
 def get_config() -> ConfigDict:

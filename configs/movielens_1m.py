@@ -20,7 +20,7 @@ redistribution.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 
 
 def get_config() -> ConfigDict:

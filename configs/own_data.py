@@ -13,7 +13,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 from kunlun_jax.data.dataset import MANIFEST, read_schema
 
 MAX_LEN = 64

@@ -5,7 +5,7 @@ python train.py --config=configs/smoke.py --workdir=runs/smoke
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 
 
 def get_config() -> ConfigDict:

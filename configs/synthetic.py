@@ -11,7 +11,7 @@ true probabilities, 0.721 with these options: what a model that knows everything
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 
 
 def get_config() -> ConfigDict:

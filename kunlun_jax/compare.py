@@ -1,6 +1,6 @@
 """Compares two finished runs on the same test examples.
 
-    python -m kunlun_jax.compare runs/a runs/b
+    kunlun-jax compare runs/a runs/b    # or python -m kunlun_jax.compare
 
 Prints one line and writes it as JSON: NE and AUC of both, the differences b - a with 95 % intervals
 and p-values of a bootstrap over users (`training/bootstrap.py`). One run each says whether these
@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from kunlun_jax.command_line import parse_flags
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError, UserBootstrap
 from kunlun_jax.training.comparison import METRICS, difference, measure, task_column
 from kunlun_jax.training.finished_run import open_finished
@@ -157,4 +158,4 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
     flags.DEFINE_string("out", None, "JSON file; by default A/compare_NAME_OF_B.json.")
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

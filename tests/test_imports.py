@@ -15,6 +15,7 @@ ORDER = (
         "kunlun_jax.command_line",
         "kunlun_jax.environment",
         "kunlun_jax.lifeline",
+        "kunlun_jax.programs",
     ),
     ("kunlun_jax.processes",),
     ("kunlun_jax.config_layers", "kunlun_jax.config_peers"),
@@ -33,7 +34,8 @@ ORDER = (
         "kunlun_jax.compare",
         "kunlun_jax.plan",
     ),
-    ("train",),
+    ("kunlun_jax.__main__", "kunlun_jax.build", "kunlun_jax.validate", "kunlun_jax.study"),
+    ("train", "kunlun_jax.train"),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}
 KERNEL_CALLERS = {"pffn", "window_attention", "seed_pooling"}
@@ -137,7 +139,8 @@ def test_the_config_dict_stops_at_config():
         if any("ml_collections" in name for name in imports_of((ROOT / path).read_text()))
     }
     programs = {f"kunlun_jax/{name}/__main__.py" for name in ("plan", "scaling")}
-    assert readers <= {"kunlun_jax/config.py", "train.py", *programs}
+    flags = {"kunlun_jax/command_line.py", "train.py", "kunlun_jax/train.py"}
+    assert readers <= {"kunlun_jax/config.py", *flags, *programs}
 
 
 def test_package_files_only_re_export():

@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base
+from kunlun_jax.configs import base
 
 DIMS = {
     "kunlun": (8, 12, 16, 20, 24),

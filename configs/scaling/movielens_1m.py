@@ -17,8 +17,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import movielens_1m
-from configs.scaling import complete_journey
+from kunlun_jax.configs import movielens_1m
+from kunlun_jax.configs.scaling import complete_journey
 
 DIMS = {"kunlun": 48, "interformer": 14, "wukong": 54, "din": 48, "hstu": 20, "tokenformer": 16}
 STREAMS = {"like": 0.5, "dislike": 0.5}

@@ -12,9 +12,9 @@ all studies together beyond six hours of two CPU cores here.
 
 from ml_collections import ConfigDict
 
-from configs import movielens_1m
-from configs.scaling import complete_journey
-from configs.scaling import movielens_1m as user_time
+from kunlun_jax.configs import movielens_1m
+from kunlun_jax.configs.scaling import complete_journey
+from kunlun_jax.configs.scaling import movielens_1m as user_time
 
 
 def get_config() -> ConfigDict:

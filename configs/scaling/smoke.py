@@ -5,8 +5,8 @@ python -m kunlun_jax.scaling --study=configs/scaling/smoke.py
 
 from ml_collections import ConfigDict
 
-from configs import base, smoke
-from configs.scaling import complete_journey
+from kunlun_jax.configs import base, smoke
+from kunlun_jax.configs.scaling import complete_journey
 
 DIMS = (4, 8, 12, 16)
 

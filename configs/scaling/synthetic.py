@@ -8,8 +8,8 @@ The law that is found again is planted by tests/scaling; here the data is, and w
 
 from ml_collections import ConfigDict
 
-from configs import synthetic
-from configs.scaling import complete_journey
+from kunlun_jax.configs import synthetic
+from kunlun_jax.configs.scaling import complete_journey
 
 DIMS = {"kunlun": (8, 12, 16, 24), "din": (16, 24, 32, 40)}
 STREAMS = {"purchase": 1.0, "click": 1.0, "view": 1.0}

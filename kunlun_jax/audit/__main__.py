@@ -1,6 +1,6 @@
 """Audits a finished run: what would counting reach, and what does the model owe to order and time?
 
-    python -m kunlun_jax.audit --workdir=runs/base
+    kunlun-jax audit --workdir=runs/base    # or python -m kunlun_jax.audit
 
 Writes audit.json and audit.md into the working directory and prints the same tables. The counting
 rows depend on the data set alone: they are kept in counting.json there, and --counting reads those
@@ -19,6 +19,7 @@ from absl import app, flags, logging
 from kunlun_jax.audit.counting import NUM_ROUNDS, counting_rows
 from kunlun_jax.audit.report import add_shares, markdown, references, screen, verdict
 from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
+from kunlun_jax.command_line import parse_flags
 from kunlun_jax.data import Dataset
 from kunlun_jax.environment import environment
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError
@@ -140,4 +141,4 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
     flags.DEFINE_integer("seed", 0, "Seed of the perturbations and of the resamples.", 0)
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

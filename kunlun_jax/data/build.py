@@ -1,8 +1,10 @@
 """Builds a data set: a source, or tables of your own -> ArrayRecord shards and dataset.json.
 
-    python -m kunlun_jax.data.build --source=complete_journey --out=datasets/complete_journey
-    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv
+    kunlun-jax build --source=complete_journey --out=datasets/complete_journey
+    kunlun-jax build --schema=my_schema.py --impressions=impressions.csv
         --events=view=views.csv --events=order=orders.parquet --out=datasets/mine
+
+`python -m kunlun_jax.build` is the same command.
 
 A data set appears under its name only when it is complete: it is written into a directory beside
 and renamed. An interrupted build goes on where it was when the command is given again. A data set
@@ -16,6 +18,7 @@ from typing import Any
 
 from absl import app, flags
 
+from kunlun_jax.command_line import parse_flags
 from kunlun_jax.data.building import locked
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import Dataset, read_manifest
@@ -284,4 +287,4 @@ def define_flags(values: flags.FlagValues) -> None:
 
 if __name__ == "__main__":
     define_flags(flags.FLAGS)
-    app.run(_main)
+    app.run(_main, flags_parser=parse_flags)

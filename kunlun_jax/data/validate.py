@@ -1,6 +1,6 @@
 """Validates a data set, and writes its card.
 
-    python -m kunlun_jax.data.validate datasets/complete_journey
+    kunlun-jax validate datasets/complete_journey    # or python -m kunlun_jax.validate
 
 Files are compared with their checksums, their content with the schema, and the whole with the
 limits that the schema sets. Every finding is a line; with any, the exit status is 1. Shards are
@@ -15,6 +15,7 @@ from typing import Any
 from absl import app, flags
 from tqdm import tqdm
 
+from kunlun_jax.command_line import parse_flags
 from kunlun_jax.data.card import write_card
 from kunlun_jax.data.checks import find_excesses
 from kunlun_jax.data.consistency import validate_tables
@@ -126,4 +127,4 @@ def _main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", None, "Directory of the card; by default DATASET/card.")
-    app.run(_main)
+    app.run(_main, flags_parser=parse_flags)

@@ -1,6 +1,7 @@
 """What a training step needs on a machine, before there is one.
 
     python -m kunlun_jax.plan --config=configs/b200.py --machine=b200x8
+    kunlun-jax plan --config=b200 --machine=b200x8    # the same, installed, from anywhere
 
 Prints parameters, tables, memory of a device, operations and bytes by module, what devices
 exchange, and the time of a step at the least; needs neither data nor an accelerator. Ends with exit
@@ -17,7 +18,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from kunlun_jax.command_line import one_line, parse_flags
+from kunlun_jax.command_line import config_file, define_config, one_line, parse_flags
 from kunlun_jax.config import ConfigError, experiment_config
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.schema import SchemaError
@@ -27,7 +28,7 @@ from kunlun_jax.plan.machines import DEVICES, machine
 from kunlun_jax.plan.prediction import predict
 from kunlun_jax.plan.schemas import schema_of
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, such as configs/b200.py.")
+CONFIG = define_config("config", "Config file, or the name of a ready one, such as b200.")
 _MACHINE = flags.DEFINE_string(
     "machine", "b200x8", f"Of {', '.join(DEVICES)}; a number of devices may follow, as in b200x8."
 )
@@ -57,8 +58,7 @@ def plan() -> tuple[bool, str]:
     target = machine(_MACHINE.value, memory_fraction=_FRACTION.value)
     config = experiment_config(CONFIG.value)
     name = config_flags.get_config_filename(flags.FLAGS["config"])
-    file = pathlib.Path(name.partition(".py:")[0]).with_suffix(".py")  # without its argument
-    schema = schema_of(config.data, file)
+    schema = schema_of(config.data, config_file(name))
     if _COMPILE.value and target.device.gpu is not None:
         absent_gpu.require_packages()  # before JAX looks for devices
     else:

@@ -1,6 +1,7 @@
 """Carries out a study, or goes on with it, and reports what it finds.
 
     python -m kunlun_jax.scaling --study=configs/scaling/complete_journey.py
+    kunlun-jax study --study=complete_journey    # the same, installed, from anywhere
 
 Every finished run leaves a record, and a run with a record is not repeated: with the records in
 --records, another machine goes on. Values are overridden as in
@@ -23,14 +24,14 @@ keep_freed_memory()  # before anything large is allocated
 
 import jax  # noqa: E402
 
-from kunlun_jax.command_line import one_line, parse_flags  # noqa: E402
+from kunlun_jax.command_line import STUDIES, define_config, one_line, parse_flags  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
 from kunlun_jax.scaling.runs import RECORDS, carry_out  # noqa: E402
 from kunlun_jax.scaling.study import study_config  # noqa: E402
 from kunlun_jax.training.bootstrap import ComparisonError  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
 
-STUDY = config_flags.DEFINE_config_file("study", None, "Study, such as configs/scaling/smoke.py.")
+STUDY = define_config("study", "Study: a file, or the name of a ready one: smoke.", STUDIES)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the study; by default runs/scaling/<name of the study file>."
 )
