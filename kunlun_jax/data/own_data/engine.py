@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.own_data.columns import Check, literal, quoted
+from kunlun_jax.data.own_data.columns import Check, quoted
 from kunlun_jax.data.own_data.inputs import PARQUET, SEPARATORS, column_names, verify_pages
+from kunlun_jax.data.own_data.texts import literal
 from kunlun_jax.data.schema import SchemaError
 
 ROWS_SHOWN = 5

@@ -6,8 +6,9 @@ import pathlib
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.columns import Check, Column
 from kunlun_jax.data.own_data.engine import Engine, Table, named
-from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.inputs import PARQUET, Inputs
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Events, TableSchema
+from kunlun_jax.data.own_data.texts import Absent
 from kunlun_jax.data.schema import SchemaError
 
 
@@ -71,11 +72,13 @@ def plan_readings(
         table = Table(engine, name, inputs.files[name], owner.where)
         table.require(owner.column_names)
         with named(table.place):
-            user = columns.identifier(owner.user, table.types[owner.user], required=True)
+            parquet = inputs.files[name][0].suffix in PARQUET
+            absent = Absent.of(schema.missing, parquet=parquet)
+            user = columns.user_id(owner.user, table.types[owner.user], absent=absent)
             if isinstance(owner, Events):
-                wanted = columns.event_columns(owner, table.types, latest)
+                wanted = columns.event_columns(owner, table.types, absent, latest)
             else:
-                wanted = columns.impression_columns(owner, table.types, latest)
+                wanted = columns.impression_columns(owner, table.types, absent, latest)
         readings.append(Reading(name, inputs.files[name], owner.where, user, wanted))
     return readings
 

@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from kunlun_jax.data.building import SCRATCH, publish
 from kunlun_jax.data.own_data import collisions, columns, vocabularies
-from kunlun_jax.data.own_data.columns import literal
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import plan_readings, strangers
@@ -39,6 +38,7 @@ from kunlun_jax.data.own_data.table_schema import (
     Hashed,
     TableSchema,
 )
+from kunlun_jax.data.own_data.texts import literal
 from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
 from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS

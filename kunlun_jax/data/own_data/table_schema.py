@@ -173,6 +173,9 @@ class TableSchema:
         weight: Column of the example's weight; empty: every weight is 1.
         where: SQL condition on the impressions.
         separator: What stands between the values of a text cell with several.
+        missing: Texts that stand for nothing, in any case. None: in CSV those that pandas, R,
+            MySQL, Hive and Spark write (`texts.MISSING`), such as NULL or NaN; in Parquet, which
+            has nulls, none. A blank text always stands for nothing.
         vocabularies: How the ids of a vocabulary are made; by default `Built()`.
         split: `ByTime`, `ByDate` or `ByUser`.
         limits: What validation accepts.
@@ -192,6 +195,7 @@ class TableSchema:
     weight: str = ""
     where: str = ""
     separator: str = "|"
+    missing: tuple[str, ...] | None = None
     vocabularies: dict[str, Built | Hashed] = dataclasses.field(default_factory=dict)
     split: ByTime | ByDate | ByUser = ByTime()
     limits: Limits = DEFAULT_LIMITS
@@ -202,6 +206,10 @@ class TableSchema:
                 raise SchemaError(
                     f"{field}: expected a tuple such as ('a',), got {getattr(self, field)!r}"
                 )
+        if not _are_texts(self.missing):
+            raise SchemaError(
+                f"missing: expected None or a tuple of texts such as ('-',), got {self.missing!r}"
+            )
         for field in ("streams", "labels"):
             if not getattr(self, field):
                 raise SchemaError(f"{field}: expected at least one, got none")
@@ -310,6 +318,10 @@ def load_schema(path: str | pathlib.Path) -> TableSchema:
             f"{path}: expected SCHEMA to be a TableSchema, got {type(found).__qualname__}"
         )
     return found
+
+
+def _are_texts(value: object) -> bool:
+    return value is None or (isinstance(value, tuple) and all(isinstance(t, str) for t in value))
 
 
 def _dense(features: tuple[str | DenseFeature, ...]) -> tuple[DenseFeature, ...]:
