@@ -161,20 +161,24 @@ def test_events_of_the_future(shop, tmp_path, observe_text):
     "own tables: ids of -1, 2^40 or any other kind", "text like any other: a row if training saw it"
 )
 def test_strange_ids(shop, tmp_path, observe_text):
-    strange = {"-1", str(2**40), "NaN", "null", "0", "1e9", "ü ' \" "}
+    strange, nothing = {"-1", str(2**40), "0", "1e9", "ü ' \""}, {"NaN", "null", "\\N", " "}
     with (shop / "impressions.csv").open(newline="") as file:
         first = min(csv.DictReader(file), key=lambda row: int(row["time"]))
-    rows = [first | {"item": value} for value in sorted(strange)]
+    rows = [first | {"item": f" {value} "} for value in sorted(strange | nothing)]
     change_rows(shop / "impressions.csv", lambda old: old + rows)
     assert build(shop, tmp_path / "built").code == 0
     dataset = Dataset.open(tmp_path / "built")
     entry = dataset.manifest["vocabularies"]["item"]
     table = pq.read_table(dataset.directory / entry["name"])
-    assert strange <= set(table["value"].to_pylist())
-    train = dataset.splits["train"].sparse["item"]
+    values = set(table["value"].to_pylist())
+    assert strange <= values
+    assert not nothing & values
+    examples = dataset.splits["train"]
+    assert (examples.sparse_lengths["item"] == 0).sum() == len(nothing)
+    train = examples.sparse["item"][examples.sparse_lengths["item"] > 0]
     assert (train >= 1).all()
     assert (train < dataset.schema.vocabulary_by_name["item"].num_rows).all()
-    observe_text("exit 0; every one a known id")
+    observe_text("exit 0; every one a known id; NaN, null and a blank are no id")
 
 
 def run_build(shop, out):

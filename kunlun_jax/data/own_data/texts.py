@@ -68,7 +68,8 @@ def is_one_of(sql: str, texts: tuple[str, ...]) -> str:
 
 def looks_like_nothing(values: pa.Array) -> pa.Array:
     """Return whether texts stand for nothing by their looks."""
-    return pc.is_in(pc.utf8_lower(values), value_set=pa.array(["", *DOUBTFUL]))
+    known = pc.SetLookupOptions(value_set=pa.array(["", *DOUBTFUL]))
+    return pc.call_function("is_in", [pc.call_function("utf8_lower", [values])], known)
 
 
 # One after the other, these turn the spellings of a value into one. DuckDB and Arrow have RE2.
@@ -84,9 +85,10 @@ def spelling(values: pa.Array) -> pa.Array:
 
     That is case, blanks, and of numbers `.0` and leading zeros.
     """
-    found = pc.utf8_lower(values)
+    found = pc.call_function("utf8_lower", [values])
     for pattern, replacement in _SPELLINGS:
-        found = pc.replace_substring_regex(found, pattern, replacement)
+        options = pc.ReplaceSubstringOptions(pattern, replacement)
+        found = pc.call_function("replace_substring_regex", [found], options)
     return found
 
 
