@@ -13,8 +13,6 @@ import numpy as np
 
 from kunlun_jax.config import ExperimentConfig, MeshConfig
 from kunlun_jax.data.batch import batch_shapes
-from kunlun_jax.layers.table_exchange import distinct_rows, fetch, make_plan
-from kunlun_jax.layers.table_layout import row_of
 from kunlun_jax.models.kunlun import Kunlun
 from kunlun_jax.plan.collectives import collectives
 from kunlun_jax.sharding import (
@@ -25,8 +23,12 @@ from kunlun_jax.sharding import (
     make_mesh,
     on_every_device,
 )
-from kunlun_jax.training.optimizer import update_split_tables, update_table
-from kunlun_jax.training.rounding import rounding_key
+from kunlun_jax.tables import many_devices
+from kunlun_jax.tables.adagrad import update_rows
+from kunlun_jax.tables.batch_ids import distinct_rows
+from kunlun_jax.tables.exchange import fetch, make_plan
+from kunlun_jax.tables.layout import row_of
+from kunlun_jax.tables.rounding import rounding_key
 from kunlun_jax.training.step import make_train_step, state_shapes
 from tests import factories
 
@@ -83,12 +85,12 @@ def check_rows(mesh: jax.sharding.Mesh) -> None:
             assert (rounds[0] > 1) == ROUNDS[case], (case, rounds)
 
         for take in (True, False):
-            update = functools.partial(update_split_tables, take=jnp.asarray(take), keys={})
+            update = functools.partial(many_devices.update, take=jnp.asarray(take), keys={})
             with jax.set_mesh(mesh):
                 got = jax.jit(update)(states, gradients, rows, jnp.float32(0.1))
             for name, state in states.items():
                 summed, flat = in_one_piece(gradients[name], rows[name], fill=len(state[0]))
-                want = update_table(*state, summed, flat, jnp.float32(0.1), take=take)
+                want = update_rows(*state, summed, flat, jnp.float32(0.1), take=take)
                 for left, right in zip(got[name], want, strict=True):
                     np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
         print(case, flush=True)
@@ -112,12 +114,12 @@ def check_rounding(mesh: jax.sharding.Mesh) -> None:
     rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids])
     gradients = jnp.asarray(RNG.integers(-3, 4, (4, IDS, DIM)), jnp.float32)
     key = rounding_key(0, jnp.asarray(7), "item")
-    update = functools.partial(update_split_tables, take=jnp.asarray(True), keys={"item": key})
+    update = functools.partial(many_devices.update, take=jnp.asarray(True), keys={"item": key})
     with jax.set_mesh(mesh):
         args = ({"item": state}, {"item": gradients}, {"item": rows}, jnp.float32(1e-3))
         got = jax.jit(update)(*args)["item"]
     summed, flat = in_one_piece(gradients, rows, fill=ROWS)
-    want = jax.jit(update_table)(*state, summed, flat, jnp.float32(1e-3), key=key)
+    want = jax.jit(update_rows)(*state, summed, flat, jnp.float32(1e-3), key=key)
     assert got[0].dtype == jnp.bfloat16
     for left, right in zip(got, want, strict=True):
         np.testing.assert_array_equal(left, right)

@@ -23,6 +23,7 @@ ORDER = (
     ("kunlun_jax.config",),
     ("kunlun_jax.sharding",),
     ("kunlun_jax.data",),
+    ("kunlun_jax.tables",),
     ("kunlun_jax.layers",),
     ("kunlun_jax.models",),
     ("kunlun_jax.flops",),

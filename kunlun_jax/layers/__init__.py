@@ -2,7 +2,7 @@
 
 from kunlun_jax.layers.comp_skip import LayerSchedule, stream_schedule
 from kunlun_jax.layers.context import ContextTokens
-from kunlun_jax.layers.embedding import EmbeddingTables, compact_tables, lookup
+from kunlun_jax.layers.embedding import EmbeddingTables
 from kunlun_jax.layers.event_encoder import EventEncoder
 from kunlun_jax.layers.head import Head
 from kunlun_jax.layers.pffn import PFFN
@@ -22,8 +22,6 @@ __all__ = [
     "WeightGeneration",
     "WindowAttention",
     "WukongExperts",
-    "compact_tables",
-    "lookup",
     "stream_schedule",
     "sum_kron",
 ]

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.layers.embedding import compact_tables
+from kunlun_jax.tables import TableState
 from kunlun_jax.training.step import apply_model, weighted_loss
 
 BATCH_FILE = "batch.npz"
@@ -61,7 +61,7 @@ def diagnose(model: nn.Module, schema: Schema, params: Any, tables: Any, batch: 
         batch: The batch.
     """
     batch = jax.tree.map(jnp.asarray, batch)
-    small, _, local = compact_tables(tables, batch, schema)
+    small, local, _ = TableState(tables, {}).gather(batch, schema)
     inputs = {"batch": batch, "parameters": params, "tables": tables}
     calls, forward = _watch_calls(lambda: apply_model(model, params, small, local))
     if forward or _nonfinite(inputs):

@@ -14,20 +14,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.layers.embedding import compact_tables, count_out_of_vocabulary
 from kunlun_jax.layers.probe import PROBES
 from kunlun_jax.shapes import Array
-from kunlun_jax.sharding import AnyMesh, active_mesh, replicated, shardings_of
+from kunlun_jax.sharding import AnyMesh, replicated, shardings_of
+from kunlun_jax.tables import TableState, count_out_of_vocabulary
 from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
-from kunlun_jax.training.optimizer import (
-    dense_optimizer,
-    schedule,
-    update_split_tables,
-    update_table,
-)
-from kunlun_jax.training.rounding import rounding_key
+from kunlun_jax.training.optimizer import dense_optimizer, schedule
 
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
@@ -146,35 +140,6 @@ def apply_model(model: nn.Module, params: Any, tables: Any, batch: Batch) -> Arr
     return logits
 
 
-def _update_tables(
-    states: dict[str, tuple[Array, Array]],
-    gradients: dict[str, Array],
-    rows: dict[str, Array | None],
-    rate: Array,
-    take: Array,
-    keys: dict[str, Array],
-) -> dict[str, tuple[Array, Array]]:
-    """Update tables and accumulators by the gradients of the small ones of `compact_tables`."""
-    cut = {name: numbers for name, numbers in rows.items() if numbers is not None}
-    updated = {}
-    if active_mesh() is not None:
-        updated = update_split_tables(
-            {name: states[name] for name in cut},
-            {name: gradients[name] for name in cut},
-            cut,
-            rate,
-            take=take,
-            keys={name: keys[name] for name in cut if name in keys},
-        )
-    for name in [name for name in states if name not in updated]:
-        gradient, numbers = gradients[name], rows[name]
-        if numbers is not None:  # with the axis of a single shard
-            gradient, numbers = gradient[0], numbers[0]
-        state, key = states[name], keys.get(name)
-        updated[name] = update_table(*state, gradient, numbers, rate, take=take, key=key)
-    return updated
-
-
 def make_train_step(
     model: nn.Module, schema: Schema, config: ExperimentConfig, *, num_steps: int
 ) -> Callable[[TrainState, Batch], TrainState]:
@@ -193,7 +158,8 @@ def make_train_step(
     factor = schedule(config.optimizer, num_steps)
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        small, rows, local = compact_tables(state.tables, batch, schema)
+        tables = TableState(state.tables, state.accumulators)
+        small, local, touched = tables.gather(batch, schema)
 
         def loss_fn(params: Any, tables: Any) -> tuple[Array, Array]:
             logits = apply_model(model, params, tables, local)
@@ -211,17 +177,15 @@ def make_train_step(
         params: Any = optax.apply_updates(state.params, updates)
 
         rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
-        keys = {}
-        if config.optimizer.table_dtype == "bfloat16":
-            keys = {n: rounding_key(config.seed, state.step, n) for n in state.tables}
-        states = {n: (table, state.accumulators[n]) for n, table in state.tables.items()}
-        updated = _update_tables(states, table_gradients, rows, rate, take, keys)
+        tables = tables.update(
+            touched, table_gradients, rate, take=take, seed=config.seed, step=state.step
+        )
         return TrainState(
             step=jnp.where(gave_up, state.step, state.step + 1),
             params=guard.choose(take, params, state.params),
-            tables={name: table for name, (table, _) in updated.items()},
+            tables=tables.rows,
             opt_state=guard.choose(take, opt_state, state.opt_state),
-            accumulators={name: sums for name, (_, sums) in updated.items()},
+            accumulators=tables.sums,
             metrics=metrics.update(
                 state.metrics, logits=logits, labels=batch.labels, weights=batch.weights
             ),

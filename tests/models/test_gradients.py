@@ -19,8 +19,8 @@ from kunlun_jax.data.schema import (
     SparseFeature,
     Vocabulary,
 )
-from kunlun_jax.layers.table_layout import known_ids
 from kunlun_jax.models import MODELS
+from kunlun_jax.tables.layout import known_ids
 from tests import factories
 from tests.models.variants import PEERS, VARIANTS
 

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from kunlun_jax.shapes import Array, Int
+from kunlun_jax.tables.batch_ids import distinct_rows
 
 # Room of a message, relative to an even share of the rows over the owners.
 _SLACK = 1.25
@@ -123,8 +124,8 @@ def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[
 def _is_crowded(rows: Int[Array, "M"], block: int, capacity: int, rounds: int) -> Array:
     """Return whether some part, of so many of every owner's rows, does not fit into a message."""
     part = rows // block * rounds + rows % block // -(-block // rounds)
-    # In ascending order, a part has more than C rows if the C-th after one of its rows is its own;
-    # what is filled up is one number, where distinct rows are not.
+    # Rows are in ascending order, so a part overflows when row i and row i + C both belong to it.
+    # Padding repeats one number, so equal neighbours are ignored.
     real = rows[1:] != rows[:-1]
     last = part.size - capacity
     return jnp.any((part[capacity:] == part[:last]) & real[capacity - 1 :])
@@ -192,15 +193,3 @@ def push(
         return updated
 
     return jax.lax.fori_loop(0, plan.rounds, one_round, dict(states))
-
-
-def distinct_rows(ids: Int[Array, "M"], *, fill: int) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
-    """Return the distinct ids in ascending order, filled up, and the place of every id in them."""
-    ordered, origin = jax.lax.sort((ids, jnp.arange(ids.size, dtype=jnp.int32)), num_keys=1)
-    is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
-    place = jnp.cumsum(is_new, dtype=jnp.int32)
-    distinct = jnp.full_like(ids, fill).at[place].set(ordered, mode="promise_in_bounds")
-    inverse = (
-        jnp.zeros_like(ids).at[origin].set(place, mode="promise_in_bounds", unique_indices=True)
-    )
-    return distinct, inverse

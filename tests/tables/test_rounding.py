@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.training.rounding import round_stochastically, rounding_key
+from kunlun_jax.tables.rounding import round_stochastically, rounding_key
 from tests import factories
 
 KEY = rounding_key(0, jnp.asarray(3), "item")

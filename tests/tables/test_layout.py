@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.layers.table_layout import LANES, known_ids, row_of, stored_rows
+from kunlun_jax.tables.layout import LANES, known_ids, row_of, stored_rows
 from tests import factories
 
 
