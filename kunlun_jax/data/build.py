@@ -116,7 +116,7 @@ def build_own_data(
     inputs.check_exist(schema)
     num_shards = num_shards or default_num_shards(inputs)
     checksums = inputs.checksums()
-    description = {"name": "own_data", "version": 1, "options": schema.to_json()}
+    description = {"name": "own_data", "version": 2, "options": schema.to_json()}
     with locked(directory):
         if directory.exists():
             manifest = read_manifest(directory)
@@ -225,10 +225,11 @@ def _main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
         counts = _run(values, argv[1:])
+        findings = read_manifest(pathlib.Path(values.out)).get("findings", [])
     except (TypeError, ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
         message = " ".join(str(error).split())
         raise SystemExit(f"{type(error).__name__}: {message}") from error
-    print(json.dumps({"directory": values.out, **counts}))
+    print(json.dumps({"directory": values.out, **counts, "findings": findings}))
 
 
 def _run(values: flags.FlagValues, beam_options: list[str]) -> dict[str, Any]:

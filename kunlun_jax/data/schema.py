@@ -124,6 +124,13 @@ class Limits:
             outcome is in its history.
         single_feature_auc: Largest AUC of one feature alone, over training users that it was not
             fitted to. More means that the feature knows the label.
+        one_sided_share: Least share of the training examples with a value of a feature from which
+            on it is told if all of them have the same label.
+        stranger_share: Largest share of a table's events whose user has no request.
+        unseen_share: Largest share of the examples' candidate ids that no event has.
+        spelling_share: Largest share of a vocabulary's values that equal another one but for `.0`,
+            blanks, case or leading zeros.
+        nothing_share: Largest share of the values of a vocabulary that look like nothing, as `-`.
     """
 
     missing_share: float = 0.99
@@ -134,6 +141,11 @@ class Limits:
     deviations: float = 100.0
     echo: float = 0.5
     single_feature_auc: float = 0.98
+    one_sided_share: float = 0.01
+    stranger_share: float = 0.25
+    unseen_share: float = 0.5
+    spelling_share: float = 0.01
+    nothing_share: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

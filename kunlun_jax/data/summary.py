@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kunlun_jax.data.mismatches import count_meetings
 from kunlun_jax.data.schema import OOV_ID, DenseFeature
 from kunlun_jax.data.tables import EventLog, Examples, Shard
 
@@ -80,29 +81,37 @@ class Summary:
         moments: By "dense/<feature>/<task>/<label>" over the training examples of that label, and
             "event/<stream>/<attribute>" over the events that some training example can see; of
             transformed (log1p), not standardised values.
+        meetings: As `mismatches.count_meetings`.
     """
 
     sums: dict[str, int]
     moments: dict[str, Moments]
+    meetings: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def merge(self, other: "Summary") -> "Summary":
         """Return the summary of both parts of a data set together."""
         sums = {key: value + other.sums[key] for key, value in self.sums.items()}
         moments = {key: value.merge(other.moments[key]) for key, value in self.moments.items()}
-        return Summary(sums, moments)
+        meetings = {
+            key: tuple(np.add(value, other.meetings[key]).tolist())
+            for key, value in self.meetings.items()
+        }
+        return Summary(sums, moments, meetings=meetings)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-serialisable dictionaries; floats survive exactly."""
         return {
             "sums": self.sums,
             "moments": {key: dataclasses.astuple(value) for key, value in self.moments.items()},
+            "meetings": self.meetings,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Summary":
         """Rebuild what `to_json` returned."""
         moments = {key: Moments(*fields) for key, fields in value["moments"].items()}
-        return cls(value["sums"], moments)
+        meetings = {key: tuple(counts) for key, counts in value["meetings"].items()}
+        return cls(value["sums"], moments, meetings=meetings)
 
 
 def merge_all(summaries: Iterable[Summary]) -> Summary:
@@ -148,7 +157,7 @@ def summarize(shard: Shard) -> Summary:
         shared = [f.name for f in stream.ids if f.name in schema.candidate]
         if shared:
             sums |= _echo(stream.name, schema.labels, log, train, shared[0])
-    return Summary(sums, moments)
+    return Summary(sums, moments, meetings=count_meetings(shard, schema))
 
 
 def seen_in_training(log: EventLog, train: Examples, ends: np.ndarray) -> np.ndarray:

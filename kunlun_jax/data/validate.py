@@ -22,6 +22,8 @@ from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import check_file, read_manifest, read_schema
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.leaks import TrainingSample, find_leaks
+from kunlun_jax.data.mismatches import find_mismatches, name_ids
+from kunlun_jax.data.one_sided import find_one_sided
 from kunlun_jax.data.profile import Profile, profile
 from kunlun_jax.data.schema import Schema, SchemaError
 from kunlun_jax.data.shard_reader import read_shard
@@ -65,6 +67,7 @@ def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Repo
     summary, shape, sample = None, None, TrainingSample()
     for entry in manifest.get("vocabularies", {}).values():
         findings += _problems(directory, entry)
+    readable = not findings
     for entry in tqdm(manifest["files"], desc=f"{schema.name}: reading", unit="shard"):
         path = directory / entry["name"]
         problems = _problems(directory, entry)
@@ -84,6 +87,10 @@ def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Repo
         findings += problems
     if summary is not None and shape is not None:
         findings += [leak.line for leak in find_leaks(schema, summary, sample)]
+        named = manifest if readable else {**manifest, "vocabularies": {}}
+        findings += find_mismatches(schema, named, summary.meetings, directory)
+        name_of = name_ids(schema, named, directory)
+        findings += [found.line(name_of) for found in find_one_sided(schema, sample)]
         findings += find_excesses(schema, summary, shape, now or time.time() + DAY)
         if not findings:
             findings += _miscounted(manifest, schema, summary)

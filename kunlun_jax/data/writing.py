@@ -9,6 +9,8 @@ from typing import Any
 from kunlun_jax.data.building import building, publish
 from kunlun_jax.data.dataset import FORMAT_VERSION, MANIFEST, manifest_checksum
 from kunlun_jax.data.leaks import TrainingSample, refuse_leaks
+from kunlun_jax.data.mismatches import find_mismatches, name_ids
+from kunlun_jax.data.one_sided import find_one_sided
 from kunlun_jax.data.shard_reader import read_shard
 from kunlun_jax.data.shards import ShardSource, write_shards
 from kunlun_jax.data.standardize import fit_schema
@@ -57,6 +59,14 @@ def write_data_set(
             if not sample.is_full:
                 sample.add(read_shard(place / file["name"], schema))
         refuse_leaks(schema, summary, sample)
+        origin = {"vocabularies": source.vocabularies}
+        findings = [
+            *find_mismatches(schema, origin, summary.meetings, place),
+            *(
+                found.line(name_ids(schema, origin, place))
+                for found in find_one_sided(schema, sample)
+            ),
+        ]
         manifest = {
             "format_version": FORMAT_VERSION,
             "source": description,
@@ -68,6 +78,7 @@ def write_data_set(
             "files": files,
             "vocabularies": source.vocabularies,
             "hashed_vocabularies": source.collisions,
+            "findings": findings,
         }
         manifest["manifest_sha256"] = manifest_checksum(manifest)
         publish(place / MANIFEST, json.dumps(manifest, indent=1) + "\n")

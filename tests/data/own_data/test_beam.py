@@ -70,6 +70,23 @@ def test_the_same_bytes_of_many_files_in_many_elements(tmp_path, monkeypatch):
     assert_same_build(tmp_path, Inputs(files))
 
 
+def test_the_same_bytes_and_findings_of_dirty_cells(tmp_path):
+    """Times before 1970 with fractions, blanks, texts for nothing and two spellings."""
+    tables, rng = world.make_tables(5), random.Random(0)
+    for row in (row for rows in tables.values() for row in rows):
+        for column, value in row.items():
+            if column in ("time", "at"):
+                row[column] = f"{int(value) - world.START - 20}.{rng.randrange(100):02d}"
+            elif column == "tags":
+                row[column] = rng.choice(["a| b", "NULL|a", "|a||", " ", r"\N"])
+            elif column == "item" and value:
+                row[column] = rng.choice([f" {value}", f"{value}.0", "none"])
+    inputs = world.write_tables(tmp_path / "tables", tables)
+    assert_same_build(tmp_path, inputs)
+    findings = json.loads((tmp_path / "beam" / "dataset.json").read_text())["findings"]
+    assert [line for line in findings if line.startswith("vocabulary 'item': expected at most 1")]
+
+
 def test_a_bad_row_ends_in_one_line_and_leaves_nothing(tmp_path):
     tables = world.make_tables(0)
     tables["view"][5]["time"] = "tomorrow"
@@ -97,7 +114,18 @@ def no_tags(tables):
         row["tags" if "tags" in row else "tag"] = ""
 
 
-@pytest.mark.parametrize("change", [unknown_users, one_moment, no_tags])
+def user_like_none(tables):
+    tables["order"][3]["buyer"] = "null"
+
+
+def list_as_text(tables):
+    tables["impressions"][3]["tags"] = "['a', 'b']"
+
+
+REFUSED = [unknown_users, one_moment, no_tags, user_like_none, list_as_text]
+
+
+@pytest.mark.parametrize("change", REFUSED)
 def test_what_duckdb_refuses_is_refused_in_the_same_words(tmp_path, change):
     tables = world.make_tables(0)
     change(tables)

@@ -307,6 +307,36 @@ def test_a_category_that_knows_the_label_is_refused(tmp_path, column, known, unk
     )
 
 
+def test_two_spellings_of_items_are_findings(tmp_path, tables):
+    spelt = {
+        name: [{**row, "item": f"{row['item']}.0" if row["item"] else ""} for row in rows]
+        for name, rows in tables.items()
+        if name != "impressions"
+    }
+    dataset = world.build(tmp_path, {**tables, **spelt})
+    found = dataset.manifest["findings"]
+    assert [line for line in found if line.endswith("such as '1' and '1.0'")], found
+    assert [line for line in found if line.startswith("candidate 'item': expected at most 50.00%")]
+    assert set(found) <= set(validate(dataset.directory).findings)
+
+
+def test_blanks_and_texts_for_nothing_change_nothing(tmp_path, tables, dataset):
+    """Of CSV; the times have fractions of a second besides."""
+    dirty = {name: [dict(row) for row in rows] for name, rows in tables.items()}
+    nothing = itertools.cycle(["", " ", "NULL", "nan", "None", r"\N", "#N/A"])
+    for row in itertools.chain.from_iterable(dirty.values()):
+        for column in row:
+            if not row[column]:
+                row[column] = next(nothing)
+            if column in ("time", "at"):
+                row[column] += ".999999999"
+            if column == "tags" and row[column] == "a|b":
+                row[column] = "NULL| a||b |\t"
+            elif column != "state":
+                row[column] = f" {row[column]}\t"
+    assert world.build(tmp_path, dirty).identity == dataset.identity
+
+
 def test_a_file_that_is_written_anew_depends_on_its_rows_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "ROWS_AT_ONCE", 10)
     table = pa.table({"value": [str(i) for i in range(47)]})
