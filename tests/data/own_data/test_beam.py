@@ -115,7 +115,7 @@ def no_tags(tables):
 
 
 def user_like_none(tables):
-    tables["order"][3]["buyer"] = "null"
+    tables["view"][3]["user"] = "null"
 
 
 def list_as_text(tables):
