@@ -1,12 +1,14 @@
 """Kunlun on tables of your own, of which a data set has been built.
 
-    python -m kunlun_jax.data.build --schema=my_schema.py --impressions=impressions.csv
-        --events=views.csv --out=datasets/mine
+    kunlun-jax build --schema=my_schema.py --impressions=impressions.csv --events=views.csv
+        --out=datasets/mine
     python train.py --config=configs/own_data.py:datasets/mine --workdir=runs/mine
+    kunlun-jax train --config=own_data:datasets/mine --workdir=runs/mine    # the same, anywhere
 
-What follows the colon is the directory of the data set; the model gets one stream for each of the
-data set's, with histories of at most 64 events. Give other sizes as flags
-(`--config.model.streams.view.max_len=128`), or copy this file.
+What follows the colon is the directory of the data set. The model gets one stream for each of the
+data set's, with histories as long as nine of ten in training are, rounded up, and at most MAX_LEN.
+Give other sizes as flags (`--config.model.streams.view.max_len=512`), or write a file of your own:
+`from kunlun_jax.configs import own_data`.
 """
 
 import pathlib
@@ -14,9 +16,10 @@ import pathlib
 from ml_collections import ConfigDict
 
 from kunlun_jax.configs import base
-from kunlun_jax.data.dataset import MANIFEST, read_schema
+from kunlun_jax.data.dataset import MANIFEST, read_manifest, read_schema
 
-MAX_LEN = 64
+MAX_LEN = 256  # events
+COVERED = 0.9  # of the training examples have their whole history
 
 
 def get_config(directory: str = "datasets/own_data") -> ConfigDict:
@@ -33,10 +36,17 @@ def get_config(directory: str = "datasets/own_data") -> ConfigDict:
     path = pathlib.Path(directory)
     if not (path / MANIFEST).exists():
         return config  # opening the data set will say what is missing
+    within = read_manifest(path).get("histories_within", {})  # older data sets do not say
     config.model.streams = ConfigDict()
     for stream in read_schema(path).streams:
         config.model.streams[stream.name] = base.stream(
             model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
-            max_len=min(stream.max_len, MAX_LEN), mlp_dim=32,
+            max_len=_max_len(within.get(stream.name, {}), stream.max_len), mlp_dim=32,
         )  # fmt: skip
     return config
+
+
+def _max_len(within: dict[str, float | None], offered: int) -> int:
+    """Return the least length within which are enough histories."""
+    enough = [int(n) for n, share in within.items() if share is not None and share >= COVERED]
+    return min([*enough, MAX_LEN, offered])

@@ -1,19 +1,28 @@
-"""The worked example of docs/data.md: from CSV files to a checkpoint with two commands."""
+"""The worked examples of docs/data.md, and the configuration of tables of one's own."""
 
+import itertools
 import json
 import os
 import pathlib
+import random
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from configs import own_data
 from kunlun_jax.config import experiment_config
-from kunlun_jax.data import DatasetError
+from kunlun_jax.data import Dataset, DatasetError
+from kunlun_jax.data.build import build_own_data
+from kunlun_jax.data.dataset import manifest_checksum
+from kunlun_jax.data.own_data import ByUser, Events, TableSchema, load_schema
+from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.training.run import open_dataset
+from kunlun_jax.training.summary import cut_histories
+from tests.documents import ROOT, blocks
 
-ROOT = pathlib.Path(__file__).parents[1]
 SHOP = pathlib.Path("tests") / "data" / "shop"
 # The example's own sizes take minutes to compile on a busy machine; the parts are the same.
 SMALL = (
@@ -79,3 +88,123 @@ def test_without_a_data_set_the_run_says_so(tmp_path):
     config = experiment_config(own_data.get_config(str(tmp_path / "nowhere")))
     with pytest.raises(DatasetError, match="nowhere: no data set here"):
         open_dataset(config.data)
+
+
+def write_csv(path, header, rows):
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+
+
+def build(schema, directory, out, **tables):
+    """Build a data set from CSV files of a directory, in this process."""
+    events = [f"{name}={directory / file}" for name, file in tables.items()]
+    inputs = Inputs.parse(schema, str(directory / "impressions.csv"), events)
+    build_own_data(schema, inputs, out)
+    return Dataset.open(out)
+
+
+def test_the_documented_schema_of_other_names_and_two_labels(tmp_path):
+    first, second = blocks("docs/data.md", "## Tables of your own", "python")
+    assert first == (ROOT / SHOP / "my_schema.py").read_text()
+    (tmp_path / "schema.py").write_text(second)
+    schema = load_schema(tmp_path / "schema.py")
+    chance = random.Random(0)
+    products = [f"p{i}" for i in range(12)]
+    shown, log = [], []
+    for customer, day in itertools.product(range(30), range(10)):
+        product, at = chance.choice(products), 1_700_000_000 + 86_400 * day + customer
+        click, order = chance.randrange(2), chance.randrange(2)
+        price = round(chance.uniform(1, 99), 2)
+        brand = f"b{int(product[1:]) % 3}"
+        tags = "|".join(chance.sample(["new", "sale", "eco"], chance.randrange(3)))
+        shown.append(
+            (f"c{customer}", at, click, order, product, brand, tags, chance.randint(1, 5), price)
+        )
+        kind = "order" if day % 5 == 4 else "view"
+        log.append((f"c{customer}", at + 60, kind, product, brand, round(price)))
+    header = "customer,shown_at,click,order,product,brand,tags,rating,price"
+    write_csv(tmp_path / "impressions.csv", header, shown)
+    write_csv(tmp_path / "log.csv", "customer,at,kind,product,brand,amount", log)
+    dataset = build(schema, tmp_path, tmp_path / "set", view="log.csv", order="log.csv")
+    assert dataset.manifest["counts"] == {
+        "users": 30,
+        "events": {"view": 240, "order": 60},
+        "rows": {"train": 240, "validation": 30, "test": 30},
+    }
+    found, train = dataset.schema, dataset.splits["train"]
+    assert found.labels == ("click", "order")
+    assert [feature.name for feature in found.dense] == ["rating", "price"]
+    assert [feature.log1p for feature in found.dense] == [False, True]
+    early = [row for row in shown if row[1] < 1_700_000_000 + 86_400 * 7.5]
+    assert train.labels.sum(axis=0).tolist() == [sum(row[i] for row in early) for i in (2, 3)]
+    config = experiment_config(own_data.get_config(str(tmp_path / "set")))
+    assert {stream.name for stream in config.model.streams} == {"view", "order"}
+
+
+class TestLengths:
+    """Of the histories of configs/own_data.py, and the warning where events are cut."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def long(cls, tmp_path_factory):
+        """Histories of 40 events: 90 users; of 300: 10 users; data offer 256."""
+        place = tmp_path_factory.mktemp("long")
+        start = 1_700_000_000
+        impressions, events = [], []
+        for user in range(100):
+            count = 300 if user < 10 else 40
+            events += [(user, start + i, i % 7) for i in range(count)]
+            impressions += [
+                (user, start + 1_000 + 60 * i, (user + i) % 2, i % 7) for i in range(10)
+            ]
+        write_csv(place / "impressions.csv", "user,time,label,item", impressions)
+        write_csv(place / "views.csv", "user,time,item", events)
+        schema = TableSchema(
+            name="long",
+            sparse=("item",),
+            candidate=("item",),
+            streams=(Events("view", ids=("item",)),),
+            split=ByUser(0.1, 0.1, seed=1),
+        )
+        return build(schema, place, place / "set", view="views.csv")
+
+    def test_nine_of_ten_histories_are_whole(self, long):
+        ends = long.splits["train"].ends["view"]
+        share = (ends <= 48).mean()
+        assert long.manifest["histories_within"]["view"]["48"] == share
+        expected = 48 if share >= 0.9 else 256
+        assert own_data.get_config(str(long.directory)).model.streams.view.max_len == expected
+
+    @pytest.mark.parametrize(
+        ("within", "offered", "expected"),
+        [
+            ({"8": 0.2, "64": 0.9, "96": 1.0}, 256, 64),
+            ({"8": 0.2, "64": 0.89, "96": 0.9}, 256, 96),
+            ({"8": 0.95, "64": 1.0}, 256, 8),
+            ({"8": 0.0, "256": 0.5}, 4096, 256),  # most histories are longer
+            ({"8": 0.0, "64": 0.9}, 50, 50),  # no more than the data offer
+            ({"8": None, "64": None}, 100, 100),  # no training examples
+            ({}, 100, 100),  # a data set that does not say
+            ({}, 1000, 256),
+        ],
+    )
+    def test_is_the_least_that_covers_them(self, within, offered, expected):
+        assert own_data._max_len(within, offered) == expected
+
+    def test_a_data_set_from_before_offers_what_it_offers(self, long, tmp_path):
+        shutil.copytree(long.directory, tmp_path / "old")
+        manifest = json.loads((tmp_path / "old" / "dataset.json").read_text())
+        del manifest["histories_within"]
+        manifest["manifest_sha256"] = manifest_checksum(manifest)
+        (tmp_path / "old" / "dataset.json").write_text(json.dumps(manifest))
+        assert own_data.get_config(str(tmp_path / "old")).model.streams.view.max_len == 256
+
+    def test_a_run_that_leaves_out_many_events_says_so(self, long):
+        offered = np.minimum(long.splits["train"].ends["view"], 256)
+        lost = 1 - np.minimum(offered, 40).sum() / offered.sum()
+        assert lost > 0.1
+        assert cut_histories(long, {"view": 40}) == [
+            f"warning: stream view: max_len 40 leaves out {lost:.0%} of the events that training "
+            "is offered; --config.model.streams.view.max_len=256 takes all"
+        ]
+        assert cut_histories(long, {"view": 256}) == []
+        assert cut_histories(long, {"view": 240}) == []  # less than a tenth

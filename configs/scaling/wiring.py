@@ -9,9 +9,9 @@ changes undo the figure; the others ask again what was decided with the earlier 
 
 from ml_collections import ConfigDict
 
-from configs import base
-from configs.scaling import complete_journey
-from configs.scaling.complete_journey import ablation
+from kunlun_jax.configs import base
+from kunlun_jax.configs.scaling import complete_journey
+from kunlun_jax.configs.scaling.complete_journey import ablation
 
 ABLATIONS = {
     "pool_events": ablation(pooling__pool_from="events"),

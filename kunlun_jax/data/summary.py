@@ -16,6 +16,9 @@ from kunlun_jax.data.mismatches import count_meetings
 from kunlun_jax.data.schema import OOV_ID, DenseFeature
 from kunlun_jax.data.tables import EventLog, Examples, Shard
 
+# Lengths that a model may cut histories to: round numbers, at most twice as far as need be.
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
@@ -74,10 +77,12 @@ class Summary:
 
     Attributes:
         sums: By "users"; "events/<stream>"; "rows/<split>"; "positives/<split>/<task>";
-            "values/<split>/<feature>" and "oov/<split>/<feature>", the ids of a sparse feature and
-            those of them that are out of vocabulary; "echo/<stream>/<task>/<label>/rows" and
-            "echo/<stream>/<task>/<label>", the training examples of that label that have events,
-            and those whose newest event is of the candidate itself.
+            "within/<stream>/<n>", the training examples whose history has at most n events, by
+            LENGTHS; "values/<split>/<feature>" and "oov/<split>/<feature>", the ids of a sparse
+            feature and those of them that are out of vocabulary;
+            "echo/<stream>/<task>/<label>/rows" and "echo/<stream>/<task>/<label>", the training
+            examples of that label that have events, and those whose newest event is of the
+            candidate itself.
         moments: By "dense/<feature>/<task>/<label>" over the training examples of that label, and
             "event/<stream>/<attribute>" over the events that some training example can see; of
             transformed (log1p), not standardised values.
@@ -150,6 +155,9 @@ def summarize(shard: Shard) -> Summary:
     for stream in schema.streams:
         log = tables.logs[stream.name]
         sums[f"events/{stream.name}"] = len(log.times)
+        for length in LENGTHS:
+            within = train.ends[stream.name] <= length
+            sums[f"within/{stream.name}/{length}"] = int(within.sum())
         seen = seen_in_training(log, train, train.ends[stream.name])
         for i, feature in enumerate(stream.dense):
             values = transform(log.dense[seen, i], feature)

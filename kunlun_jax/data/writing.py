@@ -14,7 +14,7 @@ from kunlun_jax.data.one_sided import find_one_sided
 from kunlun_jax.data.shard_reader import read_shard
 from kunlun_jax.data.shards import ShardSource, write_shards
 from kunlun_jax.data.standardize import fit_schema
-from kunlun_jax.data.summary import Summary, merge_all
+from kunlun_jax.data.summary import LENGTHS, Summary, merge_all
 from kunlun_jax.data.tables import SPLITS
 
 LIBRARIES = ("numpy", "pyarrow", "array-record")
@@ -107,6 +107,10 @@ def _describe_content(source: ShardSource, summary: Summary) -> dict[str, Any]:
                 for f in schema.sparse
             }
             for name in SPLITS
+        },
+        "histories_within": {
+            s.name: {str(n): share(f"within/{s.name}/{n}", rows["train"]) for n in LENGTHS}
+            for s in schema.streams
         },
     }
 

@@ -40,7 +40,7 @@ from kunlun_jax.training.step import (
     make_train_step,
     state_shapes,
 )
-from kunlun_jax.training.summary import model_summary, result_summary
+from kunlun_jax.training.summary import cut_histories, model_summary, result_summary
 from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, NoWriter, WorkdirError
 
 USER_ERRORS = (
@@ -215,8 +215,9 @@ class Run(contextlib.AbstractContextManager):
         return jax.tree.map(lambda x: x.sharding, self._target)
 
     def summary(self) -> str:
-        """Return the table of parameters and FLOPs by module and stream."""
-        return model_summary(self.config.model, self.dataset.schema, self._target)
+        """Return tables of parameters and FLOPs by module and stream, and what deserves a word."""
+        tables = model_summary(self.config.model, self.dataset.schema, self._target)
+        return "\n\n".join([tables, *cut_histories(self.dataset, self._max_lens)])
 
     def resume_or_initialize(self) -> TrainState:
         """Return the state of the newest good checkpoint, or a fresh one; the iterator follows.

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from kunlun_jax.config import ModelConfig
+from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.flops import flops_by_module, flops_by_stream
 from kunlun_jax.training.step import TrainState
 from pallas_kernels.implementation import best_implementation
 
+MOST_EVENTS_CUT = 0.1
 REPORTED = ("normalized_entropy", "auc_roc", "gauc", "log_loss", "calibration", "ece")
 
 
@@ -79,6 +82,29 @@ def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
             format_table(("stream", *settings, "FLOPs/example", "share"), streams),
         )
     )
+
+
+def cut_histories(dataset: Dataset, max_lens: Mapping[str, int]) -> list[str]:
+    """Return a warning for every stream of which a model leaves out many events.
+
+    Args:
+        dataset: The data set.
+        max_lens: Most recent events that the model takes, by stream.
+    """
+    lines = []
+    for stream in dataset.schema.streams:
+        if stream.name not in max_lens:
+            continue
+        offered = np.minimum(dataset.splits["train"].ends[stream.name], stream.max_len)
+        taken = np.minimum(offered, max_lens[stream.name])
+        lost = 1.0 - float(taken.sum()) / max(float(offered.sum()), 1.0)
+        if offered.any() and lost > MOST_EVENTS_CUT:
+            lines.append(
+                f"warning: stream {stream.name}: max_len {max_lens[stream.name]} leaves out "
+                f"{lost:.0%} of the events that training is offered; "
+                f"--config.model.streams.{stream.name}.max_len={stream.max_len} takes all"
+            )
+    return lines
 
 
 def result_summary(step: int, metrics: Mapping[str, Mapping[str, float]]) -> str:

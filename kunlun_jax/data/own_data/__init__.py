@@ -10,14 +10,19 @@ from kunlun_jax.data.own_data.table_schema import (
     TableSchema,
     load_schema,
 )
+from kunlun_jax.data.schema import DenseFeature, EventId, Limits, SparseFeature
 
 __all__ = [
     "Built",
     "ByDate",
     "ByTime",
     "ByUser",
+    "DenseFeature",
+    "EventId",
     "Events",
     "Hashed",
+    "Limits",
+    "SparseFeature",
     "TableSchema",
     "load_schema",
 ]

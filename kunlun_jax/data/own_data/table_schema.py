@@ -12,8 +12,10 @@ A schema file defines SCHEMA:
         streams=(Events("view", ids=("item", "category")),),
     )
 
-The columns `user`, `time` and `label` go by these names unless the schema says otherwise. A feature
-is named after its column, and columns of one name share a vocabulary.
+The columns `user`, `time` and `label` go by these names unless the schema says otherwise, and what
+it says of `user` and `time` holds for the tables of events too, unless they say otherwise. A
+feature is named after its column, and columns of one name share a vocabulary. All that a schema
+file needs comes from `kunlun_jax.data.own_data`.
 """
 
 import dataclasses
@@ -131,8 +133,8 @@ class Events:
         ids: Columns of ids; an `EventId` where the vocabulary has another name.
         dense: Columns of numbers; a `DenseFeature` to say more.
         max_len: Most recent events that the data set offers to an example.
-        user: Column of the user.
-        time: Column of the time.
+        user: Column of the user; empty: the one of the impressions' table.
+        time: Column of the time; empty: the one of the impressions' table.
         where: SQL condition on the columns, to take only some rows: "kind = 'view'".
     """
 
@@ -140,8 +142,8 @@ class Events:
     ids: tuple[str | EventId, ...]
     dense: tuple[str | DenseFeature, ...] = ()
     max_len: int = 256
-    user: str = "user"
-    time: str = "time"
+    user: str = ""
+    time: str = ""
     where: str = ""
 
     @property
@@ -162,7 +164,7 @@ class TableSchema:
 
     Attributes:
         name: Name of the data set.
-        streams: The tables of events.
+        streams: The tables of events; what they leave open is filled in.
         sparse: Categorical columns of the impressions; a `SparseFeature` where the vocabulary has
             another name or there are several values (a Parquet list, or text with `separator`).
         candidate: Those of the categorical columns that describe the candidate.
@@ -213,6 +215,14 @@ class TableSchema:
         for field in ("streams", "labels"):
             if not getattr(self, field):
                 raise SchemaError(f"{field}: expected at least one, got none")
+        for table in self.streams:
+            if not isinstance(table, Events):
+                raise SchemaError(f"streams: expected Events(...), got {table!r:.60}")
+        streams = tuple(
+            dataclasses.replace(s, user=s.user or self.user, time=s.time or self.time)
+            for s in self.streams
+        )
+        object.__setattr__(self, "streams", streams)  # frozen for everyone else
         names = self.vocabulary_names
         schema = self.schema(dict.fromkeys(names, 1))
         unknown = sorted(set(self.vocabularies) - set(names))

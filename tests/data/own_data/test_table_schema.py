@@ -2,14 +2,16 @@ import dataclasses
 
 import pytest
 
-from kunlun_jax.data import DenseFeature, SchemaError, SparseFeature
+from kunlun_jax.data import SchemaError
 from kunlun_jax.data.own_data import (
     Built,
     ByDate,
     ByTime,
     ByUser,
+    DenseFeature,
     Events,
     Hashed,
+    SparseFeature,
     TableSchema,
     load_schema,
 )
@@ -27,6 +29,19 @@ def test_names_stand_for_features():
     assert schema.streams[0].ids[0].vocabulary == "item"
     assert SCHEMA.vocabulary_names == ["item", "site"]
     assert SCHEMA.vocabulary("item") == Built()
+
+
+def test_events_have_the_user_and_time_of_the_impressions_unless_they_say_otherwise():
+    streams = (
+        VIEW,
+        Events("order", ids=("item",), user="buyer"),
+        Events("like", ("item",), time="at"),
+    )
+    schema = dataclasses.replace(SCHEMA, user="customer", time="shown_at", streams=streams)
+    found = [(table.user, table.time) for table in schema.streams]
+    assert found == [("customer", "shown_at"), ("buyer", "shown_at"), ("customer", "at")]
+    assert schema.streams[0].column_names == ["customer", "shown_at", "item"]
+    assert [(table.user, table.time) for table in SCHEMA.streams] == [("user", "time")]
 
 
 @pytest.mark.parametrize(
