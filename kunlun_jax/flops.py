@@ -16,7 +16,8 @@ from kunlun_jax.layers.features import features_in_use
 from kunlun_jax.layers.wukong import single_expert
 from kunlun_jax.models.interformer import merged_stream
 
-_STREAM_MODULES = ("encoder", "pooling", "pffn", "attention", "final_pooling")
+_STREAM_MODULES = ("encoder", "attention", "final_pooling")  # of the model itself
+_STREAM_LAYERS = ("pooling", "pffn", "attention")  # of its layers
 
 
 def flops_by_module(model: ModelConfig, schema: Schema) -> dict[str, int]:
@@ -55,7 +56,11 @@ def flops_by_stream(model: ModelConfig, schema: Schema) -> dict[str, int]:
         stream.name: sum(
             count
             for path, count in modules.items()
-            if path.rsplit("/", 1)[-1] in {f"{stream.name}_{kind}" for kind in _STREAM_MODULES}
+            if path.rsplit("/", 1)[-1]
+            in {
+                f"{stream.name}_{kind}"
+                for kind in (_STREAM_LAYERS if "/" in path else _STREAM_MODULES)
+            }
         )
         for stream in model.streams
     }

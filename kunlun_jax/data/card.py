@@ -3,6 +3,7 @@
 import datetime
 import math
 import pathlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,7 +167,7 @@ def _pictures(schema: Schema, profile: Profile, directory: pathlib.Path) -> list
             else:
                 at_least = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1)
                 axes.plot(np.flatnonzero(at_least), at_least[at_least > 0], **style)
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, parse_math=False)  # a "$" of a name is a "$"
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=7)
         for side in ("top", "right"):
@@ -176,7 +177,9 @@ def _pictures(schema: Schema, profile: Profile, directory: pathlib.Path) -> list
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=8, frameon=False)
     figure.supylabel("share of examples", fontsize=8)
-    figure.savefig(directory / "distributions.png", dpi=110)
+    with warnings.catch_warnings():  # a name may be in letters that the font does not have
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(directory / "distributions.png", dpi=110)
     text = (
         "Shares of examples: by the value of a dense feature (what lies beyond an edge is in the "
         "last bin), and with at least n events in a history."
@@ -185,7 +188,7 @@ def _pictures(schema: Schema, profile: Profile, directory: pathlib.Path) -> list
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    body = ["| " + " | ".join(row) + " |" for row in rows]
+    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *body]
 
 

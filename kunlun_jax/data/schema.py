@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from kunlun_jax.config_parsing import ConfigError, parse
+from kunlun_jax.data.names import name_fault, stream_fault, task_fault
 
 OOV_ID = 0
 COMBINERS = ("mean", "sum")
@@ -165,8 +166,8 @@ class Schema:
         limits: What validation accepts.
 
     Raises:
-        SchemaError: On a name that is used twice, a reference to a name that is not there, or a
-            number out of range.
+        SchemaError: On a name that cannot be one (`names.py`) or is used twice, a reference to a
+            name that is not there, or a number out of range.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Schema:
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
+        self._check_names()
         _require_unique("vocabulary", [v.name for v in self.vocabularies])
         _require_unique("context feature", [f.name for f in (*self.dense, *self.sparse)])
         _require_unique("stream", [s.name for s in self.streams])
@@ -216,6 +218,19 @@ class Schema:
                 f"column of stream {stream.name!r}", [f.name for f in (*stream.ids, *stream.dense)]
             )
             _require_within(f"stream {stream.name!r}: max_len", stream.max_len, 1, MAX_IDS)
+
+    def _check_names(self) -> None:
+        named = [("vocabulary", v.name, name_fault) for v in self.vocabularies]
+        named += [("context feature", f.name, name_fault) for f in (*self.dense, *self.sparse)]
+        named += [("stream", s.name, stream_fault) for s in self.streams]
+        named += [("label", task, task_fault) for task in self.labels]
+        for stream in self.streams:
+            columns = (*stream.ids, *stream.dense)
+            named += [(f"column of stream {stream.name!r}", f.name, name_fault) for f in columns]
+        for kind, name, fault in [("data set", self.name, name_fault), *named]:
+            found = fault(name)
+            if found is not None:
+                raise SchemaError(f"{kind}: expected {found[0]}, got {found[1]}")
 
     def _id_features(self) -> list[tuple[str, SparseFeature | EventId]]:
         context = [("sparse feature", f) for f in self.sparse]

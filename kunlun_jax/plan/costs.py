@@ -78,7 +78,7 @@ def module_of(scope: str) -> str:
     if match is None:
         return ""
     parts = [part for part in match[2].split("/") if part and part != f"{match[1]}.trunk"]
-    depth = 2 if parts and parts[0].startswith("layer_") else 1
+    depth = 2 if parts and re.fullmatch(r"layer_\d+", parts[0]) else 1
     return "/".join(parts[:depth]) or "trunk"
 
 

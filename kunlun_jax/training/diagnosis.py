@@ -108,12 +108,21 @@ def load_batch(path: str | pathlib.Path) -> Batch:
         OSError: If it cannot be read.
     """
     with np.load(path) as file:
-        content = unflatten_dict({tuple(name.split("/")): file[name] for name in file.files})
+        content = unflatten_dict({_leaf_path(key): file[key] for key in file.files})
     content["sparse"] = {k: SparseBatch(**v) for k, v in content.get("sparse", {}).items()}
     content["streams"] = {
         k: EventBatch(**{"ids": {}, **v}) for k, v in content.get("streams", {}).items()
     }
     return Batch(**content)
+
+
+def _leaf_path(key: str) -> tuple[str, ...]:
+    """Take a leaf's key apart; names of features, unlike those of streams, may hold a "/"."""
+    kind, _, rest = key.partition("/")
+    if kind == "sparse":
+        name, _, leaf = rest.rpartition("/")
+        return kind, name, leaf
+    return tuple(key.split("/", 3))
 
 
 def _to_mapping(batch: Batch) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Tables for people: what a model is made of, and what a run reached."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,7 +123,8 @@ def result_summary(step: int, metrics: Mapping[str, Mapping[str, float]]) -> str
 def _modules(params: Mapping[str, Any]) -> list[str]:
     paths = []
     for name, child in params.items():
-        nested = [f"{name}/{key}" for key in child] if name.startswith("layer_") else [name]
+        is_layer = re.fullmatch(r"layer_\d+", name)  # and no stream of such a name
+        nested = [f"{name}/{key}" for key in child] if is_layer else [name]
         paths.extend(nested)
     return paths
 

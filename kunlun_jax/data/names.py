@@ -1,0 +1,60 @@
+"""Which names a data set may give: each becomes part of settings, parameters, metrics and files.
+
+| name of | becomes | so it may not hold |
+|---|---|---|
+| anything | keys of shards, summaries, cards and messages | control characters; a blank at an end |
+| a task | keys of metrics, `val/<task>/auc_roc` | `/` and `.` as well |
+| a stream | settings, `config.model.streams["<stream>"]`; parameters, `<stream>_encoder`; and \
+`--events=<stream>=FILES` | all but letters, digits, `_` and `-` |
+
+A name of a stream that a ConfigDict has as an attribute, such as `items`, would hide the stream's
+settings from flags, and cannot be one.
+"""
+
+import unicodedata
+from typing import Any
+
+from ml_collections import ConfigDict
+
+MAX_LENGTH = 100
+_SETTINGS = ConfigDict()
+
+
+def name_fault(name: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a name of whatever kind, as (expected, got); None if nothing is.
+
+    Args:
+        name: What should be a name.
+    """
+    if not isinstance(name, str):
+        return "a name, a text", f"{name!r:.60}"
+    if not 0 < len(name) <= MAX_LENGTH:
+        return f"a name of 1 .. {MAX_LENGTH} characters", _short(name)
+    if not name.isprintable() or name != name.strip():
+        return "a name of printable characters, without a blank at an end", _short(name)
+    return None
+
+
+def task_fault(name: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the name of a task, likewise."""
+    fault = name_fault(name)
+    if fault is None and set(name) & set("/."):
+        return "a name without '/' and '.', which part the keys of metrics", _short(name)
+    return fault
+
+
+def stream_fault(name: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the name of a stream, likewise."""
+    fault = name_fault(name)
+    if fault is not None:
+        return fault
+    # L, M, N: letters of any script, the marks that belong to them, digits.
+    if not all(unicodedata.category(c)[0] in "LMN" or c in "_-" for c in name):
+        return "a name of letters, digits, '_' and '-'", _short(name)
+    if hasattr(_SETTINGS, name):
+        return "another name, one that is no attribute of a ConfigDict", _short(name)
+    return None
+
+
+def _short(name: str) -> str:
+    return repr(name) if len(name) <= 60 else f"{name[:60]!r}... of {len(name)} characters"
