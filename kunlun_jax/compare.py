@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from kunlun_jax.command_line import parse_flags
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError, UserBootstrap
 from kunlun_jax.training.comparison import METRICS, difference, measure, task_column
-from kunlun_jax.training.finished_run import open_finished
+from kunlun_jax.training.finished_run import keep_beside, open_finished
 from kunlun_jax.training.run import USER_ERRORS, Run
 from kunlun_jax.training.scores import Scores
 
@@ -46,6 +46,7 @@ def compare_runs(
     task: str | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    dataset: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best checkpoints of two runs on all examples of a split and compare them.
 
@@ -56,6 +57,7 @@ def compare_runs(
         task: Label; by default the first one.
         num_resamples: Resamples of the users.
         seed: Seed of the resamples.
+        dataset: Where the data set of both lies, if not where it was.
 
     Returns:
         JSON-serialisable: "a" and "b" with their metrics, and "difference", b - a by metric.
@@ -63,7 +65,7 @@ def compare_runs(
     Raises:
         ComparisonError: If the data sets or the examples differ, or there is no such task.
     """
-    a = _score(first, split, task, lambda run: None)
+    a = _score(first, split, task, dataset, lambda run: None)
 
     def require_same_data(run: Run) -> None:
         if run.dataset.identity != a.identity:
@@ -72,7 +74,7 @@ def compare_runs(
                 f"{first} and {run.dataset.schema.name} ({run.dataset.identity[:12]}) in {second}"
             )
 
-    b = _score(second, split, task, require_same_data)
+    b = _score(second, split, task, dataset, require_same_data)
     if not a.scores.same_examples(b.scores):
         raise ComparisonError(f"expected the same {split} examples in {first} and {second}")
     bootstrap = UserBootstrap(a.scores.user_ids, num_resamples=num_resamples, seed=seed)
@@ -100,9 +102,15 @@ def compare_runs(
     }
 
 
-def _score(workdir: str, split: str, task: str | None, check: Callable[[Run], None]) -> _Scored:
+def _score(
+    workdir: str,
+    split: str,
+    task: str | None,
+    dataset: str | None,
+    check: Callable[[Run], None],
+) -> _Scored:
     """Predict a split, unless the check raises."""
-    with open_finished(workdir) as (run, state):
+    with open_finished(workdir, dataset=dataset) as (run, state):
         check(run)
         column = task_column(run.dataset.schema.labels, task)
         return _Scored(
@@ -142,10 +150,14 @@ def main(argv: list[str]) -> None:
             task=flags.FLAGS.task,
             num_resamples=flags.FLAGS.resamples,
             seed=flags.FLAGS.seed,
+            dataset=flags.FLAGS.dataset,
         )
-        name = f"compare_{pathlib.Path(second).resolve().name}.json"
-        out = pathlib.Path(flags.FLAGS.out or pathlib.Path(first) / name)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        text = json.dumps(result, indent=1) + "\n"
+        if flags.FLAGS.out:
+            pathlib.Path(flags.FLAGS.out).write_text(text)
+        else:
+            name = f"compare_{pathlib.Path(second).resolve().name}.json"
+            keep_beside(pathlib.Path(first) / name, text, flag="--out=FILE")
     except (*USER_ERRORS, ComparisonError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     print(line(result))
@@ -156,6 +168,7 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_string("task", None, "Label; by default the first one.")
     flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
     flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
+    flags.DEFINE_string("dataset", None, "Data set of both runs, if not where it was.")
     flags.DEFINE_string("out", None, "JSON file; by default A/compare_NAME_OF_B.json.")
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
     app.run(main, flags_parser=parse_flags)

@@ -18,7 +18,15 @@ from kunlun_jax.config_layers import (
     WukongConfig,
 )
 from kunlun_jax.config_model import ACTIVATIONS, CHOICES, ModelConfig, validate_model
-from kunlun_jax.config_parsing import ConfigError, parse, require, require_numbers
+from kunlun_jax.config_parsing import (
+    ConfigError,
+    free,
+    naming_data,
+    parse,
+    require,
+    require_numbers,
+    settings_that_bind,
+)
 from kunlun_jax.config_peers import (
     DINConfig,
     HSTUConfig,
@@ -29,6 +37,8 @@ from kunlun_jax.config_peers import (
 __all__ = [
     "ACTIVATIONS",
     "CHOICES",
+    "DATA_SETTINGS",
+    "FREE_SETTINGS",
     "ConfigError",
     "DINConfig",
     "DataConfig",
@@ -70,17 +80,17 @@ class DataConfig:
         num_threads: Threads that make batches.
     """
 
-    source: str = "complete_journey"
-    options: tuple[tuple[str, Any], ...] = ()
-    directory: str = "datasets/complete_journey"
+    source: str = naming_data("complete_journey")
+    options: tuple[tuple[str, Any], ...] = naming_data(())
+    directory: str = naming_data("datasets/complete_journey")
     batch_size: int = 512
     eval_batch_size: int = 1024
     num_epochs: float = 1.0
     max_train_examples: int = 0
     max_eval_examples: int = 0
     seed: int = 0
-    prefetch: int = 4
-    num_threads: int = 1
+    prefetch: int = free(4)
+    num_threads: int = free(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,17 +142,19 @@ class TrainingConfig:
             representation after every layer.
     """
 
-    log_every: int = 50
+    log_every: int = free(50)
     eval_every: int = 500
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    stop_after_skips: int = 10
+    checkpoint_every: int = free(500)
+    keep_checkpoints: int = free(2)
+    stop_after_skips: int = free(10)
     log_effective_rank: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """How many devices each axis of the mesh has; one of them may be -1, the rest.
+
+    A run may go on with another mesh: that changes its numbers by rounding only.
 
     Attributes:
         data: Copies of the dense parameters; the batch is split over data * fsdp.
@@ -151,10 +163,10 @@ class MeshConfig:
         expert: Devices that share the Wukong experts.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    expert: int = 1
+    data: int = free(-1)
+    fsdp: int = free(1)
+    tensor: int = free(1)
+    expert: int = free(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +188,11 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     mesh: MeshConfig = MeshConfig()
+
+
+# What may change between two starts of one run; and what is compared by what it leads to.
+FREE_SETTINGS = settings_that_bind(ExperimentConfig, "nothing")
+DATA_SETTINGS = settings_that_bind(ExperimentConfig, "content")
 
 
 def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfig:

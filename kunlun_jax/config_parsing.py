@@ -6,6 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+Paths = frozenset[tuple[str, ...]]
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the field, expected and got."""
@@ -25,6 +27,43 @@ def require(condition: Any, where: str, expected: str, got: Any) -> None:
     """
     if not condition:
         raise ConfigError(f"{where}: expected {expected}, got {got!r}")
+
+
+def free(default: Any) -> Any:
+    """Declare a setting that may change between two starts of a run: no number depends on it.
+
+    Args:
+        default: Its default.
+    """
+    return dataclasses.field(default=default, metadata={"binds": "nothing"})
+
+
+def naming_data(default: Any) -> Any:
+    """Declare a setting that says where the data are: what binds a run is what they contain.
+
+    Args:
+        default: Its default.
+    """
+    return dataclasses.field(default=default, metadata={"binds": "content"})
+
+
+def settings_that_bind(target: Any, what: str, where: tuple[str, ...] = ()) -> Paths:
+    """Return the paths of a configuration's settings that bind a run in some way.
+
+    Args:
+        target: A dataclass of settings, and of dataclasses of settings.
+        what: "nothing", of `free`; "content", of `naming_data`; "itself", of all others.
+        where: Path of the dataclass.
+    """
+    found: set[tuple[str, ...]] = set()
+    hints = typing.get_type_hints(target)
+    for field in dataclasses.fields(target):
+        path = (*where, field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            found |= settings_that_bind(hints[field.name], what, path)
+        elif field.metadata.get("binds", "itself") == what:
+            found.add(path)
+    return frozenset(found)
 
 
 def parse(target: Any, value: Any, where: str) -> Any:

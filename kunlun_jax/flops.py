@@ -7,6 +7,7 @@ Linen modules, so that a table can set operations beside parameters. Work shared
 """
 
 import itertools
+import re
 
 from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.data.schema import Schema
@@ -64,6 +65,15 @@ def flops_by_stream(model: ModelConfig, schema: Schema) -> dict[str, int]:
         )
         for stream in model.streams
     }
+
+
+def is_layer(module: str) -> bool:
+    """Return whether a module of the model is one of its layers: no stream's, whatever its name.
+
+    Args:
+        module: Name, such as "layer_0".
+    """
+    return re.fullmatch(r"layer_[0-9]+", module) is not None
 
 
 def attended_pairs(num_events: int, window: int) -> int:

@@ -69,8 +69,9 @@ def dataset(tmp_path_factory):
 def experiment(dataset, streams=STREAMS, model="kunlun"):
     config = own_data.get_config(str(dataset.directory))
     config.update_from_flattened_dict(
-        {"model.name": model, "data.batch_size": 40, "model.dim": 8, "model.num_layers": 1, "model.n_sum": 4,
-         "model.head_dims": (8,), "training.log_every": 2, "training.eval_every": 3}
+        {"model.name": model, "model.dim": 8, "model.num_layers": 1, "model.n_sum": 4,
+         "data.batch_size": 40, "model.head_dims": (8,),
+         "training.log_every": 2, "training.eval_every": 3}
     )  # fmt: skip
     small = {"model_dim": 8, "num_layers": 1, "n_tokens": 2, "n_seeds": 4, "n_kv": 4, "max_len": 4}
     for name in STREAMS:
@@ -80,6 +81,7 @@ def experiment(dataset, streams=STREAMS, model="kunlun"):
     return experiment_config(config)
 
 
+@pytest.mark.slow
 def test_they_work_from_the_tables_to_the_end(dataset, tmp_path):
     config = experiment(dataset, STREAMS[::2], "din")
     assert validate(dataset.directory).findings == []

@@ -2,11 +2,12 @@
 
     kunlun-jax audit --workdir=runs/base    # or python -m kunlun_jax.audit
 
-Writes audit.json and audit.md into the working directory and prints the same tables. The counting
-rows depend on the data set alone: they are kept in counting.json there, and --counting reads those
-of another audit or of benchmarks/counting_baselines.py. The trees need scikit-learn (`pip install
-'kunlun_jax[audit]'`) and, for a million examples, some ten minutes each; the model is evaluated a
-dozen times.
+Writes audit.json and audit.md into the working directory, or into --out, and prints the same
+tables. The run is only read, and may lie where nothing can be written; --dataset says where its
+data set is, if not where it was. The counting rows depend on the data set alone: they are kept in
+counting.json there, and --counting reads those of another audit or of
+benchmarks/counting_baselines.py. The trees need scikit-learn (`pip install 'kunlun_jax[audit]'`)
+and, for a million examples, some ten minutes each; the model is evaluated a dozen times.
 """
 
 import json
@@ -24,10 +25,11 @@ from kunlun_jax.data import Dataset
 from kunlun_jax.environment import environment
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError
 from kunlun_jax.training.comparison import task_column
-from kunlun_jax.training.finished_run import open_finished
+from kunlun_jax.training.finished_run import keep_beside, open_finished
 from kunlun_jax.training.run import USER_ERRORS
 
 COUNTING_FILE = "counting.json"
+_OUT = "--out=DIRECTORY"
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 
 
@@ -40,6 +42,8 @@ def audit(
     max_examples: int = 0,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    dataset: str | None = None,
+    out: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """Audit a run; the parameters are the flags.
 
@@ -51,11 +55,11 @@ def audit(
             such task.
         ImportError: If rows have to be made and scikit-learn is not installed.
     """
-    with open_finished(workdir) as (run, state):
-        dataset, schema = run.dataset, run.dataset.schema
+    with open_finished(workdir, dataset=dataset) as (run, state):
+        data, schema = run.dataset, run.dataset.schema
         column = task_column(schema.labels, task)
         # First, because rows of other data are refused and a model takes long.
-        rows = _counting(dataset, schema.labels[column], workdir, counting, num_rounds)
+        rows = _counting(data, schema.labels[column], out or workdir, counting, num_rounds)
         options = AuditOptions(column, max_examples, num_resamples, seed)
         model = audit_model(run, state, options, report=_progress)
         found = references(rows)
@@ -65,7 +69,7 @@ def audit(
             "family": run.config.model.name,
             "step": int(state.step),
             "dataset": schema.name,
-            "dataset_identity": dataset.identity,
+            "dataset_identity": data.identity,
             "task": schema.labels[column],
             "num_resamples": num_resamples,
             "seed": seed,
@@ -80,12 +84,12 @@ def audit(
 def _counting(
     dataset: Dataset,
     task: str,
-    workdir: pathlib.Path,
+    directory: pathlib.Path,
     given: pathlib.Path | None,
     num_rounds: int,
 ) -> list[dict[str, Any]]:
     """Return the counting rows of a data set: read, or made and kept."""
-    kept = workdir / COUNTING_FILE
+    kept = directory / COUNTING_FILE
     path = given or kept
     content = {"dataset_identity": dataset.identity, "task": task}
     if path.exists() or given:
@@ -102,7 +106,7 @@ def _counting(
         )
     column = dataset.schema.labels.index(task)
     rows = counting_rows(dataset, task=column, num_rounds=num_rounds, report=_progress)
-    kept.write_text(json.dumps({**content, "rows": rows}, indent=1) + "\n")
+    keep_beside(kept, json.dumps({**content, "rows": rows}, indent=1) + "\n", flag=_OUT)
     return rows
 
 
@@ -116,6 +120,9 @@ def main(argv: list[str]) -> None:
         if len(argv) > 1 or not flags.FLAGS.workdir:
             raise ComparisonError("expected --workdir=DIRECTORY of a finished run, and flags only")
         workdir = pathlib.Path(flags.FLAGS.workdir)
+        out = pathlib.Path(flags.FLAGS.out) if flags.FLAGS.out else None
+        if out:
+            out.mkdir(parents=True, exist_ok=True)  # before what takes long
         content = audit(
             workdir,
             counting=pathlib.Path(flags.FLAGS.counting) if flags.FLAGS.counting else None,
@@ -124,16 +131,26 @@ def main(argv: list[str]) -> None:
             max_examples=flags.FLAGS.max_examples,
             num_resamples=flags.FLAGS.resamples,
             seed=flags.FLAGS.seed,
+            dataset=flags.FLAGS.dataset,
+            out=out,
         )
-        (workdir / "audit.json").write_text(json.dumps(content, indent=1) + "\n")
-        (workdir / "audit.md").write_text(markdown(content))
+        texts = {"audit.json": json.dumps(content, indent=1) + "\n", "audit.md": markdown(content)}
+        written = [
+            str((out or workdir) / name)
+            for name, text in texts.items()
+            if keep_beside((out or workdir) / name, text, flag=_OUT)
+        ]
     except (*USER_ERRORS, ComparisonError, ImportError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-    print(f"{screen(content)}\n\nwritten: {workdir / 'audit.json'}, {workdir / 'audit.md'}")
+    print(screen(content))
+    if written:
+        print(f"\nwritten: {', '.join(written)}")
 
 
 if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_string("workdir", None, "Working directory of a finished run.")
+    flags.DEFINE_string("dataset", None, "Data set of the run, if not where it was.")
+    flags.DEFINE_string("out", None, "Directory of the report; by default the workdir.")
     flags.DEFINE_string("counting", None, "JSON file with counting rows of the data set.")
     flags.DEFINE_integer("rounds", NUM_ROUNDS, "Most boosting rounds.", 1)
     flags.DEFINE_string("task", None, "Label; by default the first one.")

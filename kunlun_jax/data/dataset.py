@@ -76,13 +76,22 @@ class Dataset:
     @cached_property
     def identity(self) -> str:
         """SHA-256 of the schema and of the shards' checksums: what the data set contains."""
-        content = {"schema": self.manifest["schema"], "files": self.manifest["files"]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return identity_of(self.manifest)
 
     @cached_property
     def padded_logs(self) -> dict[str, EventLog]:
         """The logs as the pipeline gathers from them (`gather.padded_log`)."""
         return {s.name: padded_log(self.logs[s.name], s) for s in self.schema.streams}
+
+
+def identity_of(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of the schema and of the shards' checksums: what a data set contains.
+
+    Args:
+        manifest: The content of dataset.json.
+    """
+    content = {"schema": manifest["schema"], "files": manifest["files"]}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify_files(directory: pathlib.Path, manifest: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kunlun_jax.config import ModelConfig
-from kunlun_jax.flops import attended_pairs
+from kunlun_jax.flops import attended_pairs, is_layer
 from kunlun_jax.models.interformer import merged_stream
 from kunlun_jax.plan.machines import Machine
 from kunlun_jax.plan.memory import Kernel
@@ -78,7 +78,7 @@ def module_of(scope: str) -> str:
     if match is None:
         return ""
     parts = [part for part in match[2].split("/") if part and part != f"{match[1]}.trunk"]
-    depth = 2 if parts and re.fullmatch(r"layer_\d+", parts[0]) else 1
+    depth = 2 if parts and is_layer(parts[0]) else 1
     return "/".join(parts[:depth]) or "trunk"
 
 

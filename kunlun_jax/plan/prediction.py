@@ -8,7 +8,7 @@ import jax
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.flops import flops_by_module
+from kunlun_jax.flops import flops_by_module, is_layer
 from kunlun_jax.plan.costs import Cost, Exchange, costs_by_module, exchanges, mfu
 from kunlun_jax.plan.machines import Machine
 from kunlun_jax.plan.memory import Buffer, usage
@@ -126,7 +126,7 @@ def _parameters(params: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         keys = [entry.key for entry in path]
-        module = "/".join(keys[: 2 if keys[0].startswith("layer_") else 1])
+        module = "/".join(keys[: 2 if is_layer(keys[0]) else 1])
         counts[module] = counts.get(module, 0) + leaf.size
     return counts
 

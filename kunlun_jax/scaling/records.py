@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.config import ExperimentConfig, to_mapping
+from kunlun_jax.config import FREE_SETTINGS, ExperimentConfig, to_mapping
 from kunlun_jax.shapes import Float
 from kunlun_jax.training.bootstrap import UserBootstrap
 from kunlun_jax.training.comparison import METRICS, measure
 from kunlun_jax.training.manifest import first_difference
 from kunlun_jax.training.scores import Scores
-from kunlun_jax.training.workdir import FREE_SETTINGS, WorkdirError
+from kunlun_jax.training.workdir import WorkdirError
 
 NUM_RESAMPLES = 1000
 # What may differ between two machines.

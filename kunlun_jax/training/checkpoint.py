@@ -76,7 +76,14 @@ class Checkpoints:
         directory: Where they lie.
     """
 
-    def __init__(self, directory: pathlib.Path, *, keep: int, identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        keep: int,
+        identity: dict[str, Any],
+        read_only: bool = False,
+    ) -> None:
         """Open the checkpoints of a run, or begin with none.
 
         Args:
@@ -84,6 +91,7 @@ class Checkpoints:
             keep: How many of the latest and how many of the best are kept.
             identity: What has to agree between two runs that share checkpoints, JSON-serialisable:
                 model, schema, and the fingerprint of the data pipeline.
+            read_only: Whether to write nothing, neither what is missing nor over what is half done.
 
         Raises:
             OSError: If the directory cannot be made or read.
@@ -95,7 +103,9 @@ class Checkpoints:
         self._best = KeepBest({}, keep)
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(
+            options=ocp.CheckpointManagerOptions(read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [checkpoint_managers.LatestN(keep), self._best]
                 ),

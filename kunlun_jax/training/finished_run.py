@@ -1,23 +1,47 @@
-"""A run that train.py has finished, opened again from its working directory alone."""
+"""A run that train.py has finished, opened again from its working directory, to be read only."""
 
 import contextlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 from kunlun_jax.config import experiment_config
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import TrainState
-from kunlun_jax.training.workdir import CONFIG_FILE, WorkdirError, open_workdir
+from kunlun_jax.training.workdir import CONFIG_FILE, WorkdirError
+
+
+def keep_beside(path: pathlib.Path, text: str, *, flag: str) -> bool:
+    """Write what a program has found about a run; returns whether it could be written.
+
+    Where it cannot, because the run's directory is not to be written, standard error says so: what
+    was found is not lost over that, it is printed as well.
+
+    Args:
+        path: The file.
+        text: Its content.
+        flag: The flag that names another place.
+    """
+    try:
+        path.write_text(text)
+    except OSError as error:
+        print(f"warning: {path}: not written: {error.strerror}; {flag} names another place",
+              file=sys.stderr)  # fmt: skip
+        return False
+    return True
 
 
 @contextlib.contextmanager
-def open_finished(workdir: str | os.PathLike[str]) -> Iterator[tuple[Run, TrainState]]:
-    """Open a finished run with its best checkpoint.
+def open_finished(
+    workdir: str | os.PathLike[str], *, dataset: str | None = None
+) -> Iterator[tuple[Run, TrainState]]:
+    """Open a finished run with its best checkpoint; nothing is locked or written.
 
     Args:
-        workdir: The working directory; nobody else may use it meanwhile.
+        workdir: The working directory; it may be of a file system that cannot be written.
+        dataset: Where the run's data set lies, if not where it was.
 
     Yields:
         The run, and the state of its best checkpoint.
@@ -26,7 +50,7 @@ def open_finished(workdir: str | os.PathLike[str]) -> Iterator[tuple[Run, TrainS
         CheckpointError: If it is not finished, or its checkpoints are damaged.
         ConfigError: If its configuration is of another version of this program.
         DatasetError: If its data set is not there.
-        WorkdirError: If there is no run, or it is in use.
+        WorkdirError: If there is no run.
     """
     directory = pathlib.Path(workdir)
     try:
@@ -36,5 +60,5 @@ def open_finished(workdir: str | os.PathLike[str]) -> Iterator[tuple[Run, TrainS
             f"{directory}: expected the working directory of a run: {error}"
         ) from error
     config = experiment_config(values)
-    with open_workdir(directory, config), Run(config, directory) as run:
+    with Run(config, directory, read_only=True, dataset=dataset) as run:
         yield run, run.restore_best()

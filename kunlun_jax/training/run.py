@@ -32,6 +32,7 @@ from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.grouped_auc import UserScores
 from kunlun_jax.training.loop import NonFiniteError, Trainer
+from kunlun_jax.training.run_data import find_dataset, keep_dataset, require_same_dataset
 from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.step import (
     TrainState,
@@ -41,7 +42,13 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import cut_histories, model_summary, result_summary
-from kunlun_jax.training.workdir import BEST_STEP, MetricWriter, NoWriter, WorkdirError
+from kunlun_jax.training.workdir import (
+    BEST_STEP,
+    MetricWriter,
+    NoWriter,
+    WorkdirError,
+    keep_config,
+)
 
 USER_ERRORS = (
     CheckpointError,
@@ -107,17 +114,34 @@ class Run(contextlib.AbstractContextManager):
         num_steps: Steps of the whole run.
     """
 
-    def __init__(self, config: ExperimentConfig, workdir: pathlib.Path) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: pathlib.Path,
+        *,
+        read_only: bool = False,
+        dataset: str | None = None,
+    ) -> None:
         """Open the data and the checkpoints; shapes before memory, nothing is trained yet.
 
         Args:
             config: The experiment.
             workdir: The working directory.
+            read_only: Whether to write nothing, and to build no data set that is missing.
+            dataset: Where the data set of a run that is only read lies; by default where
+                `find_dataset` finds it.
+
+        Raises:
+            WorkdirError: If the directory holds a run on another data set.
         """
-        self.config, self._workdir = config, workdir
+        self.config, self._workdir, self._read_only = config, workdir, read_only
         self._context = contextlib.ExitStack()
         data = config.data
-        self.dataset = first_in_turn(lambda: open_dataset(data))
+        if read_only:
+            self.dataset = Dataset.open(find_dataset(workdir, data.directory, dataset))
+        else:
+            self.dataset = first_in_turn(lambda: open_dataset(data))
+        require_same_dataset(workdir, self.dataset)
         schema = self.dataset.schema
         self.label_rates = _label_rates(self.dataset)
         self._mesh = make_mesh(config.mesh)
@@ -144,6 +168,7 @@ class Run(contextlib.AbstractContextManager):
         self._checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep=config.training.keep_checkpoints,
+            read_only=read_only,
             identity={
                 "config": {key: resolved[key] for key in ("model", "optimizer", "seed")},
                 "schema": schema.to_json(),
@@ -231,6 +256,10 @@ class Run(contextlib.AbstractContextManager):
         if is_first():
             for line in damaged:
                 print(f"warning: {line}", file=sys.stderr, flush=True)
+        with together():
+            if is_first():  # not before: the checkpoints have said that it is the same run
+                keep_config(self._workdir, self.config)
+                keep_dataset(self._workdir, self.dataset)
         if state is not None:
             print(f"resumed from step {int(state.step)} of {self.num_steps}", flush=True)
         if state is None or int(state.step) < self.num_steps:
@@ -319,10 +348,11 @@ class Run(contextlib.AbstractContextManager):
         try:
             return self._checkpoints.restore(best, like or self._target)
         except DamagedCheckpointError as error:
-            raise DamagedCheckpointError(
-                f"the best checkpoint is lost: {error}; {self._checkpoints.set_aside(best)}; the "
-                "same command reports the best one that is left"
-            ) from error
+            then = "train.py sets it aside and reports the best one that is left"
+            if not self._read_only:
+                kept = self._checkpoints.set_aside(best)
+                then = f"{kept}; the same command reports the best one that is left"
+            raise DamagedCheckpointError(f"the best checkpoint is lost: {error}; {then}") from error
 
     def scores(
         self,

@@ -1,6 +1,5 @@
 """Tables for people: what a model is made of, and what a run reached."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.flops import flops_by_module, flops_by_stream
+from kunlun_jax.flops import flops_by_module, flops_by_stream, is_layer
 from kunlun_jax.training.step import TrainState
 from pallas_kernels.implementation import best_implementation
 
@@ -123,8 +122,7 @@ def result_summary(step: int, metrics: Mapping[str, Mapping[str, float]]) -> str
 def _modules(params: Mapping[str, Any]) -> list[str]:
     paths = []
     for name, child in params.items():
-        is_layer = re.fullmatch(r"layer_\d+", name)  # and no stream of such a name
-        nested = [f"{name}/{key}" for key in child] if is_layer else [name]
+        nested = [f"{name}/{key}" for key in child] if is_layer(name) else [name]
         paths.extend(nested)
     return paths
 

@@ -15,7 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
-from kunlun_jax.config import ExperimentConfig, to_mapping
+from kunlun_jax.config import DATA_SETTINGS, FREE_SETTINGS, ExperimentConfig, to_mapping
 from kunlun_jax.processes import is_first, together
 from kunlun_jax.training.manifest import first_difference
 
@@ -24,18 +24,6 @@ TEMPORARY_CONFIG_FILE = "config.tmp"
 LOCK_FILE = "lock"
 METRICS_FILE = "metrics.jsonl"
 BEST_STEP = "best/step"  # marks the line of the final report
-# What may change between two starts of one run without changing its numbers, or, of the mesh, by
-# rounding only.
-FREE_SETTINGS = {
-    ("data", "prefetch"),
-    ("data", "num_threads"),
-    ("mesh", "data"),
-    ("mesh", "fsdp"),
-    ("mesh", "tensor"),
-    ("mesh", "expert"),
-    ("training", "keep_checkpoints"),
-    ("training", "stop_after_skips"),
-}
 
 
 class WorkdirError(ValueError):
@@ -49,7 +37,9 @@ def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iter
     Of several processes of one run, the first one holds it for all.
 
     A start that ended before it recorded anything, such as one with a mistake in its
-    configuration, does not bind the next.
+    configuration, does not bind the next. Of one that did, the settings that change no number are
+    free, and those that say where the data are are compared by what lies there (`run_data.py`):
+    `keep_config` keeps them once it has turned out to be the same.
 
     Args:
         path: The directory.
@@ -64,7 +54,7 @@ def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iter
             configuration, or is in use.
     """
     directory = pathlib.Path(path)
-    resolved = json.loads(json.dumps(to_mapping(config)))
+    resolved = _resolved(config)
     with contextlib.ExitStack() as stack:
         with together():
             if is_first():
@@ -72,9 +62,41 @@ def open_workdir(path: str | os.PathLike[str], config: ExperimentConfig) -> Iter
         yield directory
 
 
+def keep_config(directory: pathlib.Path, config: ExperimentConfig) -> None:
+    """Keep the configuration of a start that has turned out to be of the run in a directory.
+
+    Args:
+        directory: What `open_workdir` gave.
+        config: The run's configuration.
+
+    Raises:
+        WorkdirError: If it cannot be written.
+    """
+    try:
+        _write_config(directory, _resolved(config))
+    except OSError as error:
+        raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
+
+
+def has_record(directory: pathlib.Path) -> bool:
+    """Return whether a start has recorded anything in a working directory."""
+    metrics = directory / METRICS_FILE
+    return metrics.exists() and metrics.stat().st_size > 0
+
+
+def _resolved(config: ExperimentConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(to_mapping(config)))
+
+
+def _write_config(directory: pathlib.Path, resolved: dict[str, Any]) -> None:
+    temporary = directory / TEMPORARY_CONFIG_FILE
+    temporary.write_text(json.dumps(resolved, indent=1) + "\n")
+    temporary.rename(directory / CONFIG_FILE)
+
+
 @contextlib.contextmanager
 def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
-    file, temporary = directory / CONFIG_FILE, directory / TEMPORARY_CONFIG_FILE
+    file = directory / CONFIG_FILE
     with contextlib.ExitStack() as stack:
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -82,9 +104,14 @@ def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
                 _require_empty(directory)
             stack.enter_context(_lock(directory))
             if file.exists():
-                _require_same_run(directory, json.loads(file.read_text()), resolved)
-            temporary.write_text(json.dumps(resolved, indent=1) + "\n")
-            temporary.rename(file)
+                found = json.loads(file.read_text())
+                _require_same_run(directory, found, resolved)
+                if has_record(directory):  # where its data are, until these turn out to be the same
+                    data = {
+                        key: found["data"][key] for _, key in DATA_SETTINGS if key in found["data"]
+                    }
+                    resolved = {**resolved, "data": resolved["data"] | data}
+            _write_config(directory, resolved)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
         yield
@@ -123,8 +150,7 @@ def _require_same_run(directory: pathlib.Path, found: Any, resolved: dict[str, A
             f"{sorted(resolved)}, got another file"
         )
     difference = first_difference(_binding(found), _binding(resolved))
-    metrics = directory / METRICS_FILE
-    if difference and metrics.exists() and metrics.stat().st_size:
+    if difference and has_record(directory):
         where, expected, got = difference
         raise WorkdirError(
             f"{directory}: holds a run with config.{where} = {expected!r}, got {got!r}; choose "
@@ -132,14 +158,12 @@ def _require_same_run(directory: pathlib.Path, found: Any, resolved: dict[str, A
         )
 
 
-def _binding(config: dict) -> dict:
+def _binding(values: dict[str, Any], where: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the settings that bind by themselves."""
     return {
-        section: (
-            {k: v for k, v in values.items() if (section, k) not in FREE_SETTINGS}
-            if isinstance(values, dict)
-            else values
-        )
-        for section, values in config.items()
+        key: _binding(value, (*where, key)) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if (*where, key) not in FREE_SETTINGS | DATA_SETTINGS
     }
 
 
