@@ -9,16 +9,19 @@ Running the same command again resumes; values are overridden as in --config.dat
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
+from kunlun_jax.interrupts import end_at_once
 from kunlun_jax.training.allocator import keep_freed_memory
 
+if __name__ == "__main__":
+    end_at_once()  # before imports that take seconds
 keep_freed_memory()  # before anything large is allocated
 
 import jax  # noqa: E402
 
-from kunlun_jax.command_line import define_config, one_line, parse_flags  # noqa: E402
+from kunlun_jax.command_line import define_config, one_line, parse_flags, run_program  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.processes import Options, connected  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
@@ -94,4 +97,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 if __name__ == "__main__":
     # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
     logging.set_verbosity(logging.FATAL)
-    app.run(main, flags_parser=_parse_flags)
+    run_program(main, _parse_flags)

@@ -1,17 +1,38 @@
 """What the programs share: flags in, one line out where something is wrong with them."""
 
+import io
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from kunlun_jax import interrupts
+
 flags.disclaim_key_flags()  # a flag defined here belongs to the program that asks for it
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 STUDIES = CONFIGS / "scaling"
+
+
+def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], list[str]]) -> None:
+    """Run a program: whatever it prints can be printed, and Ctrl-C ends it in one line.
+
+    Args:
+        main: Takes the arguments that are no flags, after the name of the program.
+        parser: `parse_flags`, with what it needs.
+
+    Raises:
+        SystemExit: When it is done.
+    """
+    interrupts.end_in_order()
+    for stream in (sys.stdout, sys.stderr):  # names and paths go beyond ASCII; a terminal may not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app.run(main, flags_parser=parser)
 
 
 def parse_flags(argv: list[str], config: flags.FlagHolder[Any] | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from kunlun_jax.command_line import parse_flags
+from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError, UserBootstrap
 from kunlun_jax.training.comparison import METRICS, difference, measure, task_column
 from kunlun_jax.training.finished_run import keep_beside, open_finished
@@ -171,4 +171,4 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_string("dataset", None, "Data set of both runs, if not where it was.")
     flags.DEFINE_string("out", None, "JSON file; by default A/compare_NAME_OF_B.json.")
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    app.run(main, flags_parser=parse_flags)
+    run_program(main, parse_flags)

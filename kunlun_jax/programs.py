@@ -3,6 +3,8 @@
 import runpy
 import sys
 
+from kunlun_jax.interrupts import end_at_once
+
 # name: the module that runs, and what it does
 PROGRAMS = {
     "build": ("kunlun_jax.data.build", "a data set, from tables of your own or a ready source"),
@@ -37,6 +39,7 @@ def main() -> None:
     Raises:
         SystemExit: Without one, or if there is no such program.
     """
+    end_at_once()
     if len(sys.argv) < 2:
         sys.exit(f"error: expected a command, one of {', '.join(PROGRAMS)}; see kunlun-jax --help")
     name = sys.argv.pop(1)

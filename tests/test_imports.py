@@ -14,6 +14,7 @@ ORDER = (
         "kunlun_jax.config_parsing",
         "kunlun_jax.command_line",
         "kunlun_jax.environment",
+        "kunlun_jax.interrupts",
         "kunlun_jax.lifeline",
         "kunlun_jax.programs",
     ),

@@ -15,12 +15,12 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from kunlun_jax.audit.counting import NUM_ROUNDS, counting_rows
 from kunlun_jax.audit.report import add_shares, markdown, references, screen, verdict
 from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
-from kunlun_jax.command_line import parse_flags
+from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.data import Dataset
 from kunlun_jax.environment import environment
 from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError
@@ -158,4 +158,4 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
     flags.DEFINE_integer("seed", 0, "Seed of the perturbations and of the resamples.", 0)
     logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    app.run(main, flags_parser=parse_flags)
+    run_program(main, parse_flags)

@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import app, flags
 
-from kunlun_jax.command_line import parse_flags
+from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.data.building import locked
 from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import Dataset, read_manifest
@@ -288,4 +288,4 @@ def define_flags(values: flags.FlagValues) -> None:
 
 if __name__ == "__main__":
     define_flags(flags.FLAGS)
-    app.run(_main, flags_parser=parse_flags)
+    run_program(_main, parse_flags)

@@ -53,7 +53,7 @@ def write_card(report: "Report", directory: pathlib.Path) -> pathlib.Path:
         lines += ["", "## Histories", "", *_histories(schema, report.summary, report.profile)]
         lines += ["", *_pictures(schema, report.profile, directory)]
     path = directory / CARD
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,7 @@ def _end_with_parent() -> None:
     """End this worker as soon as the process that started it is gone, however that came."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, and through it
 
     def wait() -> None:
         parent.join()

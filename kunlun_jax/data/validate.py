@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags
 from tqdm import tqdm
 
-from kunlun_jax.command_line import parse_flags
+from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.data.card import write_card
 from kunlun_jax.data.checks import find_excesses
 from kunlun_jax.data.consistency import validate_tables
@@ -134,4 +134,4 @@ def _main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", None, "Directory of the card; by default DATASET/card.")
-    app.run(_main, flags_parser=parse_flags)
+    run_program(_main, parse_flags)

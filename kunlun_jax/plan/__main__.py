@@ -15,10 +15,10 @@ import pathlib
 import sys
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from kunlun_jax.command_line import config_file, define_config, one_line, parse_flags
+from kunlun_jax.command_line import config_file, define_config, one_line, parse_flags, run_program
 from kunlun_jax.config import ConfigError, experiment_config
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.schema import SchemaError
@@ -80,4 +80,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    run_program(main, _parse_flags)

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
 from kunlun_jax.training.allocator import keep_freed_memory
@@ -24,7 +24,7 @@ keep_freed_memory()  # before anything large is allocated
 
 import jax  # noqa: E402
 
-from kunlun_jax.command_line import STUDIES, define_config, one_line, parse_flags  # noqa: E402
+from kunlun_jax.command_line import STUDIES, define_config, one_line, parse_flags, run_program  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
 from kunlun_jax.scaling.runs import RECORDS, carry_out  # noqa: E402
 from kunlun_jax.scaling.study import study_config  # noqa: E402
@@ -71,4 +71,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
     logging.set_verbosity(logging.FATAL)
-    app.run(main, flags_parser=lambda argv: parse_flags(argv, STUDY))
+    run_program(main, lambda argv: parse_flags(argv, STUDY))

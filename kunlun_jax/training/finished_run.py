@@ -25,7 +25,7 @@ def keep_beside(path: pathlib.Path, text: str, *, flag: str) -> bool:
         flag: The flag that names another place.
     """
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         print(f"warning: {path}: not written: {error.strerror}; {flag} names another place",
               file=sys.stderr)  # fmt: skip

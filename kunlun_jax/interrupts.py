@@ -1,0 +1,42 @@
+"""What Ctrl-C does to a program: one line, and an exit code that says so, instead of a traceback.
+
+Only programs ask for it; whoever imports the package keeps Python's own way. Training takes over
+while it has something to save (`training/stopping.py`).
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+EXIT_CODE = 130  # as of a shell whose command was ended by SIGINT
+LINE = "error: interrupted; the same command begins again, or goes on where it was\n"
+
+
+def end_at_once() -> None:
+    """End this process on Ctrl-C as it is: for the seconds of imports, which leave nothing."""
+    signal.signal(signal.SIGINT, _end)
+
+
+def end_in_order() -> None:
+    """Leave on Ctrl-C as by `sys.exit`: what is open is closed, and locks are let go."""
+    signal.signal(signal.SIGINT, _leave)
+
+
+def end_while_a_program_is_found() -> None:
+    """Do as `end_at_once` where this import is Python's, on its way to the module of `-m`."""
+    if sys.argv[:1] == ["-m"]:
+        end_at_once()
+
+
+def _end(number: int, frame: Any) -> None:
+    del number, frame
+    os.write(2, LINE.encode())
+    os._exit(EXIT_CODE)
+
+
+def _leave(number: int, frame: Any) -> None:
+    del frame
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    os.write(2, LINE.encode())
+    sys.exit(EXIT_CODE)
