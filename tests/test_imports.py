@@ -9,12 +9,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module imports its own package, and whatever stands in an earlier line.
 ORDER = (
     ("pallas_kernels",),
+    ("kunlun_jax.interrupts",),
     (
         "kunlun_jax.shapes",
         "kunlun_jax.config_parsing",
         "kunlun_jax.command_line",
         "kunlun_jax.environment",
-        "kunlun_jax.interrupts",
         "kunlun_jax.lifeline",
         "kunlun_jax.programs",
     ),

@@ -1,0 +1,88 @@
+"""Ctrl-C before a program has something to save, and terminals that know ASCII only."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kunlun_jax.interrupts import EXIT_CODE, LINE
+from tests.data import toy
+
+ROOT = pathlib.Path(__file__).parents[1]
+SLEEPS = "import time\nprint('here', flush=True)\ntime.sleep(300)\n"
+DATA = "kunlun_jax.data"
+
+
+def interrupted(*command, at):
+    """Send Ctrl-C as soon as a program has printed a line that begins so; return what it left."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test that is run in the background would hand on that it ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert any(line.startswith(at) for line in process.stdout), process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", f"{DATA}.build", "--impressions=a.csv", "--events=b.csv", "--out={}", "--schema={}"],
+        ["-m", "kunlun_jax", "build", "--impressions=a.csv", "--events=b.csv", "--out={}",
+         "--schema={}"],
+        ["-m", "kunlun_jax.plan", "--config={}"],
+        ["train.py", "--config={}"],
+    ],
+    ids=["build", "kunlun-jax build", "plan", "train"],
+)  # fmt: skip
+def test_one_line_and_no_traceback(command, tmp_path):
+    (tmp_path / "waits.py").write_text(SLEEPS)
+    arguments = [part.format(tmp_path / "waits.py") for part in command]
+    assert interrupted(*arguments, at="here") == (EXIT_CODE, LINE)
+
+
+def test_during_imports(tmp_path):
+    """NumPy is the first of those that take long."""
+    (tmp_path / "numpy.py").write_text(SLEEPS)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['-m']; import runpy; "
+    )
+    program += f"runpy.run_module({f'{DATA}.build'!r}, run_name='__main__')"
+    assert interrupted("-c", program, at="here") == (EXIT_CODE, LINE)
+
+
+@pytest.mark.slow
+def test_training_before_its_first_step(tmp_path):
+    config = f"--config={ROOT / 'tests' / 'training' / 'tiny.py'}"
+    arguments = ["train.py", config, f"--config.data.directory={tmp_path / 'data'}"]
+    arguments.append(f"--workdir={tmp_path / 'run'}")
+    for line in ("attention kernels", "module"):  # while it makes the data; while it compiles
+        code, err = interrupted(*arguments, at=line)
+        assert "Traceback" not in err
+        assert (code, err.endswith(LINE)) == (EXIT_CODE, True)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_what_is_printed_goes_beyond_ascii(tmp_path):
+    toy.toy_dataset(tmp_path / "läden é" / "店")
+    done = subprocess.run(
+        [sys.executable, "-m", f"{DATA}.validate", "läden é/店"],
+        cwd=tmp_path,
+        env=os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    *_, last = done.stdout.decode("ascii").splitlines()
+    assert "findings; card: l" in last, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (tmp_path / "läden é" / "店" / "card" / "README.md").exists()
