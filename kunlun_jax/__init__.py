@@ -1,5 +1,5 @@
 """Kunlun, Meta's scaling-law recommender (arXiv:2602.10016), in JAX."""
 
-from kunlun_jax.interrupts import end_while_a_program_is_found
+from kunlun_jax import interrupts  # first of all: it is there before what takes seconds to import
 
-end_while_a_program_is_found()  # here, because no module is imported earlier
+__all__ = ["interrupts"]

@@ -23,12 +23,6 @@ def end_in_order() -> None:
     signal.signal(signal.SIGINT, _leave)
 
 
-def end_while_a_program_is_found() -> None:
-    """Do as `end_at_once` where this import is Python's, on its way to the module of `-m`."""
-    if sys.argv[:1] == ["-m"]:
-        end_at_once()
-
-
 def _end(number: int, frame: Any) -> None:
     del number, frame
     os.write(2, LINE.encode())
@@ -40,3 +34,7 @@ def _leave(number: int, frame: Any) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
     os.write(2, LINE.encode())
     sys.exit(EXIT_CODE)
+
+
+if sys.argv[:1] == ["-m"]:  # Python has imported the package on its way to the module of `-m`
+    end_at_once()

@@ -7,17 +7,23 @@
 | a stream | settings, `config.model.streams["<stream>"]`; parameters, `<stream>_encoder`; and \
 `--events=<stream>=FILES` | all but letters, digits, `_` and `-` |
 
-A name of a stream that a ConfigDict has as an attribute, such as `items`, would hide the stream's
-settings from flags, and cannot be one.
+A name of a stream that a ConfigDict, which holds its settings, has as an attribute, such as `items`
+or `__init__`, would hide them from flags, and cannot be one.
 """
 
 import unicodedata
 from typing import Any
 
-from ml_collections import ConfigDict
-
 MAX_LENGTH = 100
-_SETTINGS = ConfigDict()
+# The attributes of a ConfigDict, but for those that begin with "_".
+_ATTRIBUTES = {
+    "allow_dotted_keys", "convert_dict", "copy_and_resolve_references", "eq_as_configdict",
+    "get", "get_oneway_ref", "get_ref", "get_type", "ignore_type", "is_locked",
+    "is_type_safe", "items", "iteritems", "iterkeys", "itervalues", "keys", "lock", "pop",
+    "setdefault", "to_dict", "to_json", "to_json_best_effort", "to_yaml", "unlock",
+    "unlocked", "update", "update_from_flattened_dict", "update_from_multiple_configs",
+    "values",
+}  # fmt: skip
 
 
 def name_fault(name: Any) -> tuple[str, str] | None:
@@ -51,8 +57,8 @@ def stream_fault(name: Any) -> tuple[str, str] | None:
     # L, M, N: letters of any script, the marks that belong to them, digits.
     if not all(unicodedata.category(c)[0] in "LMN" or c in "_-" for c in name):
         return "a name of letters, digits, '_' and '-'", _short(name)
-    if hasattr(_SETTINGS, name):
-        return "another name, one that is no attribute of a ConfigDict", _short(name)
+    if name.startswith("_") or name in _ATTRIBUTES:
+        return "a name that does not begin with '_' and is no method of a ConfigDict", _short(name)
     return None
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
+from kunlun_jax.data.names import stream_fault
 from kunlun_jax.data.own_data import Events, TableSchema
 from kunlun_jax.data.schema import Schema, SchemaError
 from tests import factories
@@ -100,6 +101,10 @@ def test_the_schema_of_tables_refuses_them_too():
         TableSchema(name="shop", streams=(Events("page/view", ids=("item",)),))
     with pytest.raises(SchemaError, match=r"label: expected .* got 'click/1'"):
         TableSchema(name="shop", streams=(Events("view", ids=("item",)),), labels=("click/1",))
+
+
+def test_no_attribute_of_a_config_dict_is_a_stream():
+    assert [name for name in dir(ConfigDict()) if stream_fault(name) is None] == []
 
 
 @given(kind=st.sampled_from(KINDS), name=NAMES)
