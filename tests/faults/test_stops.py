@@ -158,3 +158,34 @@ def test_other_settings(runs, uninterrupted, observe):
     assert "config.optimizer.learning_rate" in outcome.message
     assert records(uninterrupted) == before
     observe(outcome)
+
+
+@pytest.mark.fault(
+    "a data set that moved since the last start, and settings that change no number",
+    "the content decides: the run goes on, and ends bitwise as if nothing had been",
+)
+def test_moved_data_set(runs, uninterrupted, tmp_path, observe):
+    workdir, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(uninterrupted, workdir)
+    shutil.copytree(runs.data, moved)
+    outcome = runs.here(workdir, f"data.directory={moved}", "training.log_every=3")
+    assert outcome.code == 0, outcome.err
+    assert "resumed from step 20 of 20" in outcome.out
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome, "resumed from step 20 of 20")
+
+
+@pytest.mark.fault(
+    "a data set of another content, under a new name or in the place of the run's",
+    "refused before the first step; the run remembers its own",
+)
+def test_another_data_set(runs, uninterrupted, tmp_path, observe):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    kept = {path.name: path.read_bytes() for path in workdir.glob("*.json")}
+    other = f"data.directory={tmp_path / 'other'}"
+    outcome = runs.here(workdir, other, "data.options.seed=1")
+    assert outcome.code == 1
+    assert "holds a run on data set" in outcome.message
+    assert {path.name: path.read_bytes() for path in workdir.glob("*.json")} == kept
+    observe(outcome)

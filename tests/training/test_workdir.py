@@ -5,7 +5,15 @@ import os
 
 import pytest
 
-from kunlun_jax.config import ExperimentConfig, OptimizerConfig, TrainingConfig, to_mapping
+from kunlun_jax.config import (
+    DATA_SETTINGS,
+    FREE_SETTINGS,
+    ExperimentConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    to_mapping,
+)
+from kunlun_jax.config_parsing import settings_that_bind
 from kunlun_jax.training.workdir import MetricWriter, WorkdirError, open_workdir
 
 CONFIG = ExperimentConfig()
@@ -100,6 +108,30 @@ class TestOpenWorkdir:
         (tmp_path / "a").chmod(0o500)
         with pytest.raises(WorkdirError, match="cannot be used as workdir"):
             start(tmp_path / "a")
+
+
+def test_every_setting_is_free_or_names_the_data_or_binds():
+    """A new setting binds until somebody has declared, here too, that no number depends on it."""
+    assert {".".join(path) for path in FREE_SETTINGS} == {
+        "data.prefetch",
+        "data.num_threads",
+        "training.log_every",
+        "training.checkpoint_every",
+        "training.keep_checkpoints",
+        "training.stop_after_skips",
+        "mesh.data",
+        "mesh.fsdp",
+        "mesh.tensor",
+        "mesh.expert",
+    }
+    assert {".".join(path) for path in DATA_SETTINGS} == {
+        "data.source",
+        "data.options",
+        "data.directory",
+    }
+    bound = settings_that_bind(ExperimentConfig, "itself")
+    assert {("seed",), ("data", "seed"), ("training", "eval_every"), ("model", "dim")} <= bound
+    assert not bound & (FREE_SETTINGS | DATA_SETTINGS)
 
 
 class TestLock:
