@@ -6,7 +6,7 @@ no history meets its candidate, and nothing else shows it.
 
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data.own_data.texts import looks_like_nothing, spelling
-from kunlun_jax.data.schema import OOV_ID, Schema
+from kunlun_jax.data.schema import OOV_ID, Limits, Schema
 from kunlun_jax.data.tables import Shard
 
 # Ids of a vocabulary of which it is counted where they occur.
@@ -71,7 +71,7 @@ def find_mismatches(
 
     Args:
         schema: The schema with its limits.
-        manifest: Its `source_rows` and `vocabularies`.
+        manifest: Its `source_rows`, `vocabularies` and `hashed_vocabularies`.
         meetings: As `count_meetings`, of the whole data set.
         directory: Where the files of the vocabularies are.
     """
@@ -96,6 +96,8 @@ def find_mismatches(
                 )
     for name, entry in manifest.get("vocabularies", {}).items():
         yield from _strange_values(name, directory / entry["name"], schema)
+    for name, entry in manifest.get("hashed_vocabularies", {}).items():
+        yield from _strange_hashed(name, entry, limits)
 
 
 def name_ids(
@@ -156,10 +158,7 @@ def _strange_values(name: str, path: pathlib.Path, schema: Schema) -> Iterator[s
             kept.append(_sampled(table, modulus))
     share, limit = float(empty) / max(float(seen), 1.0), schema.limits.nothing_share
     if share > limit:
-        yield (
-            f"vocabulary {name!r}: expected at most {limit:.2%} of values that look like nothing, "
-            f"got {share:.2%}, such as {example}; the schema's `missing` makes them missing"
-        )
+        yield _nothing(name, share, limit, example)
     table = pa.concat_tables(kept) if kept else pa.table({"value": [], "spelling": []})
     groups = table.group_by("spelling").aggregate(
         [("value", "count"), ("value", "min"), ("value", "max")]
@@ -169,11 +168,32 @@ def _strange_values(name: str, path: pathlib.Path, schema: Schema) -> Iterator[s
     share, limit = twins / max(table.num_rows, 1), schema.limits.spelling_share
     if share > limit:
         pair = (several["value_min"][0].as_py(), several["value_max"][0].as_py())
-        yield (
-            f"vocabulary {name!r}: expected at most {limit:.2%} of values that equal another but "
-            f"for '.0', blanks, case or leading zeros, got {share:.2%}, such as {shown(pair[0])} "
-            f"and {shown(pair[1])}"
-        )
+        yield _respelled(name, share, limit, pair)
+
+
+def _strange_hashed(name: str, entry: dict[str, Any], limits: Limits) -> Iterator[str]:
+    """Yield the same lines, by what the build has counted."""
+    nothing, total = entry.get("nothing", []), max(entry["values"], 1)
+    if len(nothing) / total > limits.nothing_share:
+        yield _nothing(name, len(nothing) / total, limits.nothing_share, shown(nothing[0]))
+    share = entry.get("respelled", 0) / total
+    if share > limits.spelling_share:
+        yield _respelled(name, share, limits.spelling_share, entry["pair"])
+
+
+def _nothing(name: str, share: float, limit: float, example: str) -> str:
+    return (
+        f"vocabulary {name!r}: expected at most {limit:.2%} of values that look like nothing, "
+        f"got {share:.2%}, such as {example}; the schema's `missing` makes them missing"
+    )
+
+
+def _respelled(name: str, share: float, limit: float, pair: Sequence[str]) -> str:
+    return (
+        f"vocabulary {name!r}: expected at most {limit:.2%} of values that equal another but "
+        f"for '.0', blanks, case or leading zeros, got {share:.2%}, such as {shown(pair[0])} "
+        f"and {shown(pair[1])}"
+    )
 
 
 def _sampled(table: pa.Table, modulus: int) -> pa.Table:

@@ -59,14 +59,6 @@ def write_data_set(
             if not sample.is_full:
                 sample.add(read_shard(place / file["name"], schema))
         refuse_leaks(schema, summary, sample)
-        origin = {"vocabularies": source.vocabularies}
-        findings = [
-            *find_mismatches(schema, origin, summary.meetings, place),
-            *(
-                found.line(name_ids(schema, origin, place))
-                for found in find_one_sided(schema, sample)
-            ),
-        ]
         manifest = {
             "format_version": FORMAT_VERSION,
             "source": description,
@@ -78,8 +70,12 @@ def write_data_set(
             "files": files,
             "vocabularies": source.vocabularies,
             "hashed_vocabularies": source.collisions,
-            "findings": findings,
         }
+        name_of = name_ids(schema, manifest, place)
+        manifest["findings"] = [
+            *find_mismatches(schema, manifest, summary.meetings, place),
+            *(found.line(name_of) for found in find_one_sided(schema, sample)),
+        ]
         manifest["manifest_sha256"] = manifest_checksum(manifest)
         publish(place / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 

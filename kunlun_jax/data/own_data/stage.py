@@ -164,7 +164,7 @@ class Stage:
         if isinstance(kind, Hashed):
             if not collisions.counts_path(self._place, number).exists():
                 queries = self._values(name, "true")
-                counts = collisions.count_collisions(self._engine, queries, kind)
+                counts = collisions.count_values(self._engine, queries, kind)
                 collisions.store_counts(counts, self._place, number)
             self.collisions[name] = collisions.describe_collisions(self._place, number, kind)
             return kind.num_ids

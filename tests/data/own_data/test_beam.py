@@ -85,6 +85,16 @@ def test_the_same_bytes_and_findings_of_dirty_cells(tmp_path):
     assert_same_build(tmp_path, inputs)
     findings = json.loads((tmp_path / "beam" / "dataset.json").read_text())["findings"]
     assert [line for line in findings if line.startswith("vocabulary 'item': expected at most 1")]
+    kinds = {name: Hashed(50) for name in ("item", "tag", "site")}
+    schema = dataclasses.replace(world.SCHEMA, vocabularies=kinds, missing=())
+    (tmp_path / "hashed").mkdir()
+    assert_same_build(tmp_path / "hashed", inputs, schema)
+    manifest = json.loads((tmp_path / "hashed" / "beam" / "dataset.json").read_text())
+    said = "\n".join(manifest["findings"])
+    assert "vocabulary 'item': expected at most 1.00% of values that equal another" in said
+    assert "such as '1' and '1.0'" in said
+    assert "values that look like nothing" in said
+    assert manifest["hashed_vocabularies"]["item"]["nothing"] == ["none"]
 
 
 def test_a_bad_row_ends_in_one_line_and_leaves_nothing(tmp_path):

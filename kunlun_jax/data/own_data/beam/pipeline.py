@@ -33,7 +33,7 @@ from kunlun_jax.data.own_data.beam.numbering import (
     parts_by,
     range_of,
 )
-from kunlun_jax.data.own_data.collisions import store_counts
+from kunlun_jax.data.own_data.collisions import Counts, store_counts
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.reading import Reading
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
@@ -112,7 +112,7 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
     counts = shards | "training values" >> beam.FlatMap(_count_training, schema, bounds)
     values = number_in_order(counts, "values", num_ranges=num_shards, least=plan.built)
     _ = values.values | "store values" >> beam.Map(_store_values, plan)
-    _ = _count_looks(shards, schema) | "store counts" >> beam.Map(_store_counts, plan)
+    _ = _count_values(shards, schema) | "store counts" >> beam.Map(_store_counts, plan)
     asked = shards | "ask" >> beam.FlatMap(
         steps.ask_for_ids, schema, beam.pvalue.AsDict(values.cuts)
     )
@@ -251,17 +251,60 @@ def _count_training(
     yield from steps.values_of(tables, schema, training_of=bounds).items()
 
 
-def _count_looks(shards: Any, schema: TableSchema) -> Any:
-    """Return (vocabulary, (values, values that look like another)) for those that are hashed."""
-    return (
+def _count_values(shards: Any, schema: TableSchema) -> Any:
+    """Return (vocabulary, Counts) for those that are hashed."""
+    values = (
         shards
         | "hashed values" >> beam.FlatMap(lambda pair: steps.hashed_values(pair[1], schema))
         | "different ones" >> beam.Distinct()
+    )
+    looks = (
+        values
         | "looks" >> beam.Map(steps.look_of, schema)
         | "values a look" >> beam.CombinePerKey(sum)
         | "of a vocabulary" >> beam.MapTuple(lambda key, n: (key[0], (n, n if n > 1 else 0)))
         | "in total" >> beam.CombinePerKey(_sum_of_pairs)
     )
+    spelled = (
+        values
+        | "spellings" >> beam.Map(steps.spelling_of)
+        | "values a spelling" >> beam.CombinePerKey(steps.merge_spelled)
+        | "several" >> beam.Filter(lambda pair: pair[1][0] > 1)
+        | "by name" >> beam.Map(_by_name)
+        | "spelled in total" >> beam.CombinePerKey(_count_spelled)
+    )
+    nothing = values | "doubtful" >> beam.Filter(steps.is_doubtful)
+    return (
+        {"looks": looks, "spelled": spelled, "nothing": nothing}
+        | "what is said of values" >> beam.CoGroupByKey()
+        | "counts" >> beam.MapTuple(_counts)
+    )
+
+
+def _by_name(
+    pair: tuple[tuple[str, str], tuple[int, str, str]],
+) -> tuple[str, tuple[int, tuple[str, str, str]]]:
+    """Return (vocabulary, (values, (spelling, least value, largest value)))."""
+    (name, spelt), (number, low, high) = pair
+    return name, (number, (spelt, low, high))
+
+
+def _count_spelled(
+    found: Iterable[tuple[int, tuple[str, str, str]]],
+) -> tuple[int, tuple[str, str, str]]:
+    """Return how many values are spelled twice, and the first spelling with two of its values."""
+    numbers, firsts = zip(*found, strict=True)
+    return sum(numbers), min(firsts)
+
+
+def _counts(name: str, found: dict[str, Iterable[Any]]) -> tuple[str, Counts]:
+    ((total, collided),) = found["looks"]
+    for respelled, (_, low, high) in found["spelled"]:
+        counts = Counts(total, collided, respelled, (low, high))
+        break
+    else:
+        counts = Counts(total, collided)
+    return name, dataclasses.replace(counts, nothing=tuple(sorted(found["nothing"])))
 
 
 def _sum_of_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -271,7 +314,7 @@ def _sum_of_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return int(total[0]), int(total[1])
 
 
-def _store_counts(pair: tuple[str, tuple[int, int]], plan: Plan) -> None:
+def _store_counts(pair: tuple[str, Counts], plan: Plan) -> None:
     name, counts = pair
     store_counts(counts, plan.place, plan.schema.vocabulary_names.index(name))
 

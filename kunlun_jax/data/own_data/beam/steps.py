@@ -19,6 +19,7 @@ from kunlun_jax.data.own_data.table_schema import (
     Hashed,
     TableSchema,
 )
+from kunlun_jax.data.own_data.texts import looks_like_nothing, spelling
 from kunlun_jax.data.own_data.vocabularies import id_columns
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.shards import shard_of_users
@@ -176,6 +177,23 @@ def look_of(pair: tuple[str, str], schema: TableSchema) -> tuple[tuple[str, tupl
     vocabulary = kind.vocabulary(name)
     ids = separate(hashed_ids([value], vocabulary), vocabulary)
     return (name, tuple(sorted(ids.ravel().tolist()))), 1
+
+
+def spelling_of(pair: tuple[str, str]) -> tuple[tuple[str, str], tuple[int, str, str]]:
+    """Return ((vocabulary, spelling), (1, value, value))."""
+    name, value = pair
+    return (name, spelling(pa.array([value]))[0].as_py()), (1, value, value)
+
+
+def merge_spelled(groups: Iterable[tuple[int, str, str]]) -> tuple[int, str, str]:
+    """Return how many values a spelling has, and the least and the largest."""
+    numbers, low, high = zip(*groups, strict=True)
+    return sum(numbers), min(low), max(high)
+
+
+def is_doubtful(pair: tuple[str, str]) -> bool:
+    """Whether a (vocabulary, value) looks like nothing."""
+    return bool(looks_like_nothing(pa.array([pair[1]]))[0].as_py())
 
 
 def ask_for_ids(
