@@ -26,7 +26,14 @@ SCHEMA = TableSchema(
     labels=("click", "buy"),
     weight="importance",
     streams=(
-        Events("view", ids=("item", EventId("tag", "tag")), dense=("amount",), max_len=4),
+        Events(
+            "view",
+            ids=("item", EventId("tag", "tag")),
+            dense=("amount",),
+            max_len=4,
+            user="user",
+            time="time",
+        ),
         Events("order", ids=("item",), time="at", user="buyer", where="state = 'paid'"),
     ),
     vocabularies={"item": Built(min_count=2), "site": Hashed(5)},
