@@ -38,6 +38,7 @@ WORKDIR = flags.DEFINE_string(
 RECORDS_DIRECTORY = flags.DEFINE_string(
     "records", None, "Directory of the records of its runs; by default `records` in the workdir."
 )
+DATASET = flags.DEFINE_string("dataset", None, "Data set of its runs, if not where it was.")
 ONLY = flags.DEFINE_string("only", "", "Regular expression: carry out only runs that match it.")
 MAX_MINUTES = flags.DEFINE_float(
     "max-minutes", None, "Save and stop after this many; the same command continues.", lower_bound=0
@@ -54,7 +55,10 @@ def main(argv: list[str]) -> None:
     records = pathlib.Path(RECORDS_DIRECTORY.value or workdir / RECORDS)
     command = f"python -m kunlun_jax.scaling --study={file}"
     try:
-        study = study_config(STUDY.value.to_dict())
+        values = STUDY.value.to_dict()
+        if DATASET.value:
+            values["experiment"]["data"]["directory"] = DATASET.value
+        study = study_config(values)
         # The seeds of a model share a program.
         compilations = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(workdir / "compilations"))
         jax.config.update("jax_compilation_cache_dir", compilations)
