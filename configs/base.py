@@ -142,6 +142,9 @@ def get_config() -> ConfigDict:
     config.training.keep_checkpoints = 2  # of the latest, and of the best
     config.training.log_effective_rank = False  # of the events after every layer, in evaluations
     config.training.stop_after_skips = 10  # updates in a row skipped for a NaN or an infinity
+    # By label, its weight in the loss and in the NE that decides which checkpoint is the best; 1
+    # where it is not named.
+    config.training.task_weights = ConfigDict()
 
     config.mesh = ConfigDict()  # devices an axis; one may be -1: the rest
     config.mesh.data = -1  # splits the batch

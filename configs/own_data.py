@@ -8,7 +8,8 @@
 What follows the colon is the directory of the data set. The model gets one stream for each of the
 data set's, with histories as long as nine of ten in training are, rounded up, and at most MAX_LEN.
 Give other sizes as flags (`--config.model.streams.view.max_len=512`), or write a file of your own:
-`from kunlun_jax.configs import own_data`.
+`from kunlun_jax.configs import own_data`. Labels have a weight in the loss, 1 by default
+(`--config.training.task_weights.purchase=5.0`).
 """
 
 import pathlib
@@ -38,7 +39,9 @@ def get_config(directory: str = "datasets/own_data") -> ConfigDict:
         return config  # opening the data set will say what is missing
     within = read_manifest(path).get("histories_within", {})  # older data sets do not say
     config.model.streams = ConfigDict()
-    for stream in read_schema(path).streams:
+    schema = read_schema(path)
+    config.training.task_weights = ConfigDict(dict.fromkeys(schema.labels, 1.0))
+    for stream in schema.streams:
         config.model.streams[stream.name] = base.stream(
             model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
             max_len=_max_len(within.get(stream.name, {}), stream.max_len), mlp_dim=32,

@@ -93,6 +93,7 @@ def compare_runs(
         "dataset_identity": a.identity,
         "split": split,
         "task": a.labels[a.task],
+        "tasks": list(a.labels),
         "num_examples": len(a.scores),
         "num_users": bootstrap.num_users,
         "num_resamples": num_resamples,
@@ -134,7 +135,10 @@ def line(result: dict[str, Any]) -> str:
             f"{name} {b:.5f} against {a:.5f}: {found['value']:+.5f} "
             f"[{found['low']:+.5f}, {found['high']:+.5f}], p = {found['p_value']:.4f}"
         )
-    return f"{result['b']['workdir']} against {result['a']['workdir']}: {'; '.join(parts)}"
+    whom = f"{result['b']['workdir']} against {result['a']['workdir']}"
+    if len(result["tasks"]) > 1:
+        whom += f", label {result['task']} (one of {len(result['tasks'])}; --task names another)"
+    return f"{whom}: {'; '.join(parts)}"
 
 
 def main(argv: list[str]) -> None:

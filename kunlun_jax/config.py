@@ -5,6 +5,7 @@ and refuses whatever does not fit. Everything below this file takes the dataclas
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,6 +141,9 @@ class TrainingConfig:
             stops.
         log_effective_rank: Whether evaluations also measure the effective rank of the events'
             representation after every layer.
+        task_weights: Weights >= 0 of the tasks in the loss and in the mean NE that decides which
+            checkpoint is the best, as (name, weight) pairs; 1 for a task that is not named. Only
+            their ratios matter.
     """
 
     log_every: int = free(50)
@@ -148,6 +152,7 @@ class TrainingConfig:
     keep_checkpoints: int = free(2)
     stop_after_skips: int = free(10)
     log_effective_rank: bool = False
+    task_weights: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +216,7 @@ def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfi
     _validate_positive(result)
     _validate_ranges(result)
     validate_model(result.model)
+    _validate_task_weights(result.training)
     require(
         result.optimizer.table_dtype in CHOICES["dtype"],
         "config.optimizer.table_dtype",
@@ -225,6 +231,7 @@ def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     value = dataclasses.asdict(config)
     value["data"]["options"] = dict(config.data.options)
     value["model"]["table_dims"] = dict(config.model.table_dims)
+    value["training"]["task_weights"] = dict(config.training.task_weights)
     value["model"]["streams"] = {s.pop("name"): s for s in value["model"]["streams"]}
     return value
 
@@ -260,6 +267,13 @@ def _validate_positive(config: ExperimentConfig) -> None:
     }
     for name, value in positive.items():
         require(value > 0, f"config.{name}", "> 0", value)
+
+
+def _validate_task_weights(training: TrainingConfig) -> None:
+    for name, weight in training.task_weights:
+        is_weight = isinstance(weight, int | float) and not isinstance(weight, bool)
+        is_weight = is_weight and math.isfinite(weight) and weight >= 0
+        require(is_weight, f"config.training.task_weights.{name}", "a finite number >= 0", weight)
 
 
 def _validate_ranges(config: ExperimentConfig) -> None:

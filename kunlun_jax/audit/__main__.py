@@ -71,6 +71,7 @@ def audit(
             "dataset": schema.name,
             "dataset_identity": data.identity,
             "task": schema.labels[column],
+            "tasks": list(schema.labels),
             "num_resamples": num_resamples,
             "seed": seed,
             "environment": environment(_LIBRARIES),

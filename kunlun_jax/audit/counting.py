@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.data import Dataset, EventLog, Examples, Schema
+from kunlun_jax.data import Dataset, DatasetError, EventLog, Examples, Schema
+from kunlun_jax.data.label_rates import training_rate
 from kunlun_jax.training.bootstrap import auc_roc
 from kunlun_jax.training.metrics import binary_entropy
 
@@ -33,7 +34,7 @@ class Part:
     Attributes:
         columns: Features by name.
         labels: [n], 0 or 1.
-        weights: [n].
+        weights: [n], > 0.
     """
 
     columns: dict[str, np.ndarray]
@@ -93,6 +94,8 @@ def make_part(
         task: Column of the labels.
     """
     examples = dataset.splits[split]
+    used = examples.weights > 0  # the others would count in the trees' bins and leaves
+    examples = examples if used.all() else examples.take(used)
     columns = {f.name: examples.dense[:, i] for i, f in enumerate(dataset.schema.dense)}
     columns |= {f.name: examples.sparse[f.name][:, 0] for f in dataset.schema.sparse}
     for stream, names in counted.items():
@@ -141,7 +144,7 @@ def fit_regression(parts: Mapping[str, Part], names: Sequence[str]) -> np.ndarra
 
 
 def evaluate(probability: np.ndarray, test: Part, train_rate: float) -> dict[str, float]:
-    """Return AUC, log loss and normalized entropy (by the training set's mean label)."""
+    """Return AUC, log loss and normalized entropy (by the training set's weighted mean label)."""
     probability = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-12)
     losses = -np.where(test.labels > 0.5, np.log(probability), np.log1p(-probability))
     loss = float(np.average(losses, weights=test.weights))
@@ -150,6 +153,17 @@ def evaluate(probability: np.ndarray, test: Part, train_rate: float) -> dict[str
         "log_loss": loss,
         "normalized_entropy": loss / binary_entropy(train_rate),
     }
+
+
+def _training_rate(dataset: Dataset, task: str) -> float:
+    """Return the rate to which NE is relative; refuses splits without any weight."""
+    rates, place = dataset.label_rates, dataset.directory
+    for split, by_task in rates.items():
+        if by_task[task] is None:
+            raise DatasetError(
+                f"{place}: split {split!r}: expected examples with a weight above 0, got none"
+            )
+    return training_rate(rates["train"], task, place)
 
 
 def counting_rows(
@@ -175,14 +189,15 @@ def counting_rows(
         Rows with their name, metrics, seconds and features.
 
     Raises:
+        DatasetError: If a split has no example of a weight above 0, or training one class only.
         ImportError: If scikit-learn is not installed.
     """
     if importlib.util.find_spec("sklearn") is None:  # before what takes long
         raise ImportError("counting rows need scikit-learn: pip install 'kunlun_jax[audit]'")
     schema = dataset.schema
+    train_rate = _training_rate(dataset, schema.labels[task])
     counted = shared_ids(schema) if counted is None else counted
     parts = {name: make_part(dataset, name, counted, task) for name in dataset.splits}
-    train_rate = float(np.average(parts["train"].labels, weights=parts["train"].weights))
     categories = {
         f.name
         for f in schema.sparse

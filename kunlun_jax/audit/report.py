@@ -126,7 +126,7 @@ def screen(content: Mapping[str, Any]) -> str:
         format_table(*make(content[key]))
         for make, key in ((counting_table, "counting"), (model_table, "model"))
     ]
-    return "\n\n".join([*tables, "\n".join(content["verdict"])])
+    return "\n\n".join([_label(content), *tables, "\n".join(content["verdict"])])
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     commit = str(content["environment"]["git_commit"])[:7]
     parts = [
         f"# Shortcut audit of {content['workdir']}",
-        f"{content['family']} on {content['dataset']}, label {content['task']}: the best "
+        f"{content['family']} on {content['dataset']}, {_label(content)}: the best "
         f"checkpoint (step {content['step']}) on {intact['num_examples']:,} test examples of "
         f"{intact['num_users']:,} users; commit {commit}.",
         "\n".join(f"- {sentence}" for sentence in content["verdict"]),
@@ -144,6 +144,13 @@ def markdown(content: Mapping[str, Any]) -> str:
         "\n".join(f"- {note}" for note in NOTES),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _label(content: Mapping[str, Any]) -> str:
+    """Say which label the report is of."""
+    count = len(content["tasks"])
+    others = f" (one of {count}; --task names another)" if count > 1 else ""
+    return f"label {content['task']}{others}"
 
 
 def _signed(estimate: Mapping[str, float], unit: str = "") -> str:

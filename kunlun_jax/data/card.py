@@ -61,13 +61,15 @@ def _splits(schema: Schema, summary: Summary, profile: Profile) -> list[str]:
     rows = []
     for split in SPLITS:
         count = summary.sums[f"rows/{split}"]
-        rates = [_share(summary.sums[f"positives/{split}/{task}"], count) for task in schema.labels]
+        rates = [_percent(summary.label_rate(split, task)) for task in schema.labels]
         duplicates = int(profile.counts[f"duplicates/{split}"][0])
         first, last = (_day(t) for t in profile.ranges[f"time/{split}"])
-        rows.append([split, f"{count:,}", *rates, first, last, f"{duplicates:,}"])
+        weight = f"{summary.weights[f'all/{split}']:,.10g}"
+        rows.append([split, f"{count:,}", *rates, weight, first, last, f"{duplicates:,}"])
     rates = [f"mean of `{task}`" for task in schema.labels]
-    users = f"{summary.sums['users']:,} users."
-    return [users, "", *_table(["split", "examples", *rates, "from", "to", "duplicates"], rows)]
+    users = f"{summary.sums['users']:,} users. Means of labels are weighted."
+    header = ["split", "examples", *rates, "weight", "from", "to", "duplicates"]
+    return [users, "", *_table(header, rows)]
 
 
 def _dense(schema: Schema, summary: Summary, profile: Profile) -> list[str]:
@@ -193,7 +195,11 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
+    return _percent(part / whole if whole else None)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _number(value: float) -> str:

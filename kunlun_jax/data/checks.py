@@ -24,8 +24,8 @@ def find_excesses(schema: Schema, summary: Summary, profile: Profile, now: float
             yield f"{place.removeprefix('time/')}: expected no time after now, got {latest:.0f}"
     low, high = schema.limits.label_rate
     for task in schema.labels:
-        rate = summary.sums[f"positives/train/{task}"] / max(summary.sums["rows/train"], 1)
-        if not low <= rate <= high:
+        rate = summary.label_rate("train", task)
+        if rate is not None and not low <= rate <= high:
             yield f"train: label {task!r}: expected a mean of {low:g} .. {high:g}, got {rate:g}"
     for split in SPLITS:
         yield from _split_excesses(split, schema, summary, profile)
@@ -64,6 +64,8 @@ def _split_excesses(
     if not rows:
         yield f"{split}: expected examples, got none"
         return
+    if not summary.weights[f"all/{split}"]:
+        yield f"{split}: expected examples with a weight above 0, got none of {rows}"
     share = profile.counts[f"duplicates/{split}"][0] / rows
     if share > limits.duplicate_share:
         yield _beyond(split, "examples that repeat another", share, limits.duplicate_share)

@@ -12,6 +12,7 @@ import numpy as np
 from kunlun_jax.data.building import file_sha256
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.gather import padded_log
+from kunlun_jax.data.label_rates import label_rates
 from kunlun_jax.data.schema import EventStream, Schema, SchemaError
 from kunlun_jax.data.shard_reader import empty_examples, read_shard
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard
@@ -77,6 +78,14 @@ class Dataset:
     def identity(self) -> str:
         """SHA-256 of the schema and of the shards' checksums: what the data set contains."""
         return identity_of(self.manifest)
+
+    @cached_property
+    def label_rates(self) -> dict[str, dict[str, float | None]]:
+        """By split and task, the weighted mean label (`label_rates.py`), of the examples.
+
+        Not what dataset.json says: data sets of earlier versions recorded unweighted means.
+        """
+        return {name: label_rates(part, self.schema.labels) for name, part in self.splits.items()}
 
     @cached_property
     def padded_logs(self) -> dict[str, EventLog]:

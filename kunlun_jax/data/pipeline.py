@@ -34,6 +34,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
     Attributes:
         batch_size: Examples of a batch.
         num_examples: Examples in use.
+        weight: Their weight; without any, they train and measure nothing.
         fingerprint: SHA-256 of the data set's identity and of all options. A saved position is
             only valid for an equal fingerprint.
     """
@@ -77,6 +78,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
         self._subset = _subset(len(examples), max_examples, seed)
         self.num_examples = len(examples) if self._subset is None else len(self._subset)
+        weights = examples.weights if self._subset is None else examples.weights[self._subset]
+        self.weight = float(weights.sum(dtype=np.float64))
         if shuffle and not self.num_examples:
             raise ValueError(f"split {split!r}: expected examples to shuffle, got none")
         content = {

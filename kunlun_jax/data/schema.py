@@ -115,7 +115,7 @@ class Limits:
     Attributes:
         missing_share: Largest share of a split's examples that lack a feature.
         oov_share: Largest share of a split's ids of a feature that are out of vocabulary.
-        label_rate: Least and largest mean of a label in the training split.
+        label_rate: Least and largest weighted mean of a label in the training split.
         drift: Largest population stability index of a feature between training and another split:
             0 for equal distributions; above 0.25 is usually called a significant shift.
         duplicate_share: Largest share of a split's examples that repeat an earlier one exactly.

@@ -23,6 +23,8 @@ from kunlun_jax.data.schema import Schema, SchemaError
 from kunlun_jax.data.summary import Summary, summarize
 from kunlun_jax.data.tables import Shard, SourceTables
 
+REPORT_VERSION = 2  # of the report of a shard, which only the build itself reads
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardSource:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kunlun_jax.data.label_rates import label_weights
 from kunlun_jax.data.mismatches import count_meetings
 from kunlun_jax.data.schema import OOV_ID, DenseFeature
 from kunlun_jax.data.tables import EventLog, Examples, Shard
@@ -87,11 +88,14 @@ class Summary:
             "event/<stream>/<attribute>" over the events that some training example can see; of
             transformed (log1p), not standardised values.
         meetings: As `mismatches.count_meetings`.
+        weights: By "all/<split>" and "positives/<split>/<task>", the weight of the split's examples
+            and of its positives, in float64.
     """
 
     sums: dict[str, int]
     moments: dict[str, Moments]
     meetings: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def merge(self, other: "Summary") -> "Summary":
         """Return the summary of both parts of a data set together."""
@@ -101,7 +105,13 @@ class Summary:
             key: tuple(np.add(value, other.meetings[key]).tolist())
             for key, value in self.meetings.items()
         }
-        return Summary(sums, moments, meetings=meetings)
+        weights = {key: value + other.weights[key] for key, value in self.weights.items()}
+        return Summary(sums, moments, meetings=meetings, weights=weights)
+
+    def label_rate(self, split: str, task: str) -> float | None:
+        """Return the weighted mean label (`label_rates.py`); None without any weight."""
+        weight = self.weights[f"all/{split}"]
+        return self.weights[f"positives/{split}/{task}"] / weight if weight > 0.0 else None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-serialisable dictionaries; floats survive exactly."""
@@ -109,6 +119,7 @@ class Summary:
             "sums": self.sums,
             "moments": {key: dataclasses.astuple(value) for key, value in self.moments.items()},
             "meetings": self.meetings,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -116,7 +127,7 @@ class Summary:
         """Rebuild what `to_json` returned."""
         moments = {key: Moments(*fields) for key, fields in value["moments"].items()}
         meetings = {key: tuple(counts) for key, counts in value["meetings"].items()}
-        return cls(value["sums"], moments, meetings=meetings)
+        return cls(value["sums"], moments, meetings=meetings, weights=value["weights"])
 
 
 def merge_all(summaries: Iterable[Summary]) -> Summary:
@@ -135,10 +146,12 @@ def summarize(shard: Shard) -> Summary:
     tables = shard.tables
     schema, train = tables.schema, tables.splits["train"]
     sums = {"users": len(shard.users)}
-    moments = {}
+    moments, weights = {}, {}
     for name, examples in tables.splits.items():
         sums[f"rows/{name}"] = len(examples)
+        weights[f"all/{name}"], positive = label_weights(examples)
         for i, task in enumerate(schema.labels):
+            weights[f"positives/{name}/{task}"] = float(positive[i])
             sums[f"positives/{name}/{task}"] = int(examples.labels[:, i].sum(dtype=np.float64))
         for feature in schema.sparse:
             lengths = examples.sparse_lengths[feature.name]
@@ -165,7 +178,8 @@ def summarize(shard: Shard) -> Summary:
         shared = [f.name for f in stream.ids if f.name in schema.candidate]
         if shared:
             sums |= _echo(stream.name, schema.labels, log, train, shared[0])
-    return Summary(sums, moments, meetings=count_meetings(shard, schema))
+    meetings = count_meetings(shard, schema)
+    return Summary(sums, moments, meetings=meetings, weights=weights)
 
 
 def seen_in_training(log: EventLog, train: Examples, ends: np.ndarray) -> np.ndarray:

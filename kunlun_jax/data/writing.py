@@ -12,7 +12,7 @@ from kunlun_jax.data.leaks import TrainingSample, refuse_leaks
 from kunlun_jax.data.mismatches import find_mismatches, name_ids
 from kunlun_jax.data.one_sided import find_one_sided
 from kunlun_jax.data.shard_reader import read_shard
-from kunlun_jax.data.shards import ShardSource, write_shards
+from kunlun_jax.data.shards import REPORT_VERSION, ShardSource, write_shards
 from kunlun_jax.data.standardize import fit_schema
 from kunlun_jax.data.summary import LENGTHS, Summary, merge_all
 from kunlun_jax.data.tables import SPLITS
@@ -48,6 +48,7 @@ def write_data_set(
         "source_checksums": checksums,
         "num_shards": num_shards,
         "versions": _versions(),
+        "reports": REPORT_VERSION,  # a build goes on with the reports of its own kind
     }
     with building(directory, plan) as place:
         source = prepare(place)
@@ -94,7 +95,7 @@ def _describe_content(source: ShardSource, summary: Summary) -> dict[str, Any]:
             "rows": rows,
         },
         "label_rates": {
-            name: {task: share(f"positives/{name}/{task}", rows[name]) for task in schema.labels}
+            name: {task: summary.label_rate(name, task) for task in schema.labels}
             for name in SPLITS
         },
         "oov_shares": {

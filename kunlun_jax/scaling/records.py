@@ -112,13 +112,18 @@ def _shared(values: Any, other: Any, where: tuple[str, ...] = ()) -> Any:
 
 
 def resample(
-    scores: Scores, label_rates: list[float], *, num_resamples: int = NUM_RESAMPLES
+    scores: Scores,
+    label_rates: list[float],
+    *,
+    task_weights: tuple[float, ...] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Float[np.ndarray, "draws"]]:
     """Return NE and AUC of the test split and of resamples of its users, the mean over tasks.
 
     Args:
         scores: Predictions of the split.
-        label_rates: Mean label of the training split, one a task.
+        label_rates: Weighted mean label of the training split, one a task.
+        task_weights: Of the tasks, in the mean over them; None: all the same.
         num_resamples: Resamples.
 
     Raises:
@@ -130,8 +135,10 @@ def resample(
         for task, rate in enumerate(label_rates)
     ]
     return {
-        metric: np.mean(
-            [np.append(getattr(task, metric), task.resampled[metric]) for task in measured], axis=0
+        metric: np.average(
+            [np.append(getattr(task, metric), task.resampled[metric]) for task in measured],
+            axis=0,
+            weights=task_weights,
         ).astype(np.float32)
         for metric in METRICS
     }

@@ -81,7 +81,7 @@ def _run(
             return None
         state = run.restore_best(state)
         metrics, scores = run.evaluate(state, "test")
-        resampled = resample(scores, run.label_rates)
+        resampled = resample(scores, run.label_rates, task_weights=run.task_weights)
         wall, processor = _add_piece(directory, start)
         measured = _measured(run, state, directory)
     content = {
@@ -111,7 +111,7 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
 
     return {
         "dataset": {"name": run.dataset.schema.name}
-        | {key: run.dataset.manifest[key] for key in ("counts", "label_rates")},
+        | {"counts": run.dataset.manifest["counts"], "label_rates": run.dataset.label_rates},
         "step": int(state.step),
         "examples": run.num_steps * run.config.data.batch_size,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

@@ -41,7 +41,7 @@ class KeepBest(checkpoint_managers.PreservationPolicy):
     """Preserves the checkpoints of the lowest validation NE.
 
     Attributes:
-        entropies: Validation NE by step, of the steps that were evaluated.
+        entropies: Validation NE by step, of the steps whose NE is a number.
         count: How many are preserved.
     """
 
@@ -60,7 +60,7 @@ class KeepBest(checkpoint_managers.PreservationPolicy):
         return [info.step in best for info in checkpoints]
 
     def ranking(self, steps: Sequence[int]) -> list[int]:
-        """Return those of the steps that were evaluated, the best one first."""
+        """Return those of the steps whose NE is known, the best one first."""
         return sorted(
             (step for step in steps if step in self.entropies),
             key=lambda step: (self.entropies[step], step),
@@ -142,7 +142,7 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the lowest validation NE, None if none has one."""
+        """Step of the checkpoint with the lowest validation NE, None if none has one (a number)."""
         return next(iter(self._best.ranking(self._manager.all_steps())), None)
 
     def require_room(self, state: TrainState) -> None:
@@ -322,11 +322,10 @@ class Checkpoints:
             )
 
     def _rank(self, step: int, metrics: dict[str, float] | None) -> None:
-        """Note the validation NE of a step; one that is not a number comes last."""
+        """Note the validation NE of a step; one that is not a number makes none the best."""
         self._best.entropies.pop(step, None)
-        if metrics is not None:
-            entropy = metrics[BEST_METRIC]
-            self._best.entropies[step] = math.inf if math.isnan(entropy) else entropy
+        if metrics is not None and not math.isnan(metrics[BEST_METRIC]):
+            self._best.entropies[step] = metrics[BEST_METRIC]
 
     @contextlib.contextmanager
     def _damage(self, step: int) -> Iterator[None]:

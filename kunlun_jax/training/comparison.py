@@ -22,8 +22,8 @@ class Measurement:
     """NE and AUC of one task, of the examples and of every resample of their users.
 
     Attributes:
-        normalized_entropy: Log loss / entropy of the training label rate.
-        auc_roc: Exact, where an evaluation's comes from a histogram (within 5e-5).
+        normalized_entropy: Log loss / entropy of the weighted training label rate.
+        auc_roc: Exact.
         resampled: [R] by metric.
     """
 
@@ -40,12 +40,15 @@ def measure(
     Args:
         scores: The predictions.
         bootstrap: Resamples of their users.
-        label_rate: Mean training label of the task.
+        label_rate: Weighted mean training label of the task (`data/label_rates.py`).
         task: Column of the logits and labels.
 
     Raises:
-        ComparisonError: If a prediction is NaN or infinite, or all labels are the same.
+        ComparisonError: If there is no example, a prediction is NaN or infinite, or all labels are
+            the same.
     """
+    if not len(scores):
+        raise ComparisonError("expected examples with a weight above 0, got none")
     logits, labels, weights = scores.logits[:, task], scores.labels[:, task], scores.weights
     broken = int(np.sum(~np.isfinite(logits)))
     if broken:

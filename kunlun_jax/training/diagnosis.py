@@ -6,7 +6,7 @@ batch = load_batch("runs/base/nonfinite/step_41/batch.npz")
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,7 +50,15 @@ class Diagnosis:
         return "it does not arise when the step is replayed without compilation"
 
 
-def diagnose(model: nn.Module, schema: Schema, params: Any, tables: Any, batch: Batch) -> Diagnosis:
+def diagnose(
+    model: nn.Module,
+    schema: Schema,
+    params: Any,
+    tables: Any,
+    batch: Batch,
+    *,
+    task_weights: Sequence[float] | None = None,
+) -> Diagnosis:
     """Replay a training step on a batch and name what was not finite first.
 
     Args:
@@ -59,6 +67,7 @@ def diagnose(model: nn.Module, schema: Schema, params: Any, tables: Any, batch: 
         params: Dense parameters.
         tables: Embedding tables by vocabulary.
         batch: The batch.
+        task_weights: As of `weighted_loss`.
     """
     batch = jax.tree.map(jnp.asarray, batch)
     small, local, _ = TableState(tables, {}).gather(batch, schema)
@@ -68,7 +77,8 @@ def diagnose(model: nn.Module, schema: Schema, params: Any, tables: Any, batch: 
         return Diagnosis(inputs=tuple(_nonfinite(inputs)), forward=tuple(forward), backward=())
 
     def loss(params: Any, tables: Any) -> Any:
-        return weighted_loss(apply_model(model, params, tables, local), batch)
+        logits = apply_model(model, params, tables, local)
+        return weighted_loss(logits, batch, task_weights)
 
     gradients, table_gradients = jax.grad(loss, argnums=(0, 1))(params, small)
     modules = {name.rpartition("/")[0] for name in _nonfinite(gradients)}

@@ -1,4 +1,4 @@
-"""GAUC: the AUC of each user's examples, averaged over users; exact, on host."""
+"""AUC of all examples, and GAUC: that of each user, averaged over users; exact, on host."""
 
 import dataclasses
 import math
@@ -101,7 +101,28 @@ class UserScores:
 
     def scores(self) -> Scores:
         """Return everything that was added, at least one batch, in one piece."""
-        return Scores(*(np.concatenate(column) for column in zip(*self.batches, strict=True)))
+        if len(self.batches) > 1:  # kept in one piece, for the next one who asks
+            columns = zip(*self.batches, strict=True)
+            user_ids, logits, labels, weights = (np.concatenate(column) for column in columns)
+            self.batches = [(user_ids, logits, labels, weights)]
+        return Scores(*self.batches[0])
+
+    def auc_roc(self, task: int = 0) -> float:
+        """Return the exact AUC of one task: by ranks, so that no two logits are too near.
+
+        Examples whose logit is NaN or infinite are left out. NaN for a single class, or if nothing
+        was added.
+
+        Args:
+            task: Column of the logits.
+        """
+        if not self.batches:
+            return math.nan
+        scores = self.scores()
+        one_group = np.zeros(len(scores), np.int8)
+        return grouped_auc(
+            one_group, scores.logits[:, task], scores.labels[:, task], scores.weights
+        )
 
     def grouped_auc(self, task: int = 0) -> float:
         """Return the GAUC of one task (a column of the logits); NaN if nothing was added."""

@@ -15,11 +15,12 @@ from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.pipeline import BatchSource
 from kunlun_jax.processes import is_first
 from kunlun_jax.sharding import BatchShare
-from kunlun_jax.training import guard, metrics
+from kunlun_jax.training import guard
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.step import TrainState
 from kunlun_jax.training.stopping import Agreement, StopSignal
+from kunlun_jax.training.tasks import by_task, mean_over_tasks
 from kunlun_jax.training.workdir import MetricWriter, NoWriter
 
 
@@ -141,13 +142,11 @@ class Trainer:
         """Record the training metrics since the last record, and begin a new window."""
         self._require_going_on(state)
         evaluator = self.evaluator
-        values = metrics.compute(
-            state.metrics, label_rate=evaluator.label_rates, tasks=evaluator.tasks
-        )
-        losses = [value for key, value in values.items() if key.rsplit("/", 1)[-1] == "log_loss"]
+        values = evaluator.compute(state.metrics)
+        losses = [part["log_loss"] for part in by_task(values, evaluator.tasks).values()]
         unknown, total = (int(x) for x in state.out_of_vocabulary)
         record = {
-            "train/loss": sum(losses) / len(losses),
+            "train/loss": mean_over_tasks(losses, evaluator.task_weights),
             **{f"train/{key}": value for key, value in values.items()},
             "train/out_of_vocabulary_rate": unknown / max(total, 1),
             "train/gradient_norm": float(state.gradient_norm),

@@ -1,8 +1,9 @@
 """Metrics of binary predictions: accumulated on device, merged by a sum, computed on host.
 
 Every sum is a `TwoFloatSum` of about 48 bits: merging the states of parts gives the metrics of
-the whole, and the batch size does not matter. The per-user AUC, which is no sum, is in
-`grouped_auc.py`.
+the whole, and the batch size does not matter. An exact AUC, of all examples or by user, is no sum:
+it is made from every example's score (`grouped_auc.py`), which an evaluation has and the training
+metrics have not.
 """
 
 import math
@@ -16,6 +17,7 @@ import numpy as np
 
 from kunlun_jax.shapes import Array, Bool, Float, Int
 from kunlun_jax.training import two_float
+from kunlun_jax.training.tasks import mean_over_tasks
 from kunlun_jax.training.two_float import TwoFloatSum
 
 NUM_AUC_BINS = 16384
@@ -141,14 +143,17 @@ def compute(
     *,
     label_rate: float | Sequence[float],
     tasks: Sequence[str] = (),
+    task_weights: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Turn sums into metrics; on host, in float64.
 
         normalized_entropy       log_loss / entropy(label_rate of the training set)
-        normalized_entropy_eval  log_loss / entropy(mean label of the evaluated examples)
-        auc_roc                  from the histogram of logits, equal bins counting one half;
-                                 within 5e-5 of the exact value unless nearly all logits
-                                 lie within 0.02 of each other
+        normalized_entropy_eval  log_loss / entropy(weighted mean label of these examples)
+        auc_roc                  from the histogram of logits, a pair in one bin counting one
+                                 half; usually within 5e-5 of the exact value, but not where
+                                 most logits lie within a few bins (0.001 .. 0.004) of each other
+        auc_roc_margin           the most that auc_roc can be off: half the weight of the pairs
+                                 in one bin, as a share of all pairs
         log_loss                 weighted mean of the binary cross entropies, in nats
         calibration              sum of probabilities / sum of labels
         ece                      sum over probability bins of weight share * |mean p - mean y|
@@ -159,12 +164,14 @@ def compute(
 
     Args:
         state: Sums.
-        label_rate: Mean label of the training set, in (0, 1): one number, or one per task.
+        label_rate: Weighted mean label of the training set (`data/label_rates.py`), in (0, 1): one
+            number, or one per task.
         tasks: Names of the tasks; needed when there are several.
+        task_weights: Of the tasks, >= 0, in the mean over them; None: all the same.
 
     Returns:
         The metrics by name. With several tasks, each key is "task/metric", and
-        "normalized_entropy" is the mean over tasks.
+        "normalized_entropy" is the mean over tasks (`tasks.py`).
 
     Raises:
         ValueError: On a label rate outside (0, 1), or another number of rates or task names
@@ -186,7 +193,7 @@ def compute(
         for name, values in zip(names, by_task, strict=True)
         for key, value in values.items()
     }
-    mean = sum(values["normalized_entropy"] for values in by_task) / num_tasks
+    mean = mean_over_tasks([values["normalized_entropy"] for values in by_task], task_weights)
     return {"normalized_entropy": mean, **metrics}
 
 
@@ -245,13 +252,15 @@ def _compute_task(state: MetricState, task: int, label_rate: float) -> dict[str,
     ece = _ratio(np.abs(bin_probabilities - bin_labels).sum(), weight)
     # Of a pair in one bin the order is unknown: it counts one half, as a tie does.
     below = np.cumsum(negatives) - 0.5 * negatives
+    pairs = positives.sum() * negatives.sum()
     eval_rate = min(_ratio(labels, weight), 1.0)
     return {
         "normalized_entropy": log_loss / binary_entropy(label_rate),
         "normalized_entropy_eval": (
             _ratio(log_loss, binary_entropy(eval_rate)) if weight > 0 else math.nan
         ),
-        "auc_roc": _ratio(positives @ below, positives.sum() * negatives.sum()),
+        "auc_roc": _ratio(positives @ below, pairs),
+        "auc_roc_margin": _ratio(0.5 * (positives @ negatives), pairs),
         "log_loss": log_loss,
         "calibration": _ratio(bin_probabilities.sum(), labels),
         "ece": ece,

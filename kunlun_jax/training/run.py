@@ -23,6 +23,7 @@ from kunlun_jax.data import (
 )
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.build import open_or_build
+from kunlun_jax.data.label_rates import training_rate
 from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.processes import ProcessError, first_in_turn, is_first, several, together
@@ -42,6 +43,7 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import cut_histories, model_summary, result_summary
+from kunlun_jax.training.tasks import task_weights
 from kunlun_jax.training.workdir import (
     BEST_STEP,
     MetricWriter,
@@ -93,15 +95,16 @@ def open_dataset(config: DataConfig) -> Dataset:
 
 
 def _label_rates(dataset: Dataset) -> list[float]:
-    """Return the mean training label of every task; NE is relative to their entropy."""
-    rates = dataset.manifest["label_rates"]["train"]
-    for task in dataset.schema.labels:
-        if not 0.0 < (rates[task] or 0.0) < 1.0:  # None: there are no training examples
+    """Return the weighted mean training label of every task; NE is relative to their entropy."""
+    train, place = dataset.label_rates["train"], dataset.directory
+    rates = [training_rate(train, task, place) for task in dataset.schema.labels]
+    for split in ("validation", "test"):
+        if None in dataset.label_rates[split].values():
             raise DatasetError(
-                f"{dataset.directory}: expected training labels {task!r} of both classes, got a "
-                f"mean of {rates[task]}"
+                f"{place}: split {split!r}: expected examples with a weight above 0, got none of "
+                f"{len(dataset.splits[split])}; without any, NE is not defined"
             )
-    return [rates[task] for task in dataset.schema.labels]
+    return rates
 
 
 class Run(contextlib.AbstractContextManager):
@@ -110,7 +113,8 @@ class Run(contextlib.AbstractContextManager):
     Attributes:
         config: The experiment.
         dataset: The data set.
-        label_rates: Mean training label of every task.
+        label_rates: Weighted mean training label of every task.
+        task_weights: Weight of every task in the loss; None: all the same.
         num_steps: Steps of the whole run.
     """
 
@@ -144,6 +148,7 @@ class Run(contextlib.AbstractContextManager):
         require_same_dataset(workdir, self.dataset)
         schema = self.dataset.schema
         self.label_rates = _label_rates(self.dataset)
+        self.task_weights = task_weights(config.training, schema.labels)
         self._mesh = make_mesh(config.mesh)
         check_divisible(config, self._mesh)
         self._model = create_model(config, schema)
@@ -163,6 +168,7 @@ class Run(contextlib.AbstractContextManager):
             self._mesh,
             label_rates=self.label_rates,
             tasks=schema.labels,
+            task_weights=self.task_weights,
         )
         resolved = to_mapping(config)
         self._checkpoints = Checkpoints(
@@ -171,6 +177,8 @@ class Run(contextlib.AbstractContextManager):
             read_only=read_only,
             identity={
                 "config": {key: resolved[key] for key in ("model", "optimizer", "seed")},
+                # Left out where it says nothing: checkpoints of earlier versions have none.
+                **({"task_weights": self.task_weights} if self.task_weights else {}),
                 "schema": schema.to_json(),
                 "pipeline": self._source.fingerprint,
                 "num_steps": self.num_steps,
@@ -203,7 +211,7 @@ class Run(contextlib.AbstractContextManager):
     ) -> BatchSource:
         """Return the batches of a split: this process's share of each, or each whole."""
         try:
-            return BatchSource(
+            source = BatchSource(
                 self.dataset,
                 split=split,
                 batch_size=batch_size,
@@ -215,6 +223,12 @@ class Run(contextlib.AbstractContextManager):
             )
         except ValueError as error:
             raise ConfigError(f"config.data: {error}") from error
+        if not source.weight:
+            raise ConfigError(
+                f"config.data: split {split!r}: expected examples with a weight above 0, got none "
+                f"among the {source.num_examples} that seed {self.config.data.seed} draws of it"
+            )
+        return source
 
     @property
     def _max_lens(self) -> dict[str, int]:
@@ -318,7 +332,14 @@ class Run(contextlib.AbstractContextManager):
         data = self.config.data
         share = BatchShare(self._mesh, data.batch_size)
         batch = share.place(self._source[step - 1])  # the source's elements are the batches, from 0
-        found = diagnose(self._model, self.dataset.schema, state.params, state.tables, batch)
+        found = diagnose(
+            self._model,
+            self.dataset.schema,
+            state.params,
+            state.tables,
+            batch,
+            task_weights=self.task_weights,
+        )
         directory = self._workdir / "nonfinite" / f"step_{step}"
         try:
             if is_first():
@@ -340,6 +361,10 @@ class Run(contextlib.AbstractContextManager):
         """
         self._checkpoints.wait()
         latest, best = self._checkpoints.latest_step, self._checkpoints.best_step
+        if best is None and latest == self.num_steps:
+            raise CheckpointError(
+                f"{self._workdir}: expected a checkpoint whose validation NE is a number, got none"
+            )
         if best is None or latest is None or latest < self.num_steps:
             raise CheckpointError(
                 f"{self._workdir}: expected a finished run, got step {latest or 0} of "
@@ -410,4 +435,5 @@ class Run(contextlib.AbstractContextManager):
         }
         with contextlib.closing(self._writer(self.num_steps)) as writer, together():
             writer.write(self.num_steps, {BEST_STEP: float(best), **record})
-        return result_summary(best, results)
+        tasks = self.dataset.schema.labels
+        return result_summary(best, results, tasks=tasks, task_weights=self.task_weights)

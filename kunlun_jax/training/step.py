@@ -1,13 +1,14 @@
 """The training step and the evaluation step: pure functions of state and batch."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, no_type_check
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -22,6 +23,7 @@ from kunlun_jax.training import guard, metrics
 from kunlun_jax.training.guard import GuardState
 from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import dense_optimizer, schedule
+from kunlun_jax.training.tasks import task_weights
 
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
@@ -53,13 +55,28 @@ class TrainState:
     guard: GuardState
 
 
-def weighted_loss(logits: Array, batch: Batch) -> Array:
-    """Return the weighted mean of all tasks' cross entropies (docs/model.md#task-and-metric)."""
-    losses = jnp.mean(binary_cross_entropy(logits, batch.labels), axis=1)
+def weighted_loss(
+    logits: Array, batch: Batch, task_weights: Sequence[float] | None = None
+) -> Array:
+    """Return the weighted mean of all tasks' cross entropies (docs/model.md#task-and-metric).
+
+        sum_i w_i (sum_l a_l BCE_il / sum_l a_l) / sum_i w_i;   0 for a batch of weight 0
+
+    Args:
+        logits: [B, L], log-odds.
+        batch: Its labels [B, L] and weights w [B] are used.
+        task_weights: a [L], >= 0 and not all 0; None: all the same. The logits of a task of
+            weight 0 get no gradient, whatever they are.
+    """
+    labels, shares = batch.labels, None
+    if task_weights is not None:
+        trained = np.flatnonzero(task_weights)
+        shares = np.asarray(task_weights, np.float32)[trained]
+        logits, labels = logits[:, trained], labels[:, trained]
+    losses = jnp.average(binary_cross_entropy(logits, labels), axis=1, weights=shares)
     weights = batch.weights.astype(jnp.float32)
-    return jnp.sum(jnp.where(weights > 0, losses * weights, 0.0)) / jnp.maximum(
-        jnp.sum(weights), 1e-12
-    )
+    total = jnp.sum(weights)
+    return jnp.sum(jnp.where(weights > 0, losses * weights, 0.0)) / jnp.where(total > 0, total, 1.0)
 
 
 def create_train_state(
@@ -151,11 +168,12 @@ def make_train_step(
     Args:
         model: The model.
         schema: The data set's schema.
-        config: Optimizer, and when the guard gives up.
+        config: Optimizer, task weights, and when the guard gives up.
         num_steps: Steps of the whole run.
     """
     optimizer = dense_optimizer(config.optimizer, num_steps)
     factor = schedule(config.optimizer, num_steps)
+    shares = task_weights(config.training, schema.labels)
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         tables = TableState(state.tables, state.accumulators)
@@ -163,7 +181,7 @@ def make_train_step(
 
         def loss_fn(params: Any, tables: Any) -> tuple[Array, Array]:
             logits = apply_model(model, params, tables, local)
-            return weighted_loss(logits, batch), logits
+            return weighted_loss(logits, batch, shares), logits
 
         gradient_fn = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
         (loss, logits), (gradients, table_gradients) = gradient_fn(state.params, small)

@@ -11,6 +11,7 @@ from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.flops import flops_by_module, flops_by_stream, is_layer
 from kunlun_jax.training.step import TrainState
+from kunlun_jax.training.tasks import by_task, headline
 from pallas_kernels.implementation import best_implementation
 
 MOST_EVENTS_CUT = 0.1
@@ -107,16 +108,39 @@ def cut_histories(dataset: Dataset, max_lens: Mapping[str, int]) -> list[str]:
     return lines
 
 
-def result_summary(step: int, metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the metrics of a checkpoint, one row a split.
+def result_summary(
+    step: int,
+    metrics: Mapping[str, Mapping[str, float]],
+    *,
+    tasks: Sequence[str] = ("",),
+    task_weights: Sequence[float] | None = None,
+) -> str:
+    """Return the metrics of a checkpoint: one row a split, or one for every task of a split.
 
     Args:
         step: Step of the checkpoint.
         metrics: Metrics by split.
+        tasks: Names of the tasks, where there are several.
+        task_weights: Of the tasks, in the mean that made this checkpoint the best; None: all the
+            same.
     """
-    keys = [k for k in next(iter(metrics.values())) if k.rsplit("/", 1)[-1] in REPORTED]
-    rows = [(split, *(f"{values[k]:.5f}" for k in keys)) for split, values in metrics.items()]
-    return f"best checkpoint: step {step}\n\n{format_table(('split', *keys), rows)}"
+    best = f"best checkpoint: step {step}"
+    by_split = {split: by_task(values, tasks) for split, values in metrics.items()}
+    first = by_split[next(iter(metrics))][tasks[0]]
+    keys = [key for key in first if key in REPORTED]
+    if len(tasks) == 1:
+        rows = [(s, *_cells(values[tasks[0]], keys)) for s, values in by_split.items()]
+        return f"{best}\n\n{format_table(('split', *keys), rows)}"
+    best += f", of the lowest {headline(tasks, task_weights)}, on the validation split"
+    rows = []
+    for split, values in by_split.items():
+        rows += [(f"{split}, {task}", *_cells(values[task], keys)) for task in tasks]
+        rows.append((f"{split}, mean", *_cells(metrics[split], keys)))
+    return f"{best}\n\n{format_table(('split, task', *keys), rows)}"
+
+
+def _cells(values: Mapping[str, float], keys: Sequence[str]) -> list[str]:
+    return [f"{values[key]:.5f}" if key in values else "" for key in keys]
 
 
 def _modules(params: Mapping[str, Any]) -> list[str]:

@@ -160,11 +160,17 @@ def _require_same_run(directory: pathlib.Path, found: Any, resolved: dict[str, A
 
 def _binding(values: dict[str, Any], where: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings that bind by themselves."""
-    return {
+    found = {
         key: _binding(value, (*where, key)) if isinstance(value, dict) else value
         for key, value in values.items()
         if (*where, key) not in FREE_SETTINGS | DATA_SETTINGS
     }
+    if where == ("training",):
+        # A weight of 1 says nothing, and earlier versions knew no others.
+        weights = found.get("task_weights", {})
+        if isinstance(weights, dict):
+            found["task_weights"] = {name: x for name, x in weights.items() if x != 1}
+    return found
 
 
 class NoWriter:

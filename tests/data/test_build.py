@@ -73,7 +73,7 @@ def test_manifest(dataset):
     assert manifest["counts"]["rows"] == {n: len(e) for n, e in tables.splits.items()}
     assert manifest["counts"]["events"] == {n: len(e.times) for n, e in tables.logs.items()}
     assert manifest["label_rates"]["train"]["click"] == pytest.approx(
-        tables.splits["train"].labels[:, 0].mean()
+        np.average(tables.splits["train"].labels[:, 0], weights=tables.splits["train"].weights)
     )
     assert manifest["source_checksums"] == {"toy": "0" * 64}
     assert manifest["seed"] == 0

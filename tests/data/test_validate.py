@@ -74,6 +74,15 @@ def no_histories(tables):
         examples.ends["visit"][:] = 0
 
 
+def weightless(tables):
+    tables.splits["validation"].weights[:] = 0.0
+
+
+def one_class_by_weight(tables):
+    train = tables.splits["train"]
+    train.weights[train.labels[:, 1] > 0] = 0.0
+
+
 def one_class(tables):
     tables.splits["train"].labels[:, 1] = 0.0
 
@@ -89,6 +98,8 @@ def one_class(tables):
         (duplicated, "test: expected at most 2.00% of examples that repeat another, got"),
         (no_histories, "stream 'visit': expected events before training requests, got none"),
         (one_class, "train: label 'buy': expected a mean of 0.0001 .. 0.9999, got 0"),
+        (one_class_by_weight, "train: label 'buy': expected a mean of 0.0001 .. 0.9999, got 0"),
+        (weightless, "validation: expected examples with a weight above 0, got none of 37"),
     ],
 )
 def test_findings(tmp_path, change, message):
@@ -139,7 +150,7 @@ def test_the_card_holds_the_numbers_of_the_data(tmp_path):
     card = write_card(report, tmp_path / "card")
     text = card.read_text()
     train = Dataset.open(directory).splits["train"]
-    rate = f"{train.labels[:, 0].mean():.1%}"
+    rate = f"{np.average(train.labels[:, 0], weights=train.weights):.1%}"
     assert f"| train | 203 | {rate} |" in text
     empty = f"{(train.ends['visit'] == 0).mean():.1%}"
     median = int(np.quantile(np.minimum(train.ends["visit"], 4), 0.5, method="inverted_cdf"))

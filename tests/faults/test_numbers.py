@@ -171,7 +171,7 @@ def test_one_class_in_training(runs, uninterrupted, tmp_path, monkeypatch, obser
 
     def one_class(directory, **options):
         dataset = opened(directory, **options)
-        dataset.manifest["label_rates"]["train"]["click"] = 0.0
+        dataset.splits["train"].labels[:] = 0.0
         return dataset
 
     monkeypatch.setattr(Dataset, "open", one_class)

@@ -246,6 +246,16 @@ class TestSave:
         assert (again.latest_step, again.best_step) == (6, 3)
         assert {p.name for p in checkpoints.directory.iterdir() if p.name.isdigit()} == {"3", "6"}
 
+    def test_what_is_not_a_number_is_not_the_best(self, source, open_checkpoints):
+        checkpoints, data = open_checkpoints(keep=1), make_train_iterator(source)
+        checkpoints.save(at_step(1), data, metrics={"normalized_entropy": float("nan")})
+        checkpoints.wait()
+        assert (checkpoints.latest_step, checkpoints.best_step) == (1, None)
+        checkpoints.save(at_step(2), data, metrics={"normalized_entropy": 1.5})
+        checkpoints.wait()
+        assert checkpoints.best_step == 2
+        assert open_checkpoints(checkpoints.directory).best_step == 2
+
     def test_a_step_that_is_saved_is_left_alone(self, source, open_checkpoints):
         checkpoints, data = open_checkpoints(), make_train_iterator(source)
         checkpoints.save(at_step(1), data, metrics={"normalized_entropy": 0.9})

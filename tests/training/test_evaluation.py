@@ -59,8 +59,24 @@ class TestEvaluate:
             entropy = loss / binary_entropy(LABEL_RATES[i])
             assert result[f"{task}/normalized_entropy"] == pytest.approx(entropy, rel=1e-6)
             auc = roc_auc_score(labels, logits[:, i], sample_weight=weights)
-            assert result[f"{task}/auc_roc"] == pytest.approx(auc, abs=1e-3)
+            assert result[f"{task}/auc_roc"] == pytest.approx(auc, rel=1e-12)
+            assert f"{task}/auc_roc_margin" not in result
             assert result[f"{task}/count"] == toy.Options().num_eval
+
+    @pytest.mark.parametrize("scale", [1e-3, 1e-6])
+    @pytest.mark.parametrize("bias", [0.0, -3.0])
+    def test_auc_of_logits_that_lie_close_together(self, dataset, evaluator, model, scale, bias):
+        (params, tables), size = model, toy.Options().num_eval
+        near = linear.jax.tree.map(lambda x: scale * x, (params, tables))
+        near[0]["bias"] = linear.jnp.full(1, bias)
+        (batch,) = make_train_iterator(batches(dataset, size))
+        logits = np.asarray(linear.logits(*near, batch), np.float64)
+        assert np.ptp(logits) < 20 * scale
+        for batch_size in (5, size):
+            result = evaluator.evaluate(*near, batches(dataset, batch_size))
+            for i, task in enumerate(TASKS):
+                auc = roc_auc_score(batch.labels[:, i], logits[:, i], sample_weight=batch.weights)
+                assert result[f"{task}/auc_roc"] == pytest.approx(auc, rel=1e-12)
 
     def test_gauc_is_the_mean_of_the_users(self, dataset, evaluator, model, examples):
         logits, batch = examples

@@ -4,8 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
+from kunlun_jax.data.label_rates import label_rates
+from kunlun_jax.data.tables import Examples
 from kunlun_jax.training import metrics
 
 RATE = 0.2
@@ -108,6 +112,7 @@ class TestCompute:
             "normalized_entropy": log_loss / math.log(2),
             "normalized_entropy_eval": log_loss / third,
             "auc_roc": 1.0,
+            "auc_roc_margin": 0.0,
             "log_loss": log_loss,
             "calibration": 1.5,
             "ece": (0.25 + 0.25 + 0.5) / 3,
@@ -157,6 +162,19 @@ class TestCompute:
         values = metrics.compute(state_of(logits, labels, np.ones(5, np.float32)), label_rate=0.5)
         assert values["auc_roc"] == sklearn_metrics.roc_auc_score(labels[:, 0], logits[:, 0])
 
+    @pytest.mark.parametrize("center", [0.0, -3.0, -8.0])
+    @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-3, 1e-4, 0.0])
+    def test_auc_is_within_its_margin(self, center, scale):
+        logits, labels, _ = predictions(5_000)
+        logits = (center + scale * logits).astype(np.float32)
+        weights = np.random.default_rng(3).uniform(0.1, 3.0, 5_000).astype(np.float32)
+        values = metrics.compute(state_of(logits, labels, weights), label_rate=RATE)
+        y, z = labels[:, 0], logits[:, 0]
+        exact = sklearn_metrics.roc_auc_score(y, z, sample_weight=weights)
+        assert abs(values["auc_roc"] - exact) <= values["auc_roc_margin"] + 1e-6
+        if scale == 1.0:
+            assert values["auc_roc_margin"] < 1e-3
+
     @pytest.mark.parametrize("label", [0.0, 1.0])
     def test_single_class(self, label):
         logits = column(-1, 0, 1)
@@ -190,6 +208,51 @@ class TestCompute:
             assert_same({key: values[f"{name}/{key}"] for key in alone}, alone)
         mean = (values["click/normalized_entropy"] + values["buy/normalized_entropy"]) / 2
         assert values["normalized_entropy"] == pytest.approx(mean)
+
+    def test_the_mean_over_tasks_takes_their_weights(self):
+        logits, labels, weights = predictions(1_000, num_tasks=3)
+        names, shares = ("click", "buy", "like"), (1.0, 3.0, 0.0)
+        logits[0, 2] = np.nan  # of weight 0
+        values = metrics.compute(
+            state_of(logits, labels, weights),
+            label_rate=(0.2, 0.3, 0.4),
+            tasks=names,
+            task_weights=shares,
+        )
+        click, buy, _ = (values[f"{name}/normalized_entropy"] for name in names)
+        assert values["normalized_entropy"] == pytest.approx((click + 3 * buy) / 4, rel=1e-12)
+
+    @settings(derandomize=True, deadline=None, max_examples=30)
+    @given(
+        seed=st.integers(0, 2**16),
+        num_tasks=st.integers(1, 3),
+        negatives=st.sampled_from([0.05, 1.0, 20.0, 1e4]),
+        zeros=st.sampled_from([0.0, 0.5]),
+    )
+    def test_the_best_constant_has_entropy_one_under_any_weights(
+        self, seed, num_tasks, negatives, zeros
+    ):
+        random = np.random.default_rng(seed)
+        labels = (random.random((400, num_tasks)) < 0.4).astype(np.float32)
+        weights = np.where(labels[:, 0] > 0, 1.0, negatives) * random.uniform(0.5, 2.0, 400)
+        weights[random.random(400) < zeros] = 0.0
+        examples = Examples(
+            *(np.zeros(400, np.int64),) * 2, labels, weights.astype(np.float32), labels, {}, {}, {}
+        )
+        names = tuple("abc"[:num_tasks])
+        rates = list(label_rates(examples, names).values())
+        w, y = examples.weights.astype(np.float64), labels.astype(np.float64)
+        np.testing.assert_allclose(rates, (w @ y) / w.sum(), rtol=1e-12)
+        logits = np.tile(np.log(rates) - np.log1p(-np.array(rates)), (400, 1)).astype(np.float32)
+        values = metrics.compute(
+            state_of(logits, labels, examples.weights, 64), label_rate=rates, tasks=names
+        )
+        for prefix in ["", *(f"{name}/" for name in names if num_tasks > 1)]:
+            assert values[f"{prefix}normalized_entropy"] == pytest.approx(1.0, rel=2e-6)
+        for task, rate in enumerate(rates):
+            loss = sklearn_metrics.log_loss(y[:, task], np.full(400, rate), sample_weight=w)
+            prefix = f"{names[task]}/" if num_tasks > 1 else ""
+            assert values[f"{prefix}log_loss"] == pytest.approx(loss, rel=2e-6)
 
     def test_refuses_tasks_it_cannot_name(self):
         with pytest.raises(ValueError, match="expected the names of 2 tasks"):

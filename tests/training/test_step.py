@@ -71,6 +71,29 @@ class TestWeightedLoss:
         expected = (weights * losses).sum() / weights.sum()
         np.testing.assert_allclose(weighted_loss(logits, BATCH), expected, rtol=1e-6)
 
+    @pytest.mark.parametrize("shares", [(1.0, 3.0), (0.0, 2.0), (0.25, 0.0)])
+    @pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
+    def test_task_weights_equal_the_formula(self, shares, scale):
+        batch = BATCH.replace(weights=BATCH.weights * jnp.float32(scale))
+        logits = factories.array(4, 2)
+        z, y = np.asarray(logits, np.float64), np.asarray(batch.labels, np.float64)
+        losses = np.average(np.log1p(np.exp(-z)) + (1 - y) * z, axis=1, weights=shares)
+        expected = np.average(losses, weights=np.asarray(batch.weights, np.float64))
+        np.testing.assert_allclose(weighted_loss(logits, batch, shares), expected, rtol=1e-6)
+
+    def test_equal_task_weights_are_the_mean(self):
+        logits = factories.array(4, 2)
+        np.testing.assert_allclose(
+            weighted_loss(logits, BATCH, (7.0, 7.0)), weighted_loss(logits, BATCH), rtol=1e-6
+        )
+
+    def test_a_task_of_weight_zero_gets_no_gradient_whatever_its_logits(self):
+        logits = factories.array(4, 2).at[:, 0].set(jnp.nan)
+        loss, gradient = jax.value_and_grad(weighted_loss)(logits, BATCH, (0.0, 1.0))
+        assert jnp.isfinite(loss)
+        np.testing.assert_array_equal(gradient[:, 0], 0.0)
+        assert jnp.isfinite(gradient).all()
+
     def test_an_example_of_weight_zero_counts_for_nothing_even_with_nan(self):
         logits = factories.array(4, 2)
         poisoned = weighted_loss(logits.at[3].set(jnp.nan), BATCH)

@@ -90,6 +90,26 @@ class TestResultSummary:
         assert lines[4].split() == ["validation", "0.80000", "0.70000"]
         assert lines[5].split() == ["test", "0.80000", "0.60000"]
 
+    def test_several_tasks_say_which_number_decides(self):
+        metrics = {
+            "normalized_entropy": 0.75,
+            **{"buy/normalized_entropy": 0.8, "buy/auc_roc": 0.7},
+            **{"click/normalized_entropy": 0.6, "click/auc_roc": 0.9},
+        }
+        splits = {"validation": metrics, "test": metrics}
+        text = result_summary(40, splits, tasks=("click", "buy"), task_weights=(1.0, 3.0))
+        lines = text.splitlines()
+        assert lines[0] == (
+            "best checkpoint: step 40, of the lowest mean NE over the tasks click of weight 1 and "
+            "buy of weight 3 (config.training.task_weights), on the validation split"
+        )
+        assert [re.split(r"\s{2,}", line) for line in lines[4:7]] == [
+            ["validation, click", "0.60000", "0.90000"],
+            ["validation, buy", "0.80000", "0.70000"],
+            ["validation, mean", "0.75000", ""],
+        ]
+        assert len(lines) == 10
+
 
 def number(text):
     return int(text.replace(",", ""))
