@@ -148,7 +148,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def _label(content: Mapping[str, Any]) -> str:
     """Say which label the report is of."""
-    count = len(content["tasks"])
+    count = len(content.get("tasks", ()))  # audits of earlier versions name one label only
     others = f" (one of {count}; --task names another)" if count > 1 else ""
     return f"label {content['task']}{others}"
 

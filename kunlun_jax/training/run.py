@@ -297,6 +297,7 @@ class Run(contextlib.AbstractContextManager):
             deadline: Reading of `time.monotonic` from which on it saves and stops early.
         """
         data = self.config.data
+        validation = self._batches("validation", data.eval_batch_size, data.max_eval_examples)
         writer = self._writer(int(state.step))
         step = make_train_step(
             self._model, self.dataset.schema, self.config, num_steps=self.num_steps
@@ -311,7 +312,7 @@ class Run(contextlib.AbstractContextManager):
             ),
             data=self._iterator,
             mesh=self._mesh,
-            validation=self._batches("validation", data.eval_batch_size, data.max_eval_examples),
+            validation=validation,
             evaluator=self._evaluator,
             checkpoints=self._checkpoints,
             writer=writer,

@@ -52,9 +52,11 @@ def experiment(directory, **changes):
     config.data.update({"source": "built", "directory": str(directory), "num_epochs": 2.0})
     config.data.options = ConfigDict()
     config.model.name = "din"
-    config.model.streams = ConfigDict({"click": base.stream(**dict.fromkeys(
-        ("model_dim", "num_heads", "n_kv", "n_tokens", "n_seeds", "num_layers", "window"), 1
-    ), max_len=4, mlp_dim=8)})  # fmt: skip
+    config.model.streams = ConfigDict()
+    config.model.streams.click = base.stream(
+        model_dim=8, num_heads=1, n_kv=4, n_tokens=2, n_seeds=4, num_layers=2, window=2,
+        max_len=8, mlp_dim=8,
+    )  # fmt: skip
     config.training.task_weights = ConfigDict(SHARES)
     config.update_from_flattened_dict(changes)
     return experiment_config(config)
