@@ -165,6 +165,22 @@ def test_one_class(runs, tmp_path, monkeypatch, observe):
     observe(outcome, "val/auc_roc: null")
 
 
+@pytest.mark.fault("no validation example has a weight", "refused before the first step")
+def test_validation_without_weight(runs, tmp_path, monkeypatch, observe):
+    opened = Dataset.open
+
+    def weightless(directory, **options):
+        dataset = opened(directory, **options)
+        dataset.splits["validation"].weights[:] = 0.0
+        return dataset
+
+    monkeypatch.setattr(Dataset, "open", weightless)
+    outcome = runs.here(tmp_path / "run")
+    assert outcome.code == 1
+    assert "split 'validation': expected examples with a weight above 0, got" in outcome.message
+    observe(outcome)
+
+
 @pytest.mark.fault("one class only in the training labels", "refused before the first step")
 def test_one_class_in_training(runs, uninterrupted, tmp_path, monkeypatch, observe):
     opened = Dataset.open
