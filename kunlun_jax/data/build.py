@@ -26,7 +26,8 @@ from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.leaks import LeakError
 from kunlun_jax.data.own_data import TableSchema, load_schema
 from kunlun_jax.data.own_data.beam import launch
-from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.inputs import Inputs, refuse_bytes
+from kunlun_jax.data.own_data.messages import clipped, path_shown
 from kunlun_jax.data.own_data.shards import default_num_shards, open_tables
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS
 from kunlun_jax.data.schema import SchemaError
@@ -64,6 +65,7 @@ def build_dataset(
     description = describe_source(source_name, options)
     _at_least_one(num_shards=num_shards, workers=workers)
     directory = pathlib.Path(directory).absolute()
+    refuse_bytes(directory)
     source = SOURCES[source_name]
     with locked(directory):
         _refuse_existing(directory)
@@ -113,6 +115,7 @@ def build_own_data(
     if memory_gb <= 0:
         raise ValueError(f"memory_gb: expected > 0, got {memory_gb}")
     directory = pathlib.Path(directory).absolute()
+    refuse_bytes(directory)
     inputs.check_exist(schema)
     num_shards = num_shards or default_num_shards(inputs)
     checksums = inputs.checksums()
@@ -120,10 +123,11 @@ def build_own_data(
     with locked(directory):
         if directory.exists():
             manifest = read_manifest(directory)
-            if (manifest["source"], manifest["source_checksums"]) != (description, checksums):
+            difference = _difference(manifest, description, checksums)
+            if difference:
                 raise DatasetError(
-                    f"{directory}: exists already, made from another schema or other files; "
-                    "remove it or choose another directory"
+                    f"{path_shown(directory)}: exists already, made from another schema or other "
+                    f"files ({difference}); remove it or choose another directory"
                 )
             return
 
@@ -137,7 +141,21 @@ def build_own_data(
             write_data_set(prepare, directory, description, checksums, num_shards, workers)
         except LeakError as error:
             table = error.leak.stream or IMPRESSIONS
-            raise SchemaError(f"{inputs.place(table)}: {error}") from error
+            raise SchemaError(clipped(f"{path_shown(inputs.place(table))}: {error}")) from error
+
+
+def _difference(
+    manifest: dict[str, Any], description: dict[str, Any], checksums: dict[str, str]
+) -> str:
+    """Return what a data set was made from that is another now; empty if nothing is."""
+    known = manifest["source_checksums"]
+    for name in sorted(known.keys() | checksums.keys()):
+        if known.get(name) != checksums.get(name):
+            state = "changed" if name in known and name in checksums else "missing"
+            if name not in known:
+                state = "new"
+            return f"{path_shown(name)}: {state}"
+    return "" if manifest["source"] == description else "schema: changed"
 
 
 def open_or_build(
@@ -227,8 +245,7 @@ def _main(argv: list[str]) -> None:
         counts = _run(values, argv[1:])
         findings = read_manifest(pathlib.Path(values.out)).get("findings", [])
     except (TypeError, ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        raise SystemExit(f"{type(error).__name__}: {message}") from error
+        raise SystemExit(clipped(f"{type(error).__name__}: {error}")) from error
     print(json.dumps({"directory": values.out, **counts, "findings": findings}))
 
 
@@ -256,7 +273,9 @@ def _run(values: flags.FlagValues, beam_options: list[str]) -> dict[str, Any]:
         memory_gb=values.memory_gb,
         beam_options=beam_options if values.beam else None,
     )
-    return read_manifest(pathlib.Path(values.out))["counts"]
+    manifest = read_manifest(pathlib.Path(values.out))
+    rows = manifest.get("source_rows", {}).get("tables", {})
+    return {**manifest["counts"], **({"tables": rows} if rows else {})}
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -39,6 +39,7 @@ class ShardSource:
         vocabularies: By vocabulary whose values were written to a file, what the manifest says of
             that file.
         collisions: By hashed vocabulary, what the manifest says of its values.
+        input_rows: What the manifest says of the rows of files; empty: nothing.
     """
 
     schema: Schema
@@ -48,6 +49,7 @@ class ShardSource:
     checksums: dict[str, str] = dataclasses.field(default_factory=dict)
     vocabularies: dict[str, dict[str, str | int]] = dataclasses.field(default_factory=dict)
     collisions: dict[str, dict[str, int | float]] = dataclasses.field(default_factory=dict)
+    input_rows: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def shards_of_tables(tables: SourceTables, num_shards: int) -> ShardSource:

@@ -64,6 +64,7 @@ def write_data_set(
             "format_version": FORMAT_VERSION,
             "source": description,
             "source_checksums": checksums,
+            **({"source_rows": source.input_rows} if source.input_rows else {}),
             "schema": schema.to_json(),
             **_describe_content(source, summary),
             "seed": description["options"].get("seed"),

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kunlun_jax.data import Dataset, SchemaError
-from kunlun_jax.data.own_data.inputs import verify_pages
+from kunlun_jax.data.own_data.headers import verify_pages
 from tests.faults.harness import ROOT, build_command, flip_bit
 from tests.faults.table_faults import FAULTS, change_cell, change_rows, milliseconds, write_views
 

@@ -1,22 +1,16 @@
-"""The files of your own tables: found, hashed, and their columns named."""
+"""The files of your own tables: found, named and hashed."""
 
-import contextlib
-import csv
 import dataclasses
+import glob
+import os
 import pathlib
 from collections.abc import Iterator
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.own_data.formats import EXPECTED, format_of
+from kunlun_jax.data.own_data.messages import clipped, names_shown, path_shown, value_shown
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, TableSchema
 from kunlun_jax.data.schema import SchemaError
-
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-PARQUET = (".parquet", ".pq")
-SUFFIXES = (*SEPARATORS, *PARQUET)
-BYTES_AT_ONCE = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +38,11 @@ class Inputs:
         names = [table.name for table in schema.streams]
         found = {IMPRESSIONS: impressions}
         for value in events:
-            name, equals, files = value.partition("=")
-            if not equals and len(names) == 1:
-                name, files = names[0], value
-            if name not in names or name in found or not files:
+            name, files = _stream_of(value, names)
+            if name in found or not files:
                 raise SchemaError(
-                    f"--events: expected STREAM=FILES once for each of {names}, got {value!r}"
+                    f"--events: expected STREAM=FILES once for each of {names_shown(names)}, got "
+                    f"{value_shown(value)}"
                 )
             found[name] = files
         for name in (IMPRESSIONS, *names):
@@ -68,12 +61,21 @@ class Inputs:
                 raise SchemaError(f"{name}: expected files, got none")
 
     def checksums(self) -> dict[str, str]:
-        """Return the SHA-256 of every file by table and name."""
-        return {
-            f"{table}/{path.name}": file_sha256(path)
-            for table, paths in self.files.items()
-            for path in paths
+        """Return the SHA-256 of every file by table and path."""
+        paths = {
+            table: dict(zip(self.names(table), files, strict=True))
+            for table, files in self.files.items()
         }
+        return {name: file_sha256(path) for found in paths.values() for name, path in found.items()}
+
+    def names(self, table: str) -> list[str]:
+        """Return what the files of a table are called in the data set: the table and the path.
+
+        The path begins where those of the table part, so that it does not change with their place.
+        """
+        paths = [path.absolute() for path in self.files[table]]
+        common = os.path.commonpath([path.parent for path in paths])
+        return [f"{table}/{path.relative_to(common).as_posix()}" for path in paths]
 
     def place(self, table: str) -> str:
         """Return what to call a table: its file, or its name where there are several."""
@@ -86,74 +88,107 @@ class Inputs:
         return sum(path.stat().st_size for paths in self.files.values() for path in paths)
 
 
+def _stream_of(value: str, names: list[str]) -> tuple[str, str]:
+    """Return stream and files; no files where no stream is meant."""
+    named = [name for name in names if value.startswith(f"{name}=")]
+    name = max(named, key=len, default=names[0])
+    files = value.removeprefix(f"{name}=") if named else ""
+    # With one stream the files will do, and a folder may be called like "view=1".
+    alone = not named or (os.path.lexists(value) and not os.path.lexists(files))
+    return name, value if alone and len(names) == 1 else files
+
+
 def find_files(pattern: str) -> tuple[pathlib.Path, ...]:
     """Return the files of a path, a folder or a pattern, sorted.
 
+    A path that is there is taken as it is, whatever characters it has. In a pattern `*`, `?` and
+    `**` have their meaning, and nothing else. A folder stands for every file in it and below it.
+
     Raises:
-        SchemaError: If there is none, or one is neither CSV, TSV nor Parquet.
+        SchemaError: If there is none, or one cannot be read: it is neither CSV, TSV nor Parquet, or
+            its path is not UTF-8, or it is there twice, by a link.
     """
     path = pathlib.Path(pattern)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix in SUFFIXES]
-    elif path.exists():
+    if os.path.lexists(path):
         found = [path]
     else:
-        root = pathlib.Path(path.anchor) if path.is_absolute() else pathlib.Path()
-        relative = str(path.relative_to(path.anchor))
-        found = list(root.glob(relative)) if "*" in pattern or "?" in pattern else []
-    if not found:
-        raise SchemaError(f"{pattern}: expected files of {SUFFIXES}, found none")
-    kinds = {p.suffix in PARQUET for p in found}
-    for p in found:
-        if p.suffix not in SUFFIXES or len(kinds) > 1:
-            raise SchemaError(f"{p}: expected either CSV ({tuple(SEPARATORS)}) or Parquet files")
-    return tuple(sorted(found))
+        literally = pattern.replace("[", "[[]") if "*" in pattern or "?" in pattern else ""
+        matches = glob.glob(literally, recursive=True, include_hidden=True)
+        found = [pathlib.Path(match) for match in matches]
+        found = [match for match in found if not _holds_no_rows(match)]
+    # Of "**" both a folder and what is in it are matches.
+    files = sorted({file for match in found for file in _files_of(match, frozenset())})
+    if not files:
+        raise SchemaError(f"{path_shown(pattern)}: expected files of {EXPECTED}, found none")
+    for file in files:
+        _check_file(file, files[0])
+    _refuse_links(files)
+    return tuple(files)
 
 
-def column_names(path: pathlib.Path) -> list[str]:
-    """Return the columns of a file.
+def _files_of(path: pathlib.Path, above: frozenset[tuple[int, int]]) -> Iterator[pathlib.Path]:
+    """Yield a file, or the files of a folder and of those in it."""
+    if not path.is_dir():
+        yield path
+        return
+    place = _place_of(path)
+    if place in above:
+        raise SchemaError(f"{path_shown(path)}: expected a folder, got a link to one above it")
+    for inside in path.iterdir():
+        if _holds_no_rows(inside):
+            continue
+        if inside.name.startswith("."):
+            raise SchemaError(
+                f"{path_shown(inside)}: expected no hidden file in a folder of tables, got this one"
+            )
+        yield from _files_of(inside, above | {place})
+
+
+def _holds_no_rows(path: pathlib.Path) -> bool:
+    """Whether a file is one that Spark, Hadoop or macOS keep beside those of a table."""
+    sums = path.name.startswith(".") and path.name.endswith(".crc")
+    return sums or path.name in ("_SUCCESS", "_metadata", "_common_metadata", ".DS_Store")
+
+
+def _check_file(path: pathlib.Path, first: pathlib.Path) -> None:
+    refuse_bytes(path)
+    kind, wanted = format_of(path), format_of(first)
+    if kind is None or not path.is_file():
+        got = "a file of another name" if path.is_file() else "no file"
+        raise SchemaError(clipped(f"{path_shown(path)}: expected {EXPECTED}, got {got}"))
+    if wanted is not None and kind.is_parquet != wanted.is_parquet:
+        raise SchemaError(
+            clipped(f"{path_shown(path)}: expected either text or Parquet, as {path_shown(first)}")
+        )
+
+
+def _refuse_links(files: list[pathlib.Path]) -> None:
+    """Refuse a file that is there under two names: its rows would count twice."""
+    known: dict[tuple[int, int], pathlib.Path] = {}
+    for path in files:
+        other = known.setdefault(_place_of(path), path)
+        if other is not path:
+            raise SchemaError(
+                clipped(
+                    f"{path_shown(path)}: expected each file once, got that of {path_shown(other)}"
+                )
+            )
+
+
+def _place_of(path: pathlib.Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def refuse_bytes(path: pathlib.Path) -> None:
+    """Refuse a path that is not text.
 
     Raises:
-        SchemaError: If the file is empty or not what its name says.
+        SchemaError: If it is not.
     """
     try:
-        if path.suffix in PARQUET:
-            with _as_schema_error(path):
-                return pq.read_schema(path).names
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file, delimiter=SEPARATORS[path.suffix]), None)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SchemaError(f"{path}: not a {path.suffix[1:]} file: {error}") from error
-    if header is None:
-        raise SchemaError(f"{path}: expected a header and rows, got an empty file")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise SchemaError(f"{path}: column {twice[0]!r} occurs more than once")
-    return header
-
-
-def verify_pages(path: pathlib.Path) -> None:
-    """Read a Parquet file once, and compare its pages with their checksums where it has some.
-
-    DuckDB does not: a flipped bit in a number would be a number.
-
-    Raises:
-        SchemaError: If the file is damaged.
-    """
-    with _as_schema_error(path):
-        options = {"page_checksum_verification": True, "buffer_size": BYTES_AT_ONCE}
-        with pq.ParquetFile(path, **options) as file:
-            for _ in file.iter_batches():
-                pass
-
-
-@contextlib.contextmanager
-def _as_schema_error(path: pathlib.Path) -> Iterator[None]:
-    """Name the file in Arrow's errors, which are OSErrors without a number where it is damaged."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, MemoryError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # no access or no device: nothing is known about the content
-        text = " ".join(str(error).split())
-        raise SchemaError(f"{path}: not a parquet file, or a damaged one: {text}") from error
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise SchemaError(
+            f"{path_shown(path)}: expected a path in UTF-8, got other bytes"
+        ) from error

@@ -69,7 +69,14 @@ def open_tables(
     staged = Staged(found, place / SCRATCH, first_rows(stage.rows))
     make = functools.partial(_read_and_make, staged)
     return ShardSource(
-        found, stage.users, num_shards, make, checksums, stage.vocabularies, stage.collisions
+        found,
+        stage.users,
+        num_shards,
+        make,
+        checksums,
+        stage.vocabularies,
+        stage.collisions,
+        stage.input_rows,
     )
 
 

@@ -25,6 +25,7 @@ from kunlun_jax.data.own_data import collisions, columns, vocabularies
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import plan_readings, strangers
+from kunlun_jax.data.own_data.row_counts import describe_rows, stored_counts
 from kunlun_jax.data.own_data.splits import (
     Bounds,
     empty_split,
@@ -38,7 +39,6 @@ from kunlun_jax.data.own_data.table_schema import (
     Hashed,
     TableSchema,
 )
-from kunlun_jax.data.own_data.texts import literal
 from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
 from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
@@ -55,6 +55,7 @@ class Stage:
         vocabularies: By built vocabulary, what the manifest says of its file.
         collisions: By hashed vocabulary, what the manifest says of its values.
         rows: int64 [shards, splits], examples.
+        input_rows: What the manifest says of the rows of the files.
     """
 
     def __init__(
@@ -103,22 +104,25 @@ class Stage:
     def _type_tables(self, bar: tqdm) -> None:
         """Check every table, number the users, and write the tables with typed columns."""
         latest = int(time.time()) + DAY
-        for reading in plan_readings(self._engine, self._schema, self._inputs, latest):
-            table = reading.open(self._engine)
-            if not self._typed(reading.name).exists():
-                table.require_rows()
-                table.check(reading.checks)
+        kept = {}
+        for reading in plan_readings(self._engine, self._schema, self._inputs, self._place, latest):
+            typed = self._typed(reading.name)
+            counted = stored_counts(self._place, reading.number, len(reading.files))
+            if counted is None or not typed.exists():
+                reading.count(self._engine)
+            rows = reading.typed(self._engine)
             if reading.name == IMPRESSIONS:
-                keys = f"SELECT DISTINCT {reading.user.sql} AS key FROM {table.sql}"
-                self.users = self._number_users(keys)
+                self.users = self._number_users(f"SELECT DISTINCT key FROM ({rows})")
             self._engine.copy(
-                f"SELECT number, shard, unit, t.* EXCLUDE (key) FROM ({reading.typed(table)}) AS t "
+                f"SELECT number, shard, unit, t.* EXCLUDE (key) FROM ({rows}) AS t "
                 f"JOIN {self._from('users.parquet')} AS users ON t.key = users.key",
-                self._typed(reading.name),
+                typed,
             )
-            if not pq.read_metadata(self._typed(reading.name)).num_rows:
-                raise strangers(reading, table.place)
+            kept[reading.name] = pq.read_metadata(typed).num_rows
+            if not kept[reading.name]:
+                raise strangers(reading)
             bar.update()
+        self.input_rows = describe_rows(self._inputs, self._place, kept)
 
     def _number_users(self, keys: str) -> int:
         """Write key, number, shard and a uniform number of every user; return how many."""
@@ -230,7 +234,7 @@ class Stage:
         """Return a relation (value, id) for a column, None if its ids are computed."""
         kind = self._schema.vocabulary(feature.vocabulary)
         number = self._schema.vocabulary_names.index(feature.vocabulary)
-        values = self._from(f"../{vocabularies.vocabulary_file(number)}")
+        values = self._read(self._place / vocabularies.vocabulary_file(number))
         if not columns.is_list(feature):
             return values if isinstance(kind, Built) else None
         # Every different list is encoded once, and then looked up as a whole.
@@ -250,7 +254,8 @@ class Stage:
         return self._from(f"lists-{alias}.parquet")
 
     def _count_rows(self) -> np.ndarray:
-        files = literal(str(self._scratch / "staged-0" / "*" / "*.parquet"))
+        # Each folder of a shard is called shard=0, shard=1, ...; nothing else in the path is read.
+        files = self._engine.path(self._scratch / "staged-0", "/*/*.parquet")
         counted = self._engine.execute(
             f"SELECT shard, split, count(*) FROM read_parquet({files}, hive_partitioning=true) "
             "GROUP BY ALL"
@@ -275,4 +280,7 @@ class Stage:
         return self._from(self._typed(table).name)
 
     def _from(self, name: str) -> str:
-        return f"read_parquet({literal(str(self._scratch / name))})"
+        return self._read(self._scratch / name)
+
+    def _read(self, path: pathlib.Path) -> str:
+        return f"read_parquet({self._engine.path(path)}, hive_partitioning=false)"

@@ -370,7 +370,7 @@ def test_a_file_that_is_written_anew_depends_on_its_rows_alone(tmp_path, monkeyp
         ("i.csv", ["v.csv"], r"expected STREAM=FILES once for each of \['view', 'order'\]"),
         ("i.csv", ["view=v.csv", "view=v.csv"], "expected STREAM=FILES once"),
         ("gone.csv", ["view=v.csv", "order=o.csv"], "gone.csv: expected files .* found none"),
-        ("notes.txt", ["view=v.csv", "order=o.csv"], "notes.txt: expected either CSV"),
+        ("notes.txt", ["view=v.csv", "order=o.csv"], "notes.txt: expected CSV or TSV"),
     ],
 )
 def test_files_that_are_not_there(tmp_path, monkeypatch, impressions, events, message):

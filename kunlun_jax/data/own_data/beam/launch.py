@@ -9,9 +9,10 @@ from kunlun_jax.data.own_data.collisions import describe_collisions
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import Reading, plan_readings, strangers
+from kunlun_jax.data.own_data.row_counts import describe_rows
 from kunlun_jax.data.own_data.splits import empty_split
 from kunlun_jax.data.own_data.stage import DAY
-from kunlun_jax.data.own_data.table_schema import Built, Hashed, TableSchema
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
 from kunlun_jax.data.own_data.vocabularies import (
     FOLDER,
     describe_vocabulary,
@@ -55,14 +56,12 @@ def open_tables(
         raise ImportError(f"no Apache Beam ({error}): pip install 'kunlun_jax[beam]'") from error
     engine = Engine(place / SCRATCH, threads=1, memory_gb=memory_gb)
     try:
-        readings = plan_readings(engine, schema, inputs, int(time.time()) + DAY)
-        for reading in readings:
-            reading.open(engine).require_rows()
+        readings = plan_readings(engine, schema, inputs, place, int(time.time()) + DAY)
     finally:
         engine.close()
     (place / FOLDER).mkdir(exist_ok=True)
     run_pipeline(Plan(schema, tuple(readings), place, num_shards, memory_gb), options)
-    num_users = _count_users(schema, inputs, readings, place, num_shards)
+    num_users, kept = _count_users(schema, readings, place, num_shards)
     sizes, vocabularies = _collect_vocabularies(schema, place)
     kinds = {name: schema.vocabulary(name) for name in schema.vocabulary_names}
     collisions = {
@@ -71,7 +70,14 @@ def open_tables(
         if isinstance(kind, Hashed)
     }
     return ShardSource(
-        schema.schema(sizes), num_users, num_shards, _missing, checksums, vocabularies, collisions
+        schema.schema(sizes),
+        num_users,
+        num_shards,
+        _missing,
+        checksums,
+        vocabularies,
+        collisions,
+        describe_rows(inputs, place, kept),
     )
 
 
@@ -80,22 +86,21 @@ def _missing(number: int) -> Shard:
 
 
 def _count_users(
-    schema: TableSchema,
-    inputs: Inputs,
-    readings: list[Reading],
-    place: pathlib.Path,
-    num_shards: int,
-) -> int:
-    """Return the number of users; refuses splits and streams that are empty."""
+    schema: TableSchema, readings: list[Reading], place: pathlib.Path, num_shards: int
+) -> tuple[int, dict[str, int]]:
+    """Return the users, and the rows that are kept of every table; refuses what is empty."""
     reports = [report_path(place, number, num_shards) for number in range(num_shards)]
     sums = [json.loads(path.read_text())["summary"]["sums"] for path in reports]
+    splits = {split: sum(part[f"rows/{split}"] for part in sums) for split in SPLITS}
+    kept = {IMPRESSIONS: sum(splits.values())}
     for reading in readings[1:]:
-        if not sum(part[f"events/{reading.name}"] for part in sums):
-            raise strangers(reading, inputs.place(reading.name))
-    for split in SPLITS:
-        if not sum(part[f"rows/{split}"] for part in sums):
+        kept[reading.name] = sum(part[f"events/{reading.name}"] for part in sums)
+        if not kept[reading.name]:
+            raise strangers(reading)
+    for split, count in splits.items():
+        if not count:
             raise empty_split(schema, split)
-    return sum(part["users"] for part in sums)
+    return sum(part["users"] for part in sums), kept
 
 
 def _collect_vocabularies(

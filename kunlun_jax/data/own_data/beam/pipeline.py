@@ -36,6 +36,7 @@ from kunlun_jax.data.own_data.beam.numbering import (
 from kunlun_jax.data.own_data.collisions import Counts, store_counts
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.reading import Reading
+from kunlun_jax.data.own_data.row_counts import refuse_no_rows, store_count, stored_counts
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
 from kunlun_jax.data.own_data.splits import Bounds
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, ByTime, Hashed, TableSchema
@@ -86,6 +87,8 @@ def run_pipeline(plan: Plan, options: list[str]) -> None:
         RuntimeError: If the pipeline fails otherwise.
     """
     pipeline = beam.Pipeline(argv=options)
+    for path in (plan.place / SCRATCH).glob(f"{REFUSED}-*.txt"):
+        path.unlink()  # of a run before this one
     build_graph(pipeline, plan)
     try:
         pipeline.run().wait_until_finish()
@@ -93,14 +96,24 @@ def run_pipeline(plan: Plan, options: list[str]) -> None:
         # How an engine reports what a worker has raised is its own affair.
         for path in sorted((plan.place / SCRATCH).glob(f"{REFUSED}-*.txt")):
             raise SchemaError(path.read_text()) from error
+        _refuse_no_rows(plan)
         message = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise RuntimeError(f"the Beam pipeline failed: {message}") from error
+    _refuse_no_rows(plan)
+
+
+def _refuse_no_rows(plan: Plan) -> None:
+    """Refuse a table of which all files have been read, and no row is taken."""
+    for reading in plan.readings:
+        counts = stored_counts(plan.place, reading.number, len(reading.files))
+        if counts is not None:
+            refuse_no_rows(counts, reading.shown)
 
 
 def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Add all steps to a pipeline."""
     schema, num_shards = plan.schema, plan.num_shards
-    files = [(i, path) for i, reading in enumerate(plan.readings) for path in reading.files]
+    files = [(r.number, i) for r in plan.readings for i in range(len(r.files))]
     rows = (
         pipeline
         | "files" >> beam.Create(files)
@@ -132,29 +145,32 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
     )
 
 
-def read_file(pair: tuple[int, pathlib.Path], plan: Plan) -> Iterator[tuple[str, pa.Table]]:
-    """Check a file, and yield (table, typed rows).
+def read_file(pair: tuple[int, int], plan: Plan) -> Iterator[tuple[str, pa.Table]]:
+    """Check a file, count its rows, and yield (table, typed rows).
+
+    Args:
+        pair: Number of the table, and of its file.
+        plan: The plan.
 
     Raises:
         SchemaError: If a row is not what the schema says; names file, row, column.
     """
-    number, path = pair
+    number, file = pair
     reading = plan.readings[number]
     with tempfile.TemporaryDirectory() as name:
         scratch = pathlib.Path(name)
         engine = Engine(scratch, threads=1, memory_gb=plan.memory_gb)
         try:
-            table = reading.open(engine, (path,))
-            table.check(reading.checks)
-            engine.copy(reading.typed(table), scratch / "typed.parquet")
+            store_count(reading.check(engine, file), plan.place, number, file)
+            engine.copy(reading.typed(engine, [file]), scratch / "typed.parquet")
         except SchemaError as error:
-            refused = plan.place / SCRATCH / f"{REFUSED}-{number:03d}-{path.name}.txt"
+            refused = plan.place / SCRATCH / f"{REFUSED}-{number:03d}-{file:06d}.txt"
             publish(refused, str(error))
             raise
         finally:
             engine.close()
-        with pq.ParquetFile(scratch / "typed.parquet") as file:
-            for batch in file.iter_batches(ROWS_PER_ELEMENT):
+        with pq.ParquetFile(scratch / "typed.parquet") as typed:
+            for batch in typed.iter_batches(ROWS_PER_ELEMENT):
                 yield reading.name, pa.Table.from_batches([batch])
 
 
