@@ -63,6 +63,27 @@ def binary(shop):
     (shop / "views.csv").write_bytes(b"user,time,item,category,seconds\n\xff\xfe\x00,1,2,3,4\n")
 
 
+def blank_first_line(shop):
+    path = shop / "views.csv"
+    path.write_text("\n" + path.read_text())
+
+
+def columns_equal_but_for_case(shop):
+    path = shop / "views.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]},Item", *(f"{line},x" for line in lines[1:])]) + "\n")
+
+
+def utf16(shop):
+    path = shop / "views.csv"
+    path.write_bytes(path.read_text().encode("utf-16"))
+
+
+def open_quote(shop):
+    path = shop / "views.csv"
+    path.write_text(path.read_text() + 'u1,1700000000,"i1,c1,3\n')
+
+
 def label_as_a_feature(shop):
     def change(rows):
         for row in rows:
@@ -161,6 +182,19 @@ FAULTS = {
     "an empty file": (no_bytes, "impressions.csv: expected a header and rows, got an empty file"),
     "a line that is cut": (cut_line, r"views.csv: line 41: expected 5 columns, got 2"),
     "not text": (binary, "views.csv: line 2: expected text in UTF-8, got byte 0xff"),
+    "a blank first line": (
+        blank_first_line,
+        "views.csv: line 1: expected a header, got a line without a name",
+    ),
+    "columns that are equal but for case": (
+        columns_equal_but_for_case,
+        "views.csv: columns 'item' and 'Item': expected names that differ in more than upper and",
+    ),
+    "text in UTF-16": (utf16, "views.csv: line 1: expected text in UTF-8, got UTF-16; convert"),
+    "a quote that stays open": (
+        open_quote,
+        r"views.csv: line \d+: expected quotes that close, got unexpected end of data",
+    ),
     "the label as a feature": (
         label_as_a_feature,
         r"column 'price': leak of label 'label': expected overlapping values, got 0.5 .. 0.5",

@@ -1,6 +1,7 @@
 """The Beam pipeline has the bytes of DuckDB's build. It needs: pip install -e ".[beam]"."""
 
 import dataclasses
+import gzip
 import json
 import random
 
@@ -97,6 +98,52 @@ def test_the_same_bytes_and_findings_of_dirty_cells(tmp_path):
     assert manifest["hashed_vocabularies"]["item"]["nothing"] == ["none"]
 
 
+@pytest.mark.parametrize(("folder", "name"), [("label=1", "a[1]*"), ("in {x,y}?", "click=1 'é")])
+def test_the_same_bytes_under_any_path(tmp_path, folder, name):
+    tables = world.make_tables(0)
+    plain = world.build(tmp_path / "plain", tables)
+    inside = tmp_path / folder / name
+    files = {}
+    for table, (path,) in world.write_tables(inside, tables).files.items():
+        files[table] = (path.rename(inside / f"{table}{name}.csv"),)
+    out = inside / "split=2" / "o[1]"
+    build_own_data(world.SCHEMA, Inputs(files), out, num_shards=3, beam_options=OPTIONS)
+    built = content(out)
+    for file, expected in content(plain.directory).items():
+        if file != "dataset.json":
+            assert built[file] == expected
+
+
+def test_files_of_other_ends_and_columns_and_compressions(tmp_path):
+    tables = world.make_tables(0)
+    inputs = world.write_tables(tmp_path / "tables", tables)
+    lines = (tmp_path / "tables" / "view.csv").read_text().splitlines()
+    parts = {
+        "d1/part-0.csv": "\n".join(lines[:20]).encode() + b"\n",
+        "d2/part-0.csv": "\r\n".join([f"{lines[0]},more", *(f"{x},1" for x in lines[20:40])])
+        .encode() + b"\n",
+        "d2/part-1.csv.gz": gzip.compress("\n".join([lines[0], *lines[40:]]).encode()),
+    }  # fmt: skip
+    for name, text in parts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    views = tuple(tmp_path / name for name in parts)
+    assert_same_build(tmp_path, Inputs({**inputs.files, "view": views}))
+    for name in ("d1", "d2"):
+        path = tmp_path / name / "part-0.csv"
+        before = path.read_bytes()
+        path.write_bytes(before + b"u1,tomorrow\n")
+        message = rf"/{name}/part-0.csv: line \d+: expected \d columns, got 2"
+        with pytest.raises(SchemaError, match=message):
+            build_own_data(
+                world.SCHEMA,
+                Inputs({**inputs.files, "view": views}),
+                tmp_path / "other",
+                beam_options=OPTIONS,
+            )
+        path.write_bytes(before)
+
+
 def test_a_bad_row_ends_in_one_line_and_leaves_nothing(tmp_path):
     tables = world.make_tables(0)
     tables["view"][5]["time"] = "tomorrow"
@@ -136,6 +183,12 @@ REFUSED = [unknown_users, one_moment, no_tags, user_like_none, list_as_text]
 
 
 @pytest.mark.parametrize("change", REFUSED)
+def no_event_is_taken(tables):
+    for row in tables["order"]:
+        row["state"] = "open"
+
+
+@pytest.mark.parametrize("change", [unknown_users, one_moment, no_tags, no_event_is_taken])
 def test_what_duckdb_refuses_is_refused_in_the_same_words(tmp_path, change):
     tables = world.make_tables(0)
     change(tables)
