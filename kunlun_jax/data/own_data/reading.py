@@ -10,6 +10,7 @@ import pathlib
 from kunlun_jax.data.building import SCRATCH
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.columns import Check, Column
+from kunlun_jax.data.own_data.conditions import check_condition, explain_condition
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.headers import verify_pages
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -118,6 +119,8 @@ class Reading:
             except SchemaError:
                 if not part.layout.is_parquet:
                     explain(path)
+                if self.where:
+                    explain_condition(engine, rows, self.where)
                 raise
             for check, count in zip(part.checks, bad, strict=True):
                 if count:
@@ -187,7 +190,9 @@ def plan_readings(
             if layout not in parts:
                 with named(path):
                     parts[layout] = _plan_part(layout, owner, schema.missing, latest)
-                    _check_condition(engine, layout, path, owner.where)
+                    if owner.where:
+                        rows = layout.sql(engine, [path])
+                        check_condition(engine, rows, owner.where, list(layout.names))
         known = list(parts)
         part_of = tuple(known.index(layout) for layout in layouts)
         readings.append(
@@ -210,15 +215,6 @@ def _plan_part(
     if isinstance(owner, Events):
         return Part(layout, user, columns.event_columns(owner, types, absent, latest))
     return Part(layout, user, columns.impression_columns(owner, types, absent, latest))
-
-
-def _check_condition(engine: Engine, layout: Layout, path: pathlib.Path, where: str) -> None:
-    if not where:
-        return
-    try:
-        engine.execute(f"SELECT 1 FROM {layout.sql(engine, [path])} WHERE ({where}\n) LIMIT 0")
-    except SchemaError as error:
-        raise SchemaError(f"where {value_shown(where)}: {error}") from error
 
 
 def strangers(reading: Reading) -> SchemaError:
