@@ -23,7 +23,7 @@ import jax  # noqa: E402
 
 from kunlun_jax.command_line import define_config, one_line, parse_flags, run_program  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
-from kunlun_jax.processes import Options, connected  # noqa: E402
+from kunlun_jax.hosts.processes import Options, connected  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402

@@ -17,7 +17,7 @@ from absl import app, flags
 from kunlun_jax.data.sources import movielens_1m, movielens_1m_files
 from kunlun_jax.data.sources.movielens_1m_splits import LIKED, SPLIT_RULES, TRAIN, split_ratings
 from kunlun_jax.data.tables import SPLITS
-from kunlun_jax.training.grouped_auc import grouped_auc
+from kunlun_jax.metrics.grouped_auc import grouped_auc
 
 _PATH = flags.DEFINE_string("path", None, "Directory of the MovieLens-1M files.", required=True)
 

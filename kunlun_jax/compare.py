@@ -3,7 +3,7 @@
     kunlun-jax compare runs/a runs/b    # or python -m kunlun_jax.compare
 
 Prints one line and writes it as JSON: NE and AUC of both, the differences b - a with 95 % intervals
-and p-values of a bootstrap over users (`training/bootstrap.py`). One run each says whether these
+and p-values of a bootstrap over users (`metrics/user_bootstrap.py`). One run each says whether these
 two models differ on other users of this kind; not whether other seeds would.
 """
 
@@ -17,11 +17,11 @@ from typing import Any
 from absl import app, flags, logging
 
 from kunlun_jax.command_line import parse_flags, run_program
-from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError, UserBootstrap
-from kunlun_jax.training.comparison import METRICS, difference, measure, task_column
+from kunlun_jax.metrics.comparison import METRICS, difference, measure, task_column
+from kunlun_jax.metrics.scores import Scores
+from kunlun_jax.metrics.user_bootstrap import NUM_RESAMPLES, ComparisonError, UserBootstrap
 from kunlun_jax.training.finished_run import keep_beside, open_finished
 from kunlun_jax.training.run import USER_ERRORS, Run
-from kunlun_jax.training.scores import Scores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What Ctrl-C does to a program: one line, and an exit code that says so, instead of a traceback.
 
 Only programs ask for it; whoever imports the package keeps Python's own way. Training takes over
-while it has something to save (`training/stopping.py`).
+while it has something to save (`hosts/stopping.py`).
 """
 
 import os

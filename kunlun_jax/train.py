@@ -1,1 +1,100 @@
-../train.py
+"""Trains a model, or goes on with it.
+
+    python train.py --config=configs/base.py --workdir=runs/base
+    kunlun-jax train --config=base --workdir=runs/base    # the same, installed, from anywhere
+
+Running the same command again resumes; values are overridden as in --config.data.batch_size=256.
+"""
+
+import pathlib
+import sys
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from kunlun_jax.interrupts import end_at_once
+from kunlun_jax.training.allocator import keep_freed_memory
+
+if __name__ == "__main__":
+    end_at_once()  # before imports that take seconds
+keep_freed_memory()  # before anything large is allocated
+
+import jax  # noqa: E402
+
+from kunlun_jax.command_line import define_config, one_line, parse_flags, run_program  # noqa: E402
+from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
+from kunlun_jax.hosts.processes import Options, connected  # noqa: E402
+from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
+from kunlun_jax.training.summary import kernels_line  # noqa: E402
+from kunlun_jax.training.workdir import open_workdir  # noqa: E402
+
+CONFIG = define_config("config", "Config file, or the name of a ready one, such as base.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; by default runs/<name of the config file>."
+)
+# Of several processes; under SLURM, Open MPI and Kubernetes they know each other without.
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Host and port of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this run.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+START_TIMEOUT = flags.DEFINE_integer("start_timeout", 300, "Seconds to wait for all of them.")
+HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+    "heartbeat_timeout", 100, "Seconds of silence after which one of them counts as lost."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Train, or resume, the run that the flags describe, and report its best checkpoint."""
+    del argv
+    try:
+        config = experiment_config(CONFIG.value)
+        with (
+            connected(_processes(), expected=USER_ERRORS),
+            open_workdir(WORKDIR.value or _default_workdir(), config) as workdir,
+        ):
+            train(config, workdir)
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))
+
+
+def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
+    """Run the experiment in a working directory.
+
+    Args:
+        config: The experiment.
+        workdir: Where checkpoints and metrics go, and are found again.
+    """
+    print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
+    print(kernels_line(config.model), flush=True)
+    with Run(config, workdir) as run:  # data, model, step functions, checkpoints
+        print(run.summary(), flush=True)
+        state = run.resume_or_initialize()
+        state, complete = run.train(state)
+        if complete:
+            print(run.report_best(state), flush=True)
+        else:
+            print(f"stopped and saved at step {int(state.step)}; the same command continues")
+
+
+def _processes() -> Options:
+    return Options(
+        coordinator=COORDINATOR.value,
+        num_processes=NUM_PROCESSES.value,
+        process_id=PROCESS_ID.value,
+        start_timeout=START_TIMEOUT.value,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
+    )
+
+
+def _default_workdir() -> pathlib.Path:
+    last = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).name
+    return pathlib.Path("runs") / pathlib.Path(last.partition(":")[0]).stem
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    return parse_flags(argv, CONFIG)
+
+
+if __name__ == "__main__":
+    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
+    logging.set_verbosity(logging.FATAL)
+    run_program(main, _parse_flags)

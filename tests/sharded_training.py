@@ -15,8 +15,8 @@ import numpy as np
 
 from kunlun_jax.config import ExperimentConfig, MeshConfig, ModelConfig
 from kunlun_jax.data.batch import Batch
+from kunlun_jax.hosts.processes import Options, connected, is_first, several
 from kunlun_jax.models.kunlun import Kunlun
-from kunlun_jax.processes import Options, connected, is_first, several
 from kunlun_jax.sharding import BatchShare, batch_sharding, make_mesh, replicated
 from kunlun_jax.training.step import (
     TrainState,

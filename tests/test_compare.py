@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from kunlun_jax.compare import compare_runs, line
-from kunlun_jax.training.bootstrap import ComparisonError, UserBootstrap
+from kunlun_jax.metrics.comparison import difference, measure
+from kunlun_jax.metrics.scores import Scores
+from kunlun_jax.metrics.user_bootstrap import ComparisonError, UserBootstrap
 from kunlun_jax.training.checkpoint import CheckpointError
-from kunlun_jax.training.comparison import difference, measure
 from kunlun_jax.training.finished_run import open_finished
 from kunlun_jax.training.run import Run
-from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.workdir import WorkdirError, open_workdir
 from tests.training import tiny
 from tests.training.runs import records

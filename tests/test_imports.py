@@ -10,24 +10,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = (
     ("pallas_kernels",),
     ("kunlun_jax.interrupts",),
-    (
-        "kunlun_jax.shapes",
-        "kunlun_jax.config_parsing",
-        "kunlun_jax.command_line",
-        "kunlun_jax.environment",
-        "kunlun_jax.lifeline",
-        "kunlun_jax.programs",
-    ),
-    ("kunlun_jax.processes",),
-    ("kunlun_jax.config_layers", "kunlun_jax.config_peers"),
-    ("kunlun_jax.config_model",),
+    ("kunlun_jax.shapes", "kunlun_jax.environment", "kunlun_jax.programs"),
     ("kunlun_jax.config",),
+    ("kunlun_jax.command_line",),
     ("kunlun_jax.sharding",),
+    ("kunlun_jax.hosts",),
     ("kunlun_jax.data",),
     ("kunlun_jax.tables",),
     ("kunlun_jax.layers",),
     ("kunlun_jax.models",),
     ("kunlun_jax.flops",),
+    ("kunlun_jax.metrics",),
     ("kunlun_jax.training",),
     (
         "kunlun_jax.serving",
@@ -142,7 +135,7 @@ def test_the_config_dict_stops_at_config():
     }
     programs = {f"kunlun_jax/{name}/__main__.py" for name in ("plan", "scaling")}
     flags = {"kunlun_jax/command_line.py", "train.py", "kunlun_jax/train.py"}
-    assert readers <= {"kunlun_jax/config.py", *flags, *programs}
+    assert readers <= {"kunlun_jax/config/experiment.py", *flags, *programs}
 
 
 def test_package_files_only_re_export():

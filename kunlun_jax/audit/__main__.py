@@ -23,8 +23,8 @@ from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
 from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.data import Dataset
 from kunlun_jax.environment import environment
-from kunlun_jax.training.bootstrap import NUM_RESAMPLES, ComparisonError
-from kunlun_jax.training.comparison import task_column
+from kunlun_jax.metrics.comparison import task_column
+from kunlun_jax.metrics.user_bootstrap import NUM_RESAMPLES, ComparisonError
 from kunlun_jax.training.finished_run import keep_beside, open_finished
 from kunlun_jax.training.run import USER_ERRORS
 

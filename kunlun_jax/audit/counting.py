@@ -16,8 +16,8 @@ import numpy as np
 
 from kunlun_jax.data import Dataset, DatasetError, EventLog, Examples, Schema
 from kunlun_jax.data.label_rates import training_rate
-from kunlun_jax.training.bootstrap import auc_roc
-from kunlun_jax.training.metrics import binary_entropy
+from kunlun_jax.metrics.binary_metrics import binary_entropy
+from kunlun_jax.metrics.user_bootstrap import auc_roc
 
 # Trees take at most so many levels as categories. Ids with more are left out: as ordered numbers
 # they let the trees memorise products and weeks of the training period (on Complete Journey,

@@ -6,8 +6,8 @@ from typing import Any
 
 from kunlun_jax.audit.perturbations import perturbations
 from kunlun_jax.data import Batch
-from kunlun_jax.training.bootstrap import UserBootstrap
-from kunlun_jax.training.comparison import METRICS, Measurement, difference, measure
+from kunlun_jax.metrics.comparison import METRICS, Measurement, difference, measure
+from kunlun_jax.metrics.user_bootstrap import UserBootstrap
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import TrainState
 

@@ -3,8 +3,8 @@
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.format import DatasetError
-from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
-from kunlun_jax.data.requests import Events, Request, RequestError, batch_requests
+from kunlun_jax.data.reading.pipeline import BatchSource, make_train_iterator
+from kunlun_jax.data.reading.requests import Events, Request, RequestError, batch_requests
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,

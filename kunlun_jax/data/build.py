@@ -19,22 +19,22 @@ from typing import Any
 from absl import app, flags
 
 from kunlun_jax.command_line import parse_flags, run_program
-from kunlun_jax.data.building import locked
-from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.building.directory import locked
+from kunlun_jax.data.building.shards import ShardSource, shards_of_tables
+from kunlun_jax.data.building.writing import write_data_set
 from kunlun_jax.data.dataset import Dataset, read_manifest
 from kunlun_jax.data.format import DatasetError
-from kunlun_jax.data.leaks import LeakError
 from kunlun_jax.data.own_data import TableSchema, load_schema
 from kunlun_jax.data.own_data.beam import launch
 from kunlun_jax.data.own_data.inputs import Inputs, refuse_bytes
 from kunlun_jax.data.own_data.messages import clipped, path_shown
 from kunlun_jax.data.own_data.shards import default_num_shards, open_tables
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS
+from kunlun_jax.data.quality.consistency import validate_tables
+from kunlun_jax.data.quality.leaks import LeakError
 from kunlun_jax.data.schema import SchemaError
-from kunlun_jax.data.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.sources.registry import BUILT, SOURCES
 from kunlun_jax.data.tables import SourceTables
-from kunlun_jax.data.writing import write_data_set
 
 DEFAULT_SHARDS = 8
 DEFAULT_MEMORY_GB = 4.0

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.building.directory import file_sha256
 from kunlun_jax.data.format import DatasetError
-from kunlun_jax.data.gather import padded_log
 from kunlun_jax.data.label_rates import label_rates
+from kunlun_jax.data.reading.gather import padded_log
+from kunlun_jax.data.reading.shard_reader import empty_examples, read_shard
 from kunlun_jax.data.schema import EventStream, Schema, SchemaError
-from kunlun_jax.data.shard_reader import empty_examples, read_shard
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard
 
 MANIFEST = "dataset.json"

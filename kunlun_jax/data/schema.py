@@ -8,7 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
-from kunlun_jax.config_parsing import ConfigError, parse
+from kunlun_jax.config.parsing import ConfigError, parse
 from kunlun_jax.data.names import name_fault, stream_fault, task_fault
 
 OOV_ID = 0

@@ -16,18 +16,18 @@ from absl import app, flags
 from tqdm import tqdm
 
 from kunlun_jax.command_line import parse_flags, run_program
-from kunlun_jax.data.card import write_card
-from kunlun_jax.data.checks import find_excesses
-from kunlun_jax.data.consistency import validate_tables
 from kunlun_jax.data.dataset import check_file, read_manifest, read_schema
 from kunlun_jax.data.format import DatasetError
-from kunlun_jax.data.leaks import TrainingSample, find_leaks
-from kunlun_jax.data.mismatches import find_mismatches, name_ids
-from kunlun_jax.data.one_sided import find_one_sided
-from kunlun_jax.data.profile import Profile, profile
+from kunlun_jax.data.quality.card import write_card
+from kunlun_jax.data.quality.checks import find_excesses
+from kunlun_jax.data.quality.consistency import validate_tables
+from kunlun_jax.data.quality.leaks import TrainingSample, find_leaks
+from kunlun_jax.data.quality.mismatches import find_mismatches, name_ids
+from kunlun_jax.data.quality.one_sided import find_one_sided
+from kunlun_jax.data.quality.profile import Profile, profile
+from kunlun_jax.data.quality.summary import Summary, summarize
+from kunlun_jax.data.reading.shard_reader import read_shard
 from kunlun_jax.data.schema import Schema, SchemaError
-from kunlun_jax.data.shard_reader import read_shard
-from kunlun_jax.data.summary import Summary, summarize
 
 DAY = 86400
 

@@ -1,7 +1,7 @@
 """The models by name."""
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, ModelConfig
-from kunlun_jax.config_parsing import require
+from kunlun_jax.config.parsing import require
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.context import num_context_tokens
 from kunlun_jax.layers.features import features_in_use

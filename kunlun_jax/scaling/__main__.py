@@ -25,10 +25,10 @@ keep_freed_memory()  # before anything large is allocated
 import jax  # noqa: E402
 
 from kunlun_jax.command_line import STUDIES, define_config, one_line, parse_flags, run_program  # noqa: E402
+from kunlun_jax.metrics.user_bootstrap import ComparisonError  # noqa: E402
 from kunlun_jax.scaling.report import write_report  # noqa: E402
 from kunlun_jax.scaling.runs import RECORDS, carry_out  # noqa: E402
 from kunlun_jax.scaling.study import study_config  # noqa: E402
-from kunlun_jax.training.bootstrap import ComparisonError  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
 
 STUDY = define_config("study", "Study: a file, or the name of a ready one: smoke.", STUDIES)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from kunlun_jax.config import FREE_SETTINGS, ExperimentConfig, to_mapping
+from kunlun_jax.metrics.comparison import METRICS, measure
+from kunlun_jax.metrics.scores import Scores
+from kunlun_jax.metrics.user_bootstrap import UserBootstrap
 from kunlun_jax.shapes import Float
-from kunlun_jax.training.bootstrap import UserBootstrap
-from kunlun_jax.training.comparison import METRICS, measure
 from kunlun_jax.training.manifest import first_difference
-from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.workdir import WorkdirError
 
 NUM_RESAMPLES = 1000

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from kunlun_jax.config_parsing import require
+from kunlun_jax.config.parsing import require
 from kunlun_jax.scaling.analysis import Measurements
 from kunlun_jax.scaling.bootstrap import Interval, draw_seeds, interval
 from kunlun_jax.scaling.records import Record, read_record

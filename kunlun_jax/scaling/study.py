@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, experiment_config
-from kunlun_jax.config_parsing import parse, require
+from kunlun_jax.config.parsing import parse, require
 
 _LEAST_SIZES = 4  # three parameters of the power law, and a size held out
 

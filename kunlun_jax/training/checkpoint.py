@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from kunlun_jax.processes import is_first, several, together
+from kunlun_jax.hosts.processes import is_first, several, together
 from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.manifest import ManifestError, first_difference
 from kunlun_jax.training.step import TrainState

@@ -9,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kunlun_jax.data.batch import Batch
-from kunlun_jax.data.pipeline import BatchSource, make_train_iterator
+from kunlun_jax.data.reading.pipeline import BatchSource, make_train_iterator
+from kunlun_jax.metrics import binary_metrics
+from kunlun_jax.metrics.effective_rank import EffectiveRanks
+from kunlun_jax.metrics.grouped_auc import UserScores
+from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.sharding import BatchShare, batch_sharding, replicated
-from kunlun_jax.training import metrics
-from kunlun_jax.training.effective_rank import EffectiveRanks
-from kunlun_jax.training.grouped_auc import UserScores
-from kunlun_jax.training.scores import Scores
 
 
 class _Seen(NamedTuple):
@@ -74,7 +74,7 @@ class Evaluator:
 
     def compute(self, state: metrics.MetricState) -> dict[str, float]:
         """Turn the sums of a split, or of training, into metrics (`metrics.compute`)."""
-        return metrics.compute(
+        return binary_metrics.compute(
             state, label_rate=self.label_rates, tasks=self.tasks, task_weights=self.task_weights
         )
 
@@ -122,4 +122,4 @@ class Evaluator:
         return collected.scores()
 
     def _no_metrics(self) -> metrics.MetricState:
-        return jax.device_put(metrics.init(len(self.tasks)), self._everywhere)
+        return jax.device_put(binary_metrics.init(len(self.tasks)), self._everywhere)

@@ -12,15 +12,15 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from kunlun_jax.config import ExperimentConfig
-from kunlun_jax.data.pipeline import BatchSource
-from kunlun_jax.processes import is_first
+from kunlun_jax.data.reading.pipeline import BatchSource
+from kunlun_jax.hosts.processes import is_first
+from kunlun_jax.hosts.stopping import Agreement, StopSignal
+from kunlun_jax.metrics.tasks import by_task, mean_over_tasks
 from kunlun_jax.sharding import BatchShare
 from kunlun_jax.training import guard
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.step import TrainState
-from kunlun_jax.training.stopping import Agreement, StopSignal
-from kunlun_jax.training.tasks import by_task, mean_over_tasks
 from kunlun_jax.training.workdir import MetricWriter, NoWriter
 
 

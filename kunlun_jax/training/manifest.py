@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kunlun_jax.processes import is_first, sum_over_processes
+from kunlun_jax.hosts.processes import is_first, sum_over_processes
 
 _BLOCK = 2**18  # elements that are widened to 64 bits at once
 

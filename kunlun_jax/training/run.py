@@ -25,16 +25,17 @@ from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.build import open_or_build
 from kunlun_jax.data.label_rates import training_rate
 from kunlun_jax.data.sources import SOURCES
+from kunlun_jax.hosts.processes import ProcessError, first_in_turn, is_first, several, together
+from kunlun_jax.metrics.grouped_auc import UserScores
+from kunlun_jax.metrics.scores import Scores
+from kunlun_jax.metrics.tasks import task_weights
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.processes import ProcessError, first_in_turn, is_first, several, together
 from kunlun_jax.sharding import BatchShare, batch_sharding, check_divisible, make_mesh
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointError
 from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.evaluation import Evaluator
-from kunlun_jax.training.grouped_auc import UserScores
 from kunlun_jax.training.loop import NonFiniteError, Trainer
 from kunlun_jax.training.run_data import find_dataset, keep_dataset, require_same_dataset
-from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.step import (
     TrainState,
     create_train_state,
@@ -43,7 +44,6 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import cut_histories, model_summary, result_summary
-from kunlun_jax.training.tasks import task_weights
 from kunlun_jax.training.workdir import (
     BEST_STEP,
     MetricWriter,

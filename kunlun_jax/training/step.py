@@ -16,14 +16,15 @@ from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.probe import PROBES
+from kunlun_jax.metrics import binary_metrics
+from kunlun_jax.metrics.binary_metrics import MetricState, binary_cross_entropy
+from kunlun_jax.metrics.tasks import task_weights
 from kunlun_jax.shapes import Array
 from kunlun_jax.sharding import AnyMesh, replicated, shardings_of
 from kunlun_jax.tables import TableState, count_out_of_vocabulary
-from kunlun_jax.training import guard, metrics
+from kunlun_jax.training import guard
 from kunlun_jax.training.guard import GuardState
-from kunlun_jax.training.metrics import MetricState, binary_cross_entropy
 from kunlun_jax.training.optimizer import dense_optimizer, schedule
-from kunlun_jax.training.tasks import task_weights
 
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
@@ -100,7 +101,7 @@ def create_train_state(
         tables=tables,
         opt_state=dense_optimizer(config.optimizer, num_steps).init(params),
         accumulators={n: jnp.full(t.shape[0], start, jnp.float32) for n, t in tables.items()},
-        metrics=metrics.init(batch.labels.shape[1]),
+        metrics=binary_metrics.init(batch.labels.shape[1]),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),
         guard=guard.init(),
@@ -204,7 +205,7 @@ def make_train_step(
             tables=tables.rows,
             opt_state=guard.choose(take, opt_state, state.opt_state),
             accumulators=tables.sums,
-            metrics=metrics.update(
+            metrics=binary_metrics.update(
                 state.metrics, logits=logits, labels=batch.labels, weights=batch.weights
             ),
             out_of_vocabulary=state.out_of_vocabulary
@@ -231,7 +232,9 @@ def make_eval_step(
         variables = {"params": params, "tables": {"embedding": tables}}
         output: Any = model.apply(variables, batch, mutable=[PROBES] if probe else [])
         logits, recorded = output
-        state = metrics.update(state, logits=logits, labels=batch.labels, weights=batch.weights)
+        state = binary_metrics.update(
+            state, logits=logits, labels=batch.labels, weights=batch.weights
+        )
         return state, logits, dict(recorded.get(PROBES, {}))
 
     return eval_step

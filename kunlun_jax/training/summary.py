@@ -10,8 +10,8 @@ from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.flops import flops_by_module, flops_by_stream, is_layer
+from kunlun_jax.metrics.tasks import by_task, headline
 from kunlun_jax.training.step import TrainState
-from kunlun_jax.training.tasks import by_task, headline
 from pallas_kernels.implementation import best_implementation
 
 MOST_EVENTS_CUT = 0.1

@@ -16,7 +16,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
 from kunlun_jax.config import DATA_SETTINGS, FREE_SETTINGS, ExperimentConfig, to_mapping
-from kunlun_jax.processes import is_first, together
+from kunlun_jax.hosts.processes import is_first, together
 from kunlun_jax.training.manifest import first_difference
 
 CONFIG_FILE = "config.json"

@@ -4,7 +4,7 @@ import pytest
 
 from kunlun_jax.audit.__main__ import COUNTING_FILE, audit
 from kunlun_jax.audit.report import add_shares, markdown, references, screen, verdict
-from kunlun_jax.training.bootstrap import ComparisonError
+from kunlun_jax.metrics.user_bootstrap import ComparisonError
 from tests.training.runs import records
 
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import Dataset, DatasetError, SchemaError
-from kunlun_jax.data import shards as shards_module
 from kunlun_jax.data.build import (
     build_dataset,
     describe_source,
     open_or_build,
     write_dataset,
 )
-from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.building.directory import file_sha256
+from kunlun_jax.data.building.directory import shards as shards_module
+from kunlun_jax.data.building.shards import shard_of_users
 from kunlun_jax.data.dataset import MANIFEST, verify_files
-from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.sources import SOURCES, Source
 from tests.data import toy
 
@@ -205,7 +205,7 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, re
     program = textwrap.dedent(
         """
         import pathlib, sys, time
-        from kunlun_jax.data import shards
+        from kunlun_jax.data.building.directory import shards
         from tests.data import toy
 
         def hang(path):

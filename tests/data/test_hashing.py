@@ -9,7 +9,7 @@ from kunlun_jax.data.hashing import (
     is_known,
     separate,
 )
-from kunlun_jax.data.requests import Request, RequestError, batch_requests
+from kunlun_jax.data.reading.requests import Request, RequestError, batch_requests
 from kunlun_jax.data.schema import Schema, SchemaError, SparseFeature, Vocabulary
 
 SINGLE, PAIR = Vocabulary("url", 1000, hashes=1), Vocabulary("url", 1000, hashes=2)

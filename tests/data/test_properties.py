@@ -19,9 +19,9 @@ from kunlun_jax.data import (
     batch_requests,
 )
 from kunlun_jax.data.build import write_dataset
-from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.building.shards import shards_of_tables
+from kunlun_jax.data.quality.consistency import validate_tables
 from kunlun_jax.data.schema import COMBINERS, Limits
-from kunlun_jax.data.shards import shards_of_tables
 from kunlun_jax.data.sources.encoding import events_before
 from kunlun_jax.layers.embedding import lookup
 from tests.data import toy

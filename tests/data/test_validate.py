@@ -10,9 +10,9 @@ import pytest
 
 from kunlun_jax.data import Dataset
 from kunlun_jax.data.build import write_dataset
-from kunlun_jax.data.card import write_card
 from kunlun_jax.data.dataset import MANIFEST, manifest_checksum
-from kunlun_jax.data.profile import quantile, stability_index
+from kunlun_jax.data.quality.card import write_card
+from kunlun_jax.data.quality.profile import quantile, stability_index
 from kunlun_jax.data.schema import Limits, Schema
 from kunlun_jax.data.validate import validate
 from tests.data import toy

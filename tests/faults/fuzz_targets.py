@@ -31,7 +31,7 @@ from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.dataset import MANIFEST
 from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
-from kunlun_jax.data.shard_reader import read_shard
+from kunlun_jax.data.reading.shard_reader import read_shard
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import make_train_step

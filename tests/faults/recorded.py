@@ -12,8 +12,8 @@ import sys
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kunlun_jax.data.gather import Columns
-from kunlun_jax.processes import is_first, several
+from kunlun_jax.data.reading.gather import Columns
+from kunlun_jax.hosts.processes import is_first, several
 from kunlun_jax.training.loop import Trainer
 from tests.faults import program
 

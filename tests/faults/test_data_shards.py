@@ -11,7 +11,7 @@ import pytest
 from kunlun_jax.data import Dataset, DatasetError
 from kunlun_jax.data import format as blocks
 from kunlun_jax.data.dataset import MANIFEST
-from kunlun_jax.data.shard_reader import read_shard
+from kunlun_jax.data.reading.shard_reader import read_shard
 from tests.data import toy
 from tests.faults.harness import ROOT, build_command, flip_bit
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource
-from kunlun_jax.data.gather import Columns
+from kunlun_jax.data.reading.gather import Columns
 from kunlun_jax.training.diagnosis import load_batch
 from kunlun_jax.training.run import open_dataset
 from tests import processes

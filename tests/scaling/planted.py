@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kunlun_jax.metrics.user_bootstrap import UserBootstrap
 from kunlun_jax.scaling.analysis import Measurements
-from kunlun_jax.training.bootstrap import UserBootstrap
 
 
 def measurements(

@@ -6,6 +6,8 @@ import pytest
 
 from configs.scaling import smoke
 from kunlun_jax.config import ConfigError, to_mapping
+from kunlun_jax.metrics.scores import Scores
+from kunlun_jax.metrics.user_bootstrap import UserBootstrap
 from kunlun_jax.scaling import runs
 from kunlun_jax.scaling.page import MISSING, Speeds, render
 from kunlun_jax.scaling.records import Record, read_record, resample
@@ -13,8 +15,6 @@ from kunlun_jax.scaling.report import find_laws, write_report
 from kunlun_jax.scaling.results import collect
 from kunlun_jax.scaling.runs import carry_out
 from kunlun_jax.scaling.study import plan, study_config
-from kunlun_jax.training.bootstrap import UserBootstrap
-from kunlun_jax.training.scores import Scores
 from kunlun_jax.training.workdir import WorkdirError
 
 GAINS = {"kunlun": 0.02, "din": 0.01, "hstu": 0.005}

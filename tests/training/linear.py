@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from kunlun_jax.data import Batch
-from kunlun_jax.training import guard, metrics
+from kunlun_jax.metrics import binary_metrics
+from kunlun_jax.training import guard
 from kunlun_jax.training.step import TrainState, weighted_loss
 from tests.data import toy
 
@@ -27,7 +28,7 @@ def initial_state(num_tasks: int = len(toy.SCHEMA.labels)) -> TrainState:
         tables={"item": jnp.zeros((rows, num_tasks))},
         opt_state=(),
         accumulators={"item": jnp.zeros(rows)},
-        metrics=metrics.init(num_tasks),
+        metrics=binary_metrics.init(num_tasks),
         out_of_vocabulary=jnp.zeros(2, jnp.int32),
         gradient_norm=jnp.zeros(()),
         guard=guard.init(),
@@ -63,7 +64,7 @@ def train_step(state: TrainState, batch: Batch) -> TrainState:
         tables=tables,
         opt_state=(),
         accumulators=state.accumulators,
-        metrics=metrics.update(
+        metrics=binary_metrics.update(
             state.metrics, logits=values, labels=batch.labels, weights=batch.weights
         ),
         out_of_vocabulary=state.out_of_vocabulary + seen,
@@ -75,5 +76,5 @@ def train_step(state: TrainState, batch: Batch) -> TrainState:
 def eval_step(params: Any, tables: Any, state: metrics.MetricState, batch: Batch) -> Any:
     """Return the metrics with the batch added, its logits, and no moments."""
     values = logits(params, tables, batch)
-    state = metrics.update(state, logits=values, labels=batch.labels, weights=batch.weights)
+    state = binary_metrics.update(state, logits=values, labels=batch.labels, weights=batch.weights)
     return state, values, {}

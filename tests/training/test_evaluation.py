@@ -6,9 +6,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from kunlun_jax.config import MeshConfig
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.metrics.binary_metrics import binary_entropy
 from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.evaluation import Evaluator
-from kunlun_jax.training.metrics import binary_entropy
 from tests.data import toy
 from tests.training import linear
 

@@ -12,11 +12,11 @@ import pytest
 
 from kunlun_jax.config import DataConfig, ExperimentConfig, MeshConfig, TrainingConfig
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.hosts.stopping import StopSignal
 from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.loop import NonFiniteError, Trainer
-from kunlun_jax.training.stopping import StopSignal
 from kunlun_jax.training.workdir import MetricWriter
 from tests.data import toy
 from tests.training import linear

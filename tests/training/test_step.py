@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.config import ExperimentConfig, OptimizerConfig
-from kunlun_jax.training import metrics
+from kunlun_jax.metrics import binary_metrics
 from kunlun_jax.training.optimizer import dense_optimizer, schedule
 from kunlun_jax.training.step import (
     apply_model,
@@ -166,7 +166,7 @@ class TestTrainStep:
 
     def test_counts_steps_examples_and_unknown_ids(self, state, after):
         assert after.step == 1
-        expected = eval_step(state.params, state.tables, metrics.init(2), BATCH)[0]
+        expected = eval_step(state.params, state.tables, binary_metrics.init(2), BATCH)[0]
         jax.tree.map(
             lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6),
             after.metrics,
@@ -182,7 +182,7 @@ class TestTrainStep:
     def test_learns_the_batch_by_heart(self, state):
         losses = []
         for _ in range(NUM_STEPS):
-            _, logits, _ = eval_step(state.params, state.tables, metrics.init(2), BATCH)
+            _, logits, _ = eval_step(state.params, state.tables, binary_metrics.init(2), BATCH)
             losses.append(float(weighted_loss(logits, BATCH)))
             state = train_step(state, BATCH)
         assert losses[-1] < 0.5 * losses[0]
@@ -257,12 +257,14 @@ class TestNarrowTables:
 
 
 def test_eval_step_returns_the_logits_of_the_model_and_updates_the_metrics(state):
-    start = metrics.init(2)
+    start = binary_metrics.init(2)
     updated, logits, moments = eval_step(state.params, state.tables, start, BATCH)
     assert not moments  # nobody asked for them
     *_, expected = dense_gradients(state.params, state.tables, BATCH)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
-    by_hand = metrics.update(start, logits=logits, labels=BATCH.labels, weights=BATCH.weights)
+    by_hand = binary_metrics.update(
+        start, logits=logits, labels=BATCH.labels, weights=BATCH.weights
+    )
     jax.tree.map(
         lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6), updated, by_hand
     )

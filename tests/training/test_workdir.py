@@ -13,7 +13,7 @@ from kunlun_jax.config import (
     TrainingConfig,
     to_mapping,
 )
-from kunlun_jax.config_parsing import settings_that_bind
+from kunlun_jax.config.parsing import settings_that_bind
 from kunlun_jax.training.workdir import MetricWriter, WorkdirError, open_workdir
 
 CONFIG = ExperimentConfig()

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from kunlun_jax.data.building import SCRATCH, publish
+from kunlun_jax.data.building.directory import SCRATCH, publish
 from kunlun_jax.data.hashing import expected_collision_rate
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.table_schema import Hashed
@@ -86,7 +86,8 @@ def describe_collisions(place: pathlib.Path, number: int, kind: Hashed) -> dict[
     """Return what the manifest says of the values of a hashed vocabulary."""
     path = counts_path(place, number)
     stored = json.loads(path.read_text()) if path.exists() else {}
-    counts = Counts(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    counts = Counts(**lists)
     return {
         "num_ids": kind.num_ids,
         "hashes": kind.num_hashes,

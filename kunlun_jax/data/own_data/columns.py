@@ -7,9 +7,9 @@ text, a number, a label.
 import dataclasses
 import re
 
-from kunlun_jax.data.consistency import LATEST_SECOND
 from kunlun_jax.data.own_data.table_schema import Events, TableSchema
 from kunlun_jax.data.own_data.texts import Absent, is_one_of, literal, present, stripped
+from kunlun_jax.data.quality.consistency import LATEST_SECOND
 from kunlun_jax.data.schema import EventId, SchemaError, SparseFeature
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")

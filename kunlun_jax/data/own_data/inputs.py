@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.building.directory import file_sha256
 from kunlun_jax.data.own_data.formats import EXPECTED, format_of
 from kunlun_jax.data.own_data.messages import clipped, names_shown, path_shown, value_shown
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, TableSchema

@@ -7,7 +7,7 @@ them, in any order, of any type that can be read. Files that are alike are read 
 import dataclasses
 import pathlib
 
-from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.columns import Check, Column
 from kunlun_jax.data.own_data.conditions import check_condition, explain_condition

@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from kunlun_jax.data.building import SCRATCH, publish
+from kunlun_jax.data.building.directory import SCRATCH, publish
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.messages import named
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS

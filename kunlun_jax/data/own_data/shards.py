@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.building.directory import SCRATCH
+from kunlun_jax.data.building.shards import ShardSource
 from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.stage import Stage
 from kunlun_jax.data.own_data.table_schema import TableSchema
 from kunlun_jax.data.schema import EventStream, Schema
-from kunlun_jax.data.shards import ShardSource
 from kunlun_jax.data.sources.encoding import events_before
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard, SourceTables
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from kunlun_jax.data.building import SCRATCH, publish
+from kunlun_jax.data.building.directory import SCRATCH, publish
+from kunlun_jax.data.building.shards import shard_of_users
 from kunlun_jax.data.own_data import collisions, columns, vocabularies
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -40,7 +41,6 @@ from kunlun_jax.data.own_data.table_schema import (
     TableSchema,
 )
 from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
-from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
 
 DAY = 86400

@@ -6,7 +6,7 @@ import io
 import pathlib
 from collections.abc import Iterator
 
-from kunlun_jax.data.building import part_of
+from kunlun_jax.data.building.directory import part_of
 from kunlun_jax.data.own_data.formats import BYTES_AT_ONCE, known_format, open_bytes
 from kunlun_jax.data.own_data.messages import named, value_shown
 from kunlun_jax.data.schema import SchemaError

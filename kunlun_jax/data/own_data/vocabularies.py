@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.building import file_sha256
+from kunlun_jax.data.building.directory import file_sha256
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.engine import rewrite
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema

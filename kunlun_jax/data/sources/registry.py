@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kunlun_jax.config_parsing import parse, require_numbers
+from kunlun_jax.config.parsing import parse, require_numbers
+from kunlun_jax.data.building.shards import ShardSource
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.data.shards import ShardSource
 from kunlun_jax.data.sources import (
     built,
     complete_journey,

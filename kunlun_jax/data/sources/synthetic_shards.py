@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from kunlun_jax.data.shards import ShardSource, shard_of_users
+from kunlun_jax.data.building.shards import ShardSource, shard_of_users
 from kunlun_jax.data.sources import synthetic
 from kunlun_jax.data.sources.synthetic_events import Options, make_logs
 from kunlun_jax.data.tables import SPLITS, Shard, SourceTables

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from kunlun_jax.data import BatchSource, Dataset, DatasetError, SchemaError
 from kunlun_jax.data.build import build_own_data
-from kunlun_jax.data.card import write_card
 from kunlun_jax.data.hashing import expected_collision_rate, hashed_ids
 from kunlun_jax.data.own_data import ByDate, ByUser, Hashed, engine
 from kunlun_jax.data.own_data.inputs import Inputs
-from kunlun_jax.data.requests import Events as RequestEvents
-from kunlun_jax.data.requests import Request, batch_requests
+from kunlun_jax.data.quality.card import write_card
+from kunlun_jax.data.reading.requests import Events as RequestEvents
+from kunlun_jax.data.reading.requests import Request, batch_requests
 from kunlun_jax.data.validate import validate
 from tests.data.own_data import world
 
@@ -268,7 +268,7 @@ def test_the_same_tables_are_not_built_twice(tmp_path, tables):
 
 
 def test_an_interrupted_build_does_not_stage_again(tmp_path, tables, dataset, monkeypatch):
-    from kunlun_jax.data import shards as shards_module
+    from kunlun_jax.data.building.directory import shards as shards_module
 
     def fail(path):
         raise OSError("disk full")

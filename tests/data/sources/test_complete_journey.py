@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.quality.consistency import validate_tables
 from kunlun_jax.data.sources import complete_journey
 from kunlun_jax.data.sources import complete_journey_tables as tables
 from tests.data.sources.complete_journey_world import (

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.quality.consistency import validate_tables
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.sources import movielens_1m, movielens_1m_files
 from kunlun_jax.data.sources.movielens_1m import Options

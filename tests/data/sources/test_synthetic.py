@@ -7,11 +7,11 @@ import pytest
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data.build import build_dataset, describe_source, write_dataset
-from kunlun_jax.data.consistency import validate_tables
+from kunlun_jax.data.quality.consistency import validate_tables
 from kunlun_jax.data.sources import synthetic, synthetic_events, synthetic_labels
 from kunlun_jax.data.sources.synthetic import Options
 from kunlun_jax.data.tables import SPLITS
-from kunlun_jax.training import metrics
+from kunlun_jax.metrics import binary_metrics
 
 OPTIONS = Options(
     num_users=200,
@@ -178,14 +178,14 @@ class TestLabels:
 
     def test_bayes_entropy_is_that_of_the_true_probability(self, tables):
         p = synthetic.probabilities(OPTIONS, "test", 0, 3_000)
-        state = metrics.update(
-            metrics.init(),
+        state = binary_metrics.update(
+            binary_metrics.init(),
             logits=jnp.asarray(np.log(p / (1 - p)), jnp.float32)[:, None],
             labels=jnp.asarray(tables.splits["test"].labels),
             weights=jnp.ones(3_000),
         )
         rate = float(tables.splits["train"].labels.mean())
-        values = metrics.compute(state, label_rate=rate)
+        values = binary_metrics.compute(state, label_rate=rate)
         bayes = synthetic.bayes_normalized_entropy(OPTIONS, "test")
         assert bayes == pytest.approx(values["normalized_entropy"], rel=1e-6)
         assert 0.5 < bayes < 0.85

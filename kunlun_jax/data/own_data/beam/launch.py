@@ -4,7 +4,8 @@ import json
 import pathlib
 import time
 
-from kunlun_jax.data.building import SCRATCH
+from kunlun_jax.data.building.directory import SCRATCH
+from kunlun_jax.data.building.shards import ShardSource, report_path
 from kunlun_jax.data.own_data.collisions import describe_collisions
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -20,7 +21,6 @@ from kunlun_jax.data.own_data.vocabularies import (
     vocabulary_file,
     write_vocabulary,
 )
-from kunlun_jax.data.shards import ShardSource, report_path
 from kunlun_jax.data.tables import SPLITS, Shard
 
 

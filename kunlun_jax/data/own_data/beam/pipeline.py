@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.building import SCRATCH, part_of, publish
+from kunlun_jax.data.building.directory import SCRATCH, part_of, publish
+from kunlun_jax.data.building.shards import report_path, write_shard
 from kunlun_jax.data.own_data.beam import steps
 from kunlun_jax.data.own_data.beam.numbering import (
     Key,
@@ -41,7 +42,6 @@ from kunlun_jax.data.own_data.shards import first_rows, make_shard
 from kunlun_jax.data.own_data.splits import Bounds
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, ByTime, Hashed, TableSchema
 from kunlun_jax.data.schema import SchemaError
-from kunlun_jax.data.shards import report_path, write_shard
 from kunlun_jax.data.tables import SPLITS
 
 USERS = "users"

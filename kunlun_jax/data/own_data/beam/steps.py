@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kunlun_jax.data.building.shards import shard_of_users
 from kunlun_jax.data.hashing import hashed_ids, separate
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.beam.numbering import Key, look_up, parts_by, range_of
@@ -22,7 +23,6 @@ from kunlun_jax.data.own_data.table_schema import (
 from kunlun_jax.data.own_data.texts import looks_like_nothing, spelling
 from kunlun_jax.data.own_data.vocabularies import id_columns
 from kunlun_jax.data.schema import OOV_ID
-from kunlun_jax.data.shards import shard_of_users
 from kunlun_jax.data.tables import SPLITS
 
 # Seconds are counted by spans of so many first, then one by one in the spans that matter.

@@ -1,0 +1,1 @@
+"""Writes data sets: shards, what they add up to, and the directory they become."""

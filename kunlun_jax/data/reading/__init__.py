@@ -1,0 +1,1 @@
+"""Reads data sets: shards to columns, columns to batches, requests to batches."""

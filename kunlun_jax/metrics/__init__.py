@@ -1,0 +1,1 @@
+"""Metrics: what devices accumulate and merge, and the statistics of comparisons."""
