@@ -3,7 +3,7 @@
     kunlun-jax compare runs/a runs/b    # or python -m kunlun_jax.compare
 
 Prints one line and writes it as JSON: NE and AUC of both, the differences b - a with 95 % intervals
-and p-values of a bootstrap over users (`metrics/user_bootstrap.py`). One run each says whether these
+and p-values of a bootstrap over users (`metrics/user_bootstrap.py`). One run each says if these
 two models differ on other users of this kind; not whether other seeds would.
 """
 
