@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -146,3 +147,18 @@ def test_package_files_only_re_export():
                 is_list = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
                 is_import = isinstance(node, ast.Import | ast.ImportFrom)
                 assert is_docstring or is_list or is_import, f"{path}: {ast.unparse(node)}"
+
+
+def test_the_map_of_the_design_page_is_true():
+    """Every file that the map names is there, and defines what the map says it does."""
+    page = (ROOT / "docs/design.md").read_text()
+    table = page.partition("## Where things are")[2].partition("## ")[0]
+    named = re.findall(r"`([\w/]+\.py)`(?:: `(\w+)`)?", table)
+    assert len(named) > 15
+    for file, symbol in named:
+        tree = ast.parse((ROOT / file).read_text())
+        defined = {getattr(node, "name", None) for node in tree.body}
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
+            defined |= {target.id for target in targets if isinstance(target, ast.Name)}
+        assert not symbol or symbol in defined, f"{file} does not define {symbol}"
