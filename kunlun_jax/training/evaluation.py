@@ -72,8 +72,8 @@ class Evaluator:
         self.label_rates = label_rates
         self.tasks, self.task_weights = tasks, task_weights
 
-    def compute(self, state: metrics.MetricState) -> dict[str, float]:
-        """Turn the sums of a split, or of training, into metrics (`metrics.compute`)."""
+    def compute(self, state: binary_metrics.MetricState) -> dict[str, float]:
+        """Turn the sums of a split, or of training, into metrics (`binary_metrics.compute`)."""
         return binary_metrics.compute(
             state, label_rate=self.label_rates, tasks=self.tasks, task_weights=self.task_weights
         )
@@ -121,5 +121,5 @@ class Evaluator:
             seen.add_to(collected)
         return collected.scores()
 
-    def _no_metrics(self) -> metrics.MetricState:
+    def _no_metrics(self) -> binary_metrics.MetricState:
         return jax.device_put(binary_metrics.init(len(self.tasks)), self._everywhere)
