@@ -13,7 +13,7 @@ from kunlun_jax.data.tables import Examples
 from kunlun_jax.metrics import binary_metrics
 
 RATE = 0.2
-update = jax.jit(metrics.update)
+update = jax.jit(binary_metrics.update)
 
 
 def predictions(size, *, num_tasks=1, spread=1.0, seed=0):
@@ -283,7 +283,7 @@ class TestUpdate:
         cuts = [slice(0, 100), slice(100, 5_000), slice(5_000, None)]
         first, *others = (state_of(logits[c], labels[c], weights[c]) for c in cuts)
         for other in others:
-            first = jax.jit(metrics.merge)(first, other)
+            first = jax.jit(binary_metrics.merge)(first, other)
         assert_same(binary_metrics.compute(first, label_rate=RATE), whole, relative=1e-9)
 
     def test_counts_beyond_float32(self):
@@ -291,9 +291,9 @@ class TestUpdate:
         logits, labels, weights = predictions(1_000, spread=2.0)
         small = state = state_of(logits, labels, weights)
         for _ in range(20):
-            state = jax.jit(metrics.merge)(state, state)
+            state = jax.jit(binary_metrics.merge)(state, state)
         for _ in range(3):
-            state = jax.jit(metrics.merge)(state, small)
+            state = jax.jit(binary_metrics.merge)(state, small)
         values = binary_metrics.compute(state, label_rate=RATE)
         assert values["count"] == values["weight"] == 1_000 * 2**20 + 3_000
         once = binary_metrics.compute(small, label_rate=RATE)

@@ -73,7 +73,7 @@ def train_step(state: TrainState, batch: Batch) -> TrainState:
     )
 
 
-def eval_step(params: Any, tables: Any, state: metrics.MetricState, batch: Batch) -> Any:
+def eval_step(params: Any, tables: Any, state: binary_metrics.MetricState, batch: Batch) -> Any:
     """Return the metrics with the batch added, its logits, and no moments."""
     values = logits(params, tables, batch)
     state = binary_metrics.update(state, logits=values, labels=batch.labels, weights=batch.weights)
