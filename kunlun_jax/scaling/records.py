@@ -1,15 +1,15 @@
-"""What stays of a finished run: two small files, from which every table and plot is made.
+"""The records of finished runs: one file a study, `runs.jsonl` (`record_lines.py` says how).
 
-`<run>.json` says what was run, where, and what came out; `<run>.npz` holds NE and AUC of bootstrap
-resamples of the test users, the same resamples for all runs of one data set, so that any two runs
-can be compared pairwise. Neither file says anything about a single user or example, so that records
-of data that may not be redistributed can be kept beside the program.
+A run that has a record is not run again, on this machine or another. A record says nothing about a
+single user or example, so that those of data that may not be redistributed can be published.
 """
 
-import dataclasses
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
-import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,86 +18,100 @@ from kunlun_jax.config import FREE_SETTINGS, ExperimentConfig, to_mapping
 from kunlun_jax.metrics.comparison import METRICS, measure
 from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.metrics.user_bootstrap import UserBootstrap
+from kunlun_jax.scaling.record_lines import Record, decode, encode
 from kunlun_jax.shapes import Float
 from kunlun_jax.training.manifest import first_difference
 from kunlun_jax.training.workdir import WorkdirError
 
+RECORDS_FILE = "runs.jsonl"
 NUM_RESAMPLES = 1000
 # What may differ between two machines.
 _LOCAL_SETTINGS = {("data", "directory"), ("data", "options", "path")}
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One finished run.
+def add_record(directory: pathlib.Path, record: Record) -> None:
+    """Add a record to a study's file, all of it or, if the process ends meanwhile, nothing.
 
-    Attributes:
-        content: What the JSON file holds.
-        resampled: By metric: the value on the test split, then on every resample of its users; the
-            mean over tasks.
+    Args:
+        directory: Where the file is, or is to be; other processes may add to it at the same time.
+        record: The record.
+
+    Raises:
+        WorkdirError: If the file is damaged, or has another record of the run.
+        OSError: If it cannot be written.
     """
-
-    content: dict[str, Any]
-    resampled: dict[str, Float[np.ndarray, "draws"]]
-
-    def value(self, metric: str) -> float:
-        """Return a metric of the test split."""
-        return float(self.resampled[metric][0])
-
-    def standard_error(self, metric: str) -> float:
-        """Return the standard deviation of a metric over resamples of the users."""
-        return float(self.resampled[metric][1:].std(ddof=1))
-
-    def save(self, directory: pathlib.Path, name: str) -> None:
-        """Write both files, the JSON last: where it is, the record is whole.
-
-        Raises:
-            OSError: If they cannot be written.
-        """
-        directory.mkdir(parents=True, exist_ok=True)
-        arrays, content = (directory / f"{name}.{suffix}" for suffix in ("npz", "json"))
-        temporary = directory / f"{name}.tmp"
+    directory.mkdir(parents=True, exist_ok=True)
+    path, temporary = (directory / f"{RECORDS_FILE}{suffix}" for suffix in ("", ".tmp"))
+    with _locked(directory):
+        before = path.read_bytes() if path.exists() else b""
+        before += b"" if before.endswith(b"\n") or not before else b"\n"
+        after = before + encode(path, before, record)
+        decode(path, after)
         with temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **self.resampled)
-        temporary.replace(arrays)
-        temporary.write_text(json.dumps(self.content, indent=1) + "\n")
-        temporary.replace(content)
+            file.write(after)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
-def read_record(
-    directory: pathlib.Path, name: str, config: ExperimentConfig | None = None
-) -> Record | None:
+def read_records(directory: pathlib.Path) -> dict[str, Record]:
+    """Return the records of a study by name of the run; none if there is no file.
+
+    Args:
+        directory: Where the file is.
+
+    Raises:
+        WorkdirError: If a line is damaged, or there are two different records of a run.
+    """
+    path = directory / RECORDS_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise WorkdirError(f"{path}: expected the records of runs: {error}") from error
+    return decode(path, content)
+
+
+def read_record(directory: pathlib.Path, name: str, config: ExperimentConfig) -> Record | None:
     """Return the record of a run; None if there is none.
 
     Args:
-        directory: Where the records are.
+        directory: Where the study's file is.
         name: The run.
-        config: Its configuration. Settings that either side does not know are not compared: one
-            that came later does not make earlier runs void.
+        config: Its configuration; see `require_same_config`.
 
     Raises:
-        WorkdirError: If it is damaged, or of another configuration.
+        WorkdirError: If the file is damaged, or the record is of another configuration.
     """
-    path = directory / f"{name}.json"
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            record = Record(content, {metric: arrays[metric] for metric in METRICS})
-        known = content["config"]
-    except (EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
-        raise WorkdirError(f"{path}: expected the record of a run: {error}") from error
-    if config is not None:
-        wanted = json.loads(json.dumps(to_mapping(config)))
-        difference = first_difference(_shared(known, wanted), _shared(wanted, known))
-        if difference:
-            where, expected, got = difference
-            raise WorkdirError(
-                f"{path}: is of a run with config.{where} = {expected!r}, got {got!r}; remove it "
-                "to run this one"
-            )
+    record = read_records(directory).get(name)
+    if record is not None:
+        require_same_config(directory, record, config)
     return record
+
+
+def require_same_config(directory: pathlib.Path, record: Record, config: ExperimentConfig) -> None:
+    """Check that a record is of a configuration.
+
+    Settings that either side does not know are not compared: one that came later does not make
+    earlier runs void.
+
+    Args:
+        directory: Where the study's file is, for the message.
+        record: The record.
+        config: The configuration.
+
+    Raises:
+        WorkdirError: If it is of another one.
+    """
+    known, wanted = record.content["config"], json.loads(json.dumps(to_mapping(config)))
+    difference = first_difference(_shared(known, wanted), _shared(wanted, known))
+    if difference:
+        where, expected, got = difference
+        raise WorkdirError(
+            f"{directory / RECORDS_FILE}: {record.content['name']}: is of a run with "
+            f"config.{where} = {expected!r}, got {got!r}; remove its line to run this one"
+        )
 
 
 def _shared(values: Any, other: Any, where: tuple[str, ...] = ()) -> Any:
@@ -109,6 +123,17 @@ def _shared(values: Any, other: Any, where: tuple[str, ...] = ()) -> Any:
         for key, value in values.items()
         if key in other and (*where, key) not in FREE_SETTINGS | _LOCAL_SETTINGS
     }
+
+
+@contextlib.contextmanager
+def _locked(directory: pathlib.Path) -> Iterator[None]:
+    """Let one process at a time change the directory; the lock leaves no file behind."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def resample(

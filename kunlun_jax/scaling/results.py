@@ -8,7 +8,7 @@ import numpy as np
 from kunlun_jax.config.parsing import require
 from kunlun_jax.scaling.analysis import Measurements
 from kunlun_jax.scaling.bootstrap import Interval, draw_seeds, interval
-from kunlun_jax.scaling.records import Record, read_record
+from kunlun_jax.scaling.records import RECORDS_FILE, Record, read_records, require_same_config
 from kunlun_jax.scaling.study import StudyConfig, plan
 from kunlun_jax.training.workdir import WorkdirError
 
@@ -93,23 +93,24 @@ def collect(study: StudyConfig, records: pathlib.Path) -> Results:
 
     Args:
         study: The study.
-        records: Where they are.
+        records: Where their file is.
 
     Raises:
         WorkdirError: If one is damaged, of another configuration, or of other data than the first.
     """
     found: dict[tuple[str, int, int], Record] = {}
-    planned = plan(study)
+    planned, kept = plan(study), read_records(records)
     for run in planned:
-        record = read_record(records, run.name, run.config)
+        record = kept.get(run.name)
         if record is None:
             continue
+        require_same_config(records, record, run.config)
         first = next(iter(found.values()), record)
         for key in ("dataset", "num_resamples"):
             if record.content[key] != first.content[key]:
                 raise WorkdirError(
-                    f"{records / run.name}.json: expected {key} {first.content[key]}, as in the "
-                    f"other records, got {record.content[key]}"
+                    f"{records / RECORDS_FILE}: {run.name}: expected {key} as in the other "
+                    f"records, {first.content[key]}, got {record.content[key]}"
                 )
         found[run.group, run.size, run.seed] = record
     return Results(study, found, len(planned))

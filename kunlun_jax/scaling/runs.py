@@ -13,7 +13,14 @@ import numpy as np
 from kunlun_jax.environment import environment
 from kunlun_jax.flops import flops_by_module
 from kunlun_jax.scaling.learning_curves import learning_curve
-from kunlun_jax.scaling.records import Record, read_record, resample
+from kunlun_jax.scaling.records import (
+    Record,
+    add_record,
+    read_record,
+    read_records,
+    require_same_config,
+    resample,
+)
 from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import TrainState
@@ -38,7 +45,7 @@ def carry_out(
     Args:
         study: The study.
         workdir: Where runs train, each below `runs`; of use only until the study is complete.
-        records: Where their records go, and are found again, on this machine or another.
+        records: Where the file of their records is, on this machine or another.
         command: The command, for the records.
         deadline: Reading of `time.monotonic` from which on a run saves and the study stops.
         only: Regular expression; runs whose name has no match are left for another time.
@@ -47,7 +54,11 @@ def carry_out(
         WorkdirError: If a record, or the directory of a run, is of another configuration.
     """
     runs = plan(study)
-    missing = [run for run in runs if read_record(records, run.name, run.config) is None]
+    found = read_records(records)
+    for run in runs:
+        if run.name in found:
+            require_same_config(records, found[run.name], run.config)
+    missing = [run for run in runs if run.name not in found]
     for planned in [run for run in missing if re.search(only, run.name)]:
         # Another process may have made it meanwhile.
         if read_record(records, planned.name, planned.config) is None:
@@ -57,7 +68,7 @@ def carry_out(
             record = _run(planned, workdir / RUNS / planned.name, deadline, command)
             if record is None:
                 return False
-            record.save(records, planned.name)
+            add_record(records, record)
             print(f"test NE {record.value('normalized_entropy'):.4f}", flush=True)
             jax.clear_caches()  # the next run is another model
         missing.remove(planned)

@@ -1,11 +1,19 @@
-"""Measurements made from a law that is known."""
+"""Measurements and records made from a law that is known."""
 
+import json
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from kunlun_jax.config import to_mapping
 from kunlun_jax.metrics.user_bootstrap import UserBootstrap
 from kunlun_jax.scaling.analysis import Measurements
+from kunlun_jax.scaling.record_lines import Record
+
+GAINS = {"kunlun": 0.02, "din": 0.01, "hstu": 0.005}
+USERS = np.random.default_rng(0).normal(0, 0.05, 300)  # how hard each is; all runs meet them
+BOOTSTRAP = UserBootstrap(np.arange(300), num_resamples=100)
 
 
 def measurements(
@@ -55,3 +63,27 @@ def measurements(
     return Measurements(
         tuple(laws), np.tile(sizes, (len(laws), 1)), draws.reshape(-1, *losses.shape[:3])
     )
+
+
+def planted_record(run):
+    """Stands for training: NE follows a law of the width, and CompSkip costs 0.01."""
+    model = run.config.model
+    ne = 0.9 - GAINS[model.name] * math.log(model.dim) - 0.01 * (not model.comp_skip)
+    generator = np.random.default_rng([model.dim, run.seed, len(model.name)])
+    losses = ne + generator.normal(0, 3e-4) + USERS
+    draws = np.append(losses.mean(), BOOTSTRAP.means(losses, np.ones(300)))
+    content = {
+        "name": run.name, "dataset": {"name": "planted", "counts": 0}, "num_resamples": 100,
+        "flops": 1000 * model.dim, "parameters": 5, "table_parameters": 7, "examples": 960,
+        "examples_per_second": 10.0, "examples_per_cpu_second": 5.0, "minutes": 1.0,
+        "cpu_minutes": 2.0, "config": plain(run.config),
+        "learning_curve": {"examples": [480, 960], "normalized_entropy": [1.0, ne + 0.01]},
+        "environment": {
+            "git_commit": "abcdef0123", "num_cpus": 2, "processor": "P", "device": "cpu",
+        },
+    }  # fmt: skip
+    return Record(content, {"normalized_entropy": draws, "auc_roc": 1.5 - draws})
+
+
+def plain(config):
+    return json.loads(json.dumps(to_mapping(config)))

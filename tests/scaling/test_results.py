@@ -5,45 +5,16 @@ import numpy as np
 import pytest
 
 from configs.scaling import smoke
-from kunlun_jax.config import ConfigError, to_mapping
-from kunlun_jax.metrics.scores import Scores
-from kunlun_jax.metrics.user_bootstrap import UserBootstrap
+from kunlun_jax.config import ConfigError
 from kunlun_jax.scaling import runs
 from kunlun_jax.scaling.page import MISSING, Speeds, render
-from kunlun_jax.scaling.records import Record, read_record, resample
+from kunlun_jax.scaling.records import RECORDS_FILE, add_record
 from kunlun_jax.scaling.report import find_laws, write_report
 from kunlun_jax.scaling.results import collect
 from kunlun_jax.scaling.runs import carry_out
 from kunlun_jax.scaling.study import plan, study_config
 from kunlun_jax.training.workdir import WorkdirError
-
-GAINS = {"kunlun": 0.02, "din": 0.01, "hstu": 0.005}
-USERS = np.random.default_rng(0).normal(0, 0.05, 300)  # how hard each is; all runs meet them
-BOOTSTRAP = UserBootstrap(np.arange(300), num_resamples=100)
-
-
-def planted_record(run):
-    """Stands for training: NE follows a law of the width, and CompSkip costs 0.01."""
-    model = run.config.model
-    ne = 0.9 - GAINS[model.name] * math.log(model.dim) - 0.01 * (not model.comp_skip)
-    generator = np.random.default_rng([model.dim, run.seed, len(model.name)])
-    losses = ne + generator.normal(0, 3e-4) + USERS
-    draws = np.append(losses.mean(), BOOTSTRAP.means(losses, np.ones(300)))
-    content = {
-        "name": run.name, "dataset": {"name": "planted", "counts": 0}, "num_resamples": 100,
-        "flops": 1000 * model.dim, "parameters": 5, "table_parameters": 7, "examples": 960,
-        "examples_per_second": 10.0, "examples_per_cpu_second": 5.0, "minutes": 1.0,
-        "cpu_minutes": 2.0, "config": plain(run.config),
-        "learning_curve": {"examples": [480, 960], "normalized_entropy": [1.0, ne + 0.01]},
-        "environment": {
-            "git_commit": "abcdef0123", "num_cpus": 2, "processor": "P", "device": "cpu",
-        },
-    }  # fmt: skip
-    return Record(content, {"normalized_entropy": draws, "auc_roc": 1.5 - draws})
-
-
-def plain(config):
-    return json.loads(json.dumps(to_mapping(config)))
+from tests.scaling.planted import planted_record
 
 
 @pytest.fixture
@@ -83,6 +54,13 @@ def planted(monkeypatch):
     return names
 
 
+def forget(directory, *names):
+    """Remove the records of runs."""
+    path = directory / RECORDS_FILE
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(x for x in lines if json.loads(x).get("name") not in names))
+
+
 def go(study, path, **options):
     return carry_out(study, path / "work", path / "records", command="the command", **options)
 
@@ -118,66 +96,6 @@ class TestCarryOut:
             go(study_config(values), tmp_path)
 
 
-class TestRecord:
-    @pytest.fixture
-    def run(self, study):
-        return plan(study)[0]
-
-    def test_kept_and_read_again(self, run, tmp_path):
-        record = planted_record(run)
-        record.save(tmp_path, run.name)
-        again = read_record(tmp_path, run.name, run.config)
-        assert again.content == record.content
-        assert again.value("auc_roc") == record.value("auc_roc")
-        assert sorted(x.name for x in tmp_path.iterdir()) == [
-            "kunlun_seed0.json",
-            "kunlun_seed0.npz",
-        ]
-
-    def test_settings_that_came_later_do_not_make_it_void(self, run, tmp_path):
-        record = planted_record(run)
-        del record.content["config"]["model"]["comp_skip"]
-        record.content["config"]["model"]["gone"] = 3
-        record.save(tmp_path, run.name)
-        assert read_record(tmp_path, run.name, run.config) is not None
-
-    def test_what_changes_no_number_may_differ(self, run, tmp_path):
-        record = planted_record(run)
-        record.content["config"]["data"]["num_threads"] += 1
-        record.content["config"]["data"]["directory"] = "elsewhere"
-        record.save(tmp_path, run.name)
-        assert read_record(tmp_path, run.name, run.config) is not None
-
-    @pytest.mark.parametrize("suffix", ["json", "npz"])
-    @pytest.mark.parametrize("content", [b"", b"PK not an archive", b"{}"])
-    def test_damaged(self, run, tmp_path, suffix, content):
-        planted_record(run).save(tmp_path, run.name)
-        (tmp_path / f"{run.name}.{suffix}").write_bytes(content)
-        with pytest.raises(WorkdirError, match="expected the record of a run"):
-            read_record(tmp_path, run.name)
-
-    def test_resamples_are_means_over_tasks_and_name_no_user(self):
-        generator = np.random.default_rng(0)
-        scores = Scores(
-            generator.integers(0, 9, 400),
-            generator.normal(size=(400, 2)).astype(np.float32),
-            generator.integers(0, 2, (400, 2)).astype(np.float32),
-            np.ones(400, np.float32),
-        )
-        found = resample(scores, [0.5, 0.4], num_resamples=20)
-        parts = [
-            resample(Scores(scores.user_ids, x, y, scores.weights), [rate], num_resamples=20)
-            for x, y, rate in zip(
-                np.split(scores.logits, 2, 1), np.split(scores.labels, 2, 1), [0.5, 0.4],
-                strict=True,
-            )
-        ]  # fmt: skip
-        for metric, draws in found.items():
-            assert draws.shape == (21,)
-            expected = (parts[0][metric] + parts[1][metric]) / 2
-            np.testing.assert_allclose(draws, expected, rtol=1e-6)
-
-
 @pytest.mark.usefixtures("planted")
 class TestReport:
     def test_whole_study(self, study, tmp_path):
@@ -201,7 +119,7 @@ class TestReport:
         found = results.difference("din", "normalized_entropy")
         assert found.contains(-0.01 * math.log(16))
         assert found.high - found.low < 0.005  # of one model alone: 0.012
-        (tmp_path / "records" / "din_seed1.json").unlink()
+        forget(tmp_path / "records", "din_seed1")
         again = collect(study, tmp_path / "records").difference("din", "normalized_entropy")
         kunlun, din = (results.runs(name)[0] for name in ("kunlun", "din"))
         expected = kunlun.value("normalized_entropy") - din.value("normalized_entropy")
@@ -234,8 +152,7 @@ class TestReport:
         share = values.std(ddof=1) / values.mean()
         assert f"Seeds alone move kunlun's NE by {share:.2%} (standard deviation of 2)" in page
         assert f"by {math.sqrt(2) * share:.2%}." in page
-        for name in ("kunlun_seed1", "din_seed1"):
-            (tmp_path / "records" / f"{name}.json").unlink()
+        forget(tmp_path / "records", "kunlun_seed1", "din_seed1")
         page = write_report(study, tmp_path, tmp_path / "records", command="")
         assert "Seeds alone" not in page
 
@@ -264,16 +181,19 @@ class TestReport:
 
     def test_laws_take_the_seeds_that_are_complete(self, study, tmp_path):
         go(study, tmp_path)
-        (tmp_path / "records" / "din_size2_seed1.json").unlink()
+        forget(tmp_path / "records", "din_size2_seed1")
         results = collect(study, tmp_path / "records")
         assert results.measurements().entropies.shape == (101, 2, 4, 1)
         assert len(find_laws(results).families[0].runs[0]) == 1
 
     def test_records_of_other_data_are_refused(self, study, tmp_path):
         go(study, tmp_path)
-        path = tmp_path / "records" / "din_size2_seed1.json"
-        path.write_text(path.read_text().replace('"counts": 0', '"counts": 1'))
-        with pytest.raises(WorkdirError, match=r"din_size2_seed1\.json: expected dataset"):
+        forget(tmp_path / "records", "din_size2_seed1")
+        run = next(run for run in plan(study) if run.name == "din_size2_seed1")
+        record = planted_record(run)
+        record.content["dataset"]["counts"] = 1
+        add_record(tmp_path / "records", record)
+        with pytest.raises(WorkdirError, match=r"runs\.jsonl: din_size2_seed1: expected dataset"):
             collect(study, tmp_path / "records")
 
     def test_sizes_that_do_not_rise_are_refused(self, values, tmp_path):

@@ -143,7 +143,7 @@ def test_a_run_stopped_at_its_deadline_resumes_exactly(values, tmp_path, monkeyp
     assert not (pieces / "records").exists()
     assert carry_out(study, pieces, pieces / "records", **options)
     assert records(pieces / "runs" / first.name) == records(whole / "runs" / first.name)
-    expected, got = (read_record(x / "records", first.name) for x in (whole, pieces))
+    expected, got = (read_record(x / "records", first.name, first.config) for x in (whole, pieces))
     for metric in METRICS:
         np.testing.assert_array_equal(got.resampled[metric], expected.resampled[metric])
         # What was kept is what the metrics say; their AUC comes from a histogram.
