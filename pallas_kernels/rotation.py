@@ -112,25 +112,44 @@ def _rotate_for_scores_vjp(
 rotate_for_scores.defvjp(_rotate_for_scores, _rotate_for_scores_vjp)
 
 
-# pi/2 in three parts with few enough bits that k * _PI_2[0] and k * _PI_2[1] are exact in f32 up
-# to |k| < 2^16, and fits of (sin r / r - 1) / r^2 and (cos r - 1 + r^2 / 2) / r^4, |r| <= pi/4.
-_PI_2 = (1.5703125, 4.83751296997070312e-4, 7.549789948768648e-8)
+# pi/2 in parts of 8 bits, so that k times each but the last is exact in f32 up to |k| < 2^16, and
+# fits of (sin r / r - 1) / r^2 and (cos r - 1 + r^2 / 2) / r^4, |r| <= pi/4.
+_PI_2 = (1.5703125, 4.825592041015625e-4, 1.2665987014770508e-6, 9.920935796805404e-10)
 _SIN = (-1.666666454e-1, 8.332725119e-3, -1.958291726e-4)
 _COS = (4.166666454e-2, -1.388827977e-3, 2.454294775e-5)
+# Beyond 2^16 quarter turns: 2/pi in parts of 12 bits. A part times one of the two halves of a
+# number is exact, and so is what whole turns leave of the product.
+_2_PI = tuple(
+    float.fromhex(text)
+    for text in ("0x1.45ep-1", "0x1.306p-13", "0x1.b92p-26", "0x1.91p-38", "0x1.528p-52")
+)
+_MANY = 1e5
+MAX_ANGLE = 2.0**31
 
 
 @jax.custom_jvp
 def sin_cos(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Return sin x and cos x, absolute error below 3e-7 for |x| < 1e5 in f32.
+    """Return sin x and cos x of f32; absolute error below 3e-7 up to 1e5, 1e-5 up to 2^31.
+
+    NaN beyond: there f32 holds no angle, its numbers being 256 rad apart. So are those of a sum of
+    such angles: raw seconds are no input for ROTE, and ask for log(1 + dt / scale).
 
     XLA's CPU backend calls a scalar routine for each sine and cosine, 13 times slower than this
     pair of polynomials; with T * H/2 angles an example that would cost half of the attention.
     """
-    quarter = jnp.round(x * (1.0 / (_PI_2[0] + _PI_2[1] + _PI_2[2])))
-    r = ((x - quarter * _PI_2[0]) - quarter * _PI_2[1]) - quarter * _PI_2[2]
+    quarter = jnp.round(x * (2.0 / jnp.pi))
+    r = x
+    for part in _PI_2:
+        r = r - quarter * part
+    many = jnp.abs(x) > _MANY
+    turns = _quarter_turns(x)
+    r = jnp.where(many, (turns - jnp.round(turns)) * (0.5 * jnp.pi), r)
+    quarter = jnp.where(many, jnp.round(turns), quarter)
     z = r * r
     sin = r + r * z * (_SIN[0] + z * (_SIN[1] + z * _SIN[2]))
     cos = 1.0 - 0.5 * z + z * z * (_COS[0] + z * (_COS[1] + z * _COS[2]))
+    sin = jnp.where(jnp.abs(x) <= MAX_ANGLE, sin, jnp.nan)
+    cos = jnp.where(jnp.abs(x) <= MAX_ANGLE, cos, jnp.nan)
     turn = quarter.astype(jnp.int32)
     swap = (turn & 1) == 1
     sin, cos = jnp.where(swap, cos, sin), jnp.where(swap, sin, cos)
@@ -138,6 +157,18 @@ def sin_cos(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "
         jnp.where((turn & 2) == 2, -sin, sin),
         jnp.where(((turn + 1) & 2) == 2, -cos, cos),
     )
+
+
+def _quarter_turns(x: Array) -> Array:
+    """Return x / (pi/2), less whole turns; for f32 numbers too large for a division."""
+    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    high = jax.lax.bitcast_convert_type(bits & jnp.uint32(0xFFFFF000), jnp.float32)
+    total = jnp.zeros_like(high)
+    for half in (high, x - high):
+        for part in _2_PI:
+            product = half * part
+            total += product - 4.0 * jnp.round(0.25 * product)
+    return total
 
 
 @sin_cos.defjvp

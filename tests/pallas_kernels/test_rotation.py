@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pallas_kernels.rotation import (
+    MAX_ANGLE,
     rotate,
     rotate_for_scores,
     rotation_angles,
@@ -23,12 +24,21 @@ def _rotated(x, positions=None, times=None):
     )
 
 
-@pytest.mark.parametrize("bound", [1.0, 100.0, 1e5])
-def test_sin_cos_accuracy(bound):
-    x = np.linspace(-bound, bound, 200_001).astype(np.float32)
+@pytest.mark.parametrize(
+    ("bound", "error"),
+    [(1.0, 3e-7), (100.0, 3e-7), (1e5, 3e-7), (1e6, 1e-5), (1e9, 1e-5), (MAX_ANGLE, 1e-5)],
+)
+def test_sin_cos_accuracy(bound, error):
+    drawn = np.random.default_rng(0).uniform(-bound, bound, 200_001)
+    x = np.concatenate([np.linspace(-bound, bound, 200_001), drawn]).astype(np.float32)
     sin, cos = jax.jit(sin_cos)(x)
-    assert np.abs(sin - np.sin(x.astype(np.float64))).max() < 3e-7
-    assert np.abs(cos - np.cos(x.astype(np.float64))).max() < 3e-7
+    assert np.abs(sin - np.sin(x.astype(np.float64))).max() < error
+    assert np.abs(cos - np.cos(x.astype(np.float64))).max() < error
+
+
+def test_angles_that_float32_cannot_hold_are_not_a_number():
+    x = jnp.asarray([3e9, -1e20, np.inf, np.nan], jnp.float32)
+    assert np.isnan(sin_cos(x)).all()
 
 
 def test_sin_cos_derivative_is_exact():
