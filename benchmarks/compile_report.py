@@ -6,10 +6,12 @@
     python -m benchmarks.compile_report --sweep --kernel=gdpa_forward --head_dim=128 --keys=256
 
 Compiles each kernel with the tiles of the table's section "default" and with those of the GPU's own
-section, and prints registers, spills, shared memory and matrix instructions. Ends with exit code 1
-where a choice does not compile, spills (f32 at precision "highest" may), or misses the GPU's matrix
-instruction in bf16 at head dim 64 or 128. `--sweep` tries the candidates for one entry of the table
-instead.
+section, and prints registers, spills, shared memory, matrix instructions and, of the main loop, the
+instructions issued for each score ("issues") and the products executed over those needed ("dupl").
+Ends with exit code 1 where a choice does not compile or spills (f32 at precision "highest" may);
+and in bf16, with a GPU's own choices, where products run one at a time or are computed twice, or
+miss the GPU's matrix instruction at head dim 64 or 128. `--sweep` tries the candidates for one
+entry of the table instead.
 
 A kernel takes 2 to 5 seconds of one core. What the JSON already says is not compiled again, as long
 as the sources of the operation and the compilers' versions are what they were.
@@ -21,15 +23,17 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import jax
 from absl import app, flags
 
 import pallas_kernels
 from benchmarks import kernel_cases, machine_code
 from benchmarks.kernel_cases import Case
+from benchmarks.main_loop import MainLoop
 from benchmarks.report import RESULTS, environment
 from kunlun_jax.plan import absent_gpu
 from pallas_kernels.tile_choices import Tile
@@ -38,11 +42,12 @@ _GPU = flags.DEFINE_list("gpu", ["h200", "b200"], f"Of {', '.join(absent_gpu.GPU
 _KERNEL = flags.DEFINE_list("kernel", [], "Names of kernels, or their beginnings; none: all.")
 _FORMAT = flags.DEFINE_list("format", list(kernel_cases.FORMATS), "Inputs and precision.")
 _HEAD_DIM = flags.DEFINE_list("head_dim", list(map(str, kernel_cases.HEAD_DIMS)), "Head dims.")
+_SECTION = flags.DEFINE_list("section", ["default", "own"], "Sections of the table.")
 _SWEEP = flags.DEFINE_bool("sweep", False, "Try tiles for one kernel instead.")
 _KEYS = flags.DEFINE_integer("keys", 1024, "Keys, or those in a window's reach, of the sweep.")
 _ROWS = flags.DEFINE_integer("rows", 1024, "Queries or seeds of the sweep.")
 _THREADS = flags.DEFINE_integer("threads", 2, "Kernels to compile at the same time.")
-_OUT = flags.DEFINE_string("out", str(RESULTS / "compile_report.json"), "Where the JSON goes.")
+_OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default benchmarks/results.")
 
 _SWEEP_BLOCKS = (16, 32, 64, 128)
 _COMPILERS = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cuda-nvcc")
@@ -78,7 +83,13 @@ class Result(NamedTuple):
                 f"needs {code.shared_bytes} of {gpu.shared_memory} bytes of shared memory"
             )
         # Of what the GPU runs; the section "default" may be overruled by its own.
-        if gpu.capability in self.sections and case.format == "bf16" and case.head_dim in (64, 128):
+        if gpu.capability not in self.sections or case.format != "bf16":
+            return faults
+        if code.serialized:
+            faults.append("runs wgmma one at a time (ptxas C7515)")
+        if self.duplication > 1:
+            faults.append(f"executes {self.duplication:.2f} times the products that it needs")
+        if case.head_dim in (64, 128):
             for wanted, names in (
                 (gpu.tensor_ptx, code.tensor_ptx),
                 (gpu.tensor_sass, code.tensor_sass),
@@ -87,9 +98,26 @@ class Result(NamedTuple):
                     faults.append(f"no {wanted}, but {names or 'no matrix instruction'}")
         return faults
 
+    @property
+    def issues(self) -> float:
+        """Instructions that threads issue in the main loop, for each score; 0 without a loop."""
+        if self.code is None or self.code.loop is None:
+            return 0.0
+        return self.code.loop.instructions * self.code.threads / self.case.scores_of_turn
+
+    @property
+    def duplication(self) -> float:
+        """Multiply-adds of the main loop over those that it needs; 0 without a loop."""
+        if self.code is None or self.code.loop is None:
+            return 0.0
+        return self.code.loop.multiply_adds / self.case.multiply_adds_of_turn
+
     def record(self) -> dict[str, Any]:
         """Return the JSON of the result."""
-        code = {"error": self.error} if self.code is None else self.code._asdict()
+        code: dict[str, Any] = {"error": self.error}
+        if self.code is not None:
+            code = self.code._asdict()
+            code["loop"] = self.code.loop and self.code.loop._asdict()
         return {"gpu": self.gpu, "sections": self.sections, **self.case._asdict(), **code}
 
     @classmethod
@@ -99,16 +127,17 @@ class Result(NamedTuple):
         case = case._replace(tile=Tile(*case.tile))
         code, error = None, record.get("error", "")
         if not error:
-            code = machine_code.MachineCode(
-                *(record[name] for name in machine_code.MachineCode._fields)
-            )
+            fields = {name: record[name] for name in machine_code.MachineCode._fields}
+            fields["loop"] = fields["loop"] and MainLoop(**fields["loop"])
+            code = machine_code.MachineCode(**fields)
         return cls(record["gpu"], tuple(record["sections"]), case, code, error)
 
 
 def cases_of_table(gpu: str) -> Iterator[tuple[tuple[str, ...], Case]]:
     """List what the table gives a GPU, each with the sections that give it."""
     found: dict[tuple, tuple[list[str], Case]] = {}
-    for section in ("default", absent_gpu.GPUS[gpu].capability):
+    sections = {"default": "default", "own": absent_gpu.GPUS[gpu].capability}
+    for section in [sections[name] for name in _SECTION.value]:
         for format, head_dim in itertools.product(_FORMAT.value, map(int, _HEAD_DIM.value)):
             for case in kernel_cases.launches(section, format, head_dim):
                 found.setdefault(case.code, ([], case))[0].append(section)
@@ -126,7 +155,7 @@ def cases_of_sweep() -> Iterator[tuple[tuple[str, ...], Case]]:
     for kernel, format, head_dim in itertools.product(
         _KERNEL.value, _FORMAT.value, map(int, _HEAD_DIM.value)
     ):
-        for rotated in (False, True)[: 1 + kernel.startswith("window")]:
+        for rotated in (False, True)[: 1 + (kernel in kernel_cases.ROTATING)]:
             for tile in itertools.starmap(Tile, itertools.product(*sides, (4, 8), (1, 2, 3))):
                 sizes = (_ROWS.value, _KEYS.value)
                 case = Case(kernel, format, head_dim, *sizes, rotated, tile)
@@ -157,6 +186,23 @@ def compile_all(
 
     with ThreadPoolExecutor(_THREADS.value) as pool:
         yield from pool.map(lambda arguments: result(*arguments), cases)
+
+
+def results_of(
+    gpu: str, cases: Iterable[Case], known: Mapping[tuple[str, Case], Result]
+) -> list[Result]:
+    """Return the results of cases whose lengths may differ from those of what is known."""
+    of_code = {(known_gpu, case.code): result for (known_gpu, case), result in known.items()}
+    results = []
+    for case in cases:
+        found = of_code.get((gpu, case.code))
+        results.append(found._replace(case=case) if found else compile_case(gpu, (), case))
+    return results
+
+
+def report_path() -> pathlib.Path:
+    """Return where the report of this JAX is kept: each version compiles in its own way."""
+    return RESULTS / f"compile_report_jax_{jax.__version__}.json"
 
 
 def compilers() -> dict[str, str]:
@@ -207,7 +253,8 @@ def print_row(result: Result) -> None:
     tensor = " ".join(f"{name}:{count}" for name, count in code.tensor_ptx.items()) or "none"
     print(
         f"{line} {code.registers:4} {code.spill_bytes:6} {code.shared_bytes:7} "
-        f"{code.tensor_columns:4} {code.load_bytes[1]:4}  {tensor}",
+        f"{code.tensor_columns:4} {code.load_bytes[1]:4} {result.issues:6.1f} "
+        f"{result.duplication:5.2f} {'yes' if code.serialized else 'no':>6}  {tensor}",
         flush=True,
     )
 
@@ -243,13 +290,14 @@ def main(argv: list[str]) -> None:
     )
     print(
         f"{'gpu':5} {'kernel':42} {'format':11} {'H':>4} {'rows':>5} {'keys':>5} {'tile':>18} "
-        f"{'regs':>4} {'spill':>6} {'shared':>7} {'tmem':>4} {'load':>4}  matrix products"
+        f"{'regs':>4} {'spill':>6} {'shared':>7} {'tmem':>4} {'load':>4} "
+        f"{'issues':>6} {'dupl':>5} {'serial':>6}  matrix products"
     )
     if _SWEEP.value:
         for result in compile_all(cases, {}):
             print_row(result)
         return
-    out, results = pathlib.Path(_OUT.value), []
+    out, results = pathlib.Path(_OUT.value or report_path()), []
     known = read_known(out)
     try:
         for result in compile_all(cases, known):

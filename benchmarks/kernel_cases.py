@@ -21,19 +21,22 @@ from pallas_kernels.tiles import num_tiles
 from pallas_kernels.window_attention import backward as window_backward
 from pallas_kernels.window_attention import forward as window_forward
 
-KERNELS = (
-    "gdpa_forward",
-    "gdpa_backward",
-    "gdpa_backward_keys",
-    "gdpa_backward_queries",
-    "window_attention_forward",
-    "window_attention_backward_queries",
-    "window_attention_backward_keys",
-    "seed_attention_forward",
-    "seed_attention_backward",
-    "seed_attention_backward_seeds",
-    "seed_attention_backward_keys",
-)
+# Matrix products of each; every one takes block_q * block_kv * H multiply-adds for a pair of tiles.
+PRODUCTS = {
+    "gdpa_forward": 2,
+    "gdpa_backward": 5,
+    "gdpa_backward_keys": 4,
+    "gdpa_backward_queries": 3,
+    "window_attention_forward": 2,
+    "window_attention_backward_queries": 3,
+    "window_attention_backward_keys": 4,
+    "seed_attention_forward": 2,
+    "seed_attention_backward": 5,
+    "seed_attention_backward_seeds": 3,
+    "seed_attention_backward_keys": 4,
+}
+# Those whose code depends on whether there is a rotation.
+ROTATING = ("window_attention_backward_queries", "window_attention_backward_keys")
 # name -> dtype, precision of f32 products: one TF32 product, or IEEE arithmetic without tensor
 # cores.
 FORMATS = {
@@ -53,12 +56,12 @@ class Case(NamedTuple):
     """A kernel, with all that its code depends on.
 
     Attributes:
-        kernel: one of `KERNELS`.
+        kernel: one of `PRODUCTS`.
         format: one of `FORMATS`.
         head_dim: H.
         rows: queries, or seeds.
         keys: keys, or those in the reach of a window.
-        rotated: whether window attention turns its rows.
+        rotated: whether window attention turns its rows' gradients back.
         tile: sizes.
     """
 
@@ -81,6 +84,22 @@ class Case(NamedTuple):
             keys = num_tiles(self.keys, self.tile.block_kv) if resident else -1
         return self._replace(rows=0, keys=keys)
 
+    @property
+    def scores_of_turn(self) -> int:
+        """Scores that a block computes in one turn of its main loop."""
+        itemsize = jnp.dtype(FORMATS[self.format][0]).itemsize
+        blocks = 1
+        if self.kernel == "gdpa_forward" and gdpa_forward.keeps_keys(
+            self.keys, self.head_dim, itemsize, self.tile
+        ):
+            blocks = num_tiles(self.keys, self.tile.block_kv)
+        return self.tile.block_q * self.tile.block_kv * blocks
+
+    @property
+    def multiply_adds_of_turn(self) -> int:
+        """Multiply-adds of the matrix products that such a turn needs."""
+        return PRODUCTS[self.kernel] * self.scores_of_turn * self.head_dim
+
 
 def launches(section: str, format: str, head_dim: int) -> Iterator[Case]:
     """List the kernels that the public functions launch with the tiles of a section of the table.
@@ -95,7 +114,8 @@ def launches(section: str, format: str, head_dim: int) -> Iterator[Case]:
     with choices_for(section):
         for rows, keys in itertools.product(_ROWS, _KEYS):
             for kernel, rotated in _kernels_of(like, rows, keys):
-                tile = choose(_table_name(kernel), like, rows=rows, keys=keys)
+                sizes = {"rows": rows, "keys": keys, "rotated": rotated}
+                tile = choose(table_name(kernel), like, **sizes)
                 case = Case(kernel, format, head_dim, rows, keys, rotated, tile)
                 if case.code not in seen:
                     seen.add(case.code)
@@ -104,14 +124,15 @@ def launches(section: str, format: str, head_dim: int) -> Iterator[Case]:
 
 def _kernels_of(like, rows: int, keys: int) -> Iterator[tuple[str, bool]]:
     yield "gdpa_forward", False
-    if keys <= choose("gdpa_backward", like, rows=rows, keys=keys).block_kv:
+    if gdpa_backward.takes_one_pass(keys, choose("gdpa_backward", like, rows=rows, keys=keys)):
         yield "gdpa_backward", False
     else:
         yield "gdpa_backward_keys", False
         yield "gdpa_backward_queries", False
+    if keys <= rows:
+        yield "window_attention_forward", False
     for rotated in (False, True)[: 1 + (like.shape[-1] >= 32)]:
         if keys <= rows:
-            yield "window_attention_forward", rotated
             yield "window_attention_backward_queries", rotated
             yield "window_attention_backward_keys", rotated
     yield "seed_attention_forward", False
@@ -122,7 +143,7 @@ def _kernels_of(like, rows: int, keys: int) -> Iterator[tuple[str, bool]]:
         yield "seed_attention_backward_keys", False
 
 
-def _table_name(kernel: str) -> str:
+def table_name(kernel: str) -> str:
     """Return the kernel's name in the table; one choice decides between one pass and two."""
     shared = {
         "gdpa_backward_keys": "gdpa_backward",
@@ -134,14 +155,15 @@ def _table_name(kernel: str) -> str:
 def can_launch(case: Case) -> bool:
     """Return whether the kernel runs at the case's sizes, or another one does its work."""
     one_pass = {
-        "gdpa_backward": case.keys <= case.tile.block_kv,
-        "gdpa_backward_keys": case.keys > case.tile.block_kv,
-        "gdpa_backward_queries": case.keys > _SMALLEST,
+        "gdpa_backward": gdpa_backward.takes_one_pass(case.keys, case.tile),
+        "gdpa_backward_keys": not gdpa_backward.takes_one_pass(case.keys, case.tile),
         "seed_attention_backward": case.rows <= case.tile.block_q,
         "seed_attention_backward_seeds": case.rows > case.tile.block_q,
         "seed_attention_backward_keys": case.rows > _SMALLEST,
     }
-    return one_pass.get(case.kernel, True) and not (case.rotated and case.head_dim < 32)
+    if case.rotated and (case.head_dim < 32 or case.kernel not in ROTATING):
+        return False
+    return one_pass.get(case.kernel, True)
 
 
 def program(case: Case) -> tuple[Callable, list]:
@@ -158,20 +180,18 @@ def program(case: Case) -> tuple[Callable, list]:
     def results(*arrays):
         with jax.default_matmul_precision(FORMATS[case.format][1]):
             out = function(*arrays)
-        if direction == "forward":
+        if case.kernel not in _GRADIENTS:
             return out
         return [getattr(out, field) for field in _GRADIENTS[case.kernel]]
 
     return results, arguments
 
 
-# The gradients that each kernel of a backward pass computes.
+# The gradients that each kernel of a backward pass computes, where one function runs both.
 _GRADIENTS = {
     "gdpa_backward": ("query", "key", "value", "scale_in"),
     "gdpa_backward_keys": ("key", "value", "scale_in"),
     "gdpa_backward_queries": ("query",),
-    "window_attention_backward_queries": ("query",),
-    "window_attention_backward_keys": ("key", "value"),
     "seed_attention_backward": ("seeds", "key", "value"),
     "seed_attention_backward_seeds": ("seeds",),
     "seed_attention_backward_keys": ("key", "value"),
@@ -202,9 +222,8 @@ def _gdpa_forward(case: Case) -> tuple[Callable, list]:
 
 
 def _gdpa_backward(case: Case) -> tuple[Callable, list]:
-    # With a block that holds all keys there would be one pass, and no sweep for dQ.
     sweep = case.kernel == "gdpa_backward_queries"
-    key_tile = case.tile._replace(block_kv=_SMALLEST) if sweep else case.tile
+    key_tile = case.tile._replace(query_gradient="apart") if sweep else case.tile
     tiles = {"key_tile": key_tile, "query_tile": case.tile}
     arguments = [*_gdpa_arguments(case), _rows(case, case.rows)]
     return partial(gdpa_backward.backward, **tiles, **_GDPA), arguments
@@ -214,26 +233,25 @@ def _window_options(case: Case) -> dict[str, object]:
     return {"window": case.keys // 2, "scale": 1.0, "interpret": False}
 
 
-def _angles(case: Case, tables: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-    return (_array(case.rows, case.head_dim // 2),) * tables
-
-
 def _window_forward(case: Case) -> tuple[Callable, list]:
     rows = _rows(case, case.rows)
-    rotation = _angles(case, 2) if case.rotated else None
     function = partial(window_forward.forward, tile=case.tile, **_window_options(case))
-    return function, [rows, rows, rows, _lengths, rotation]
+    return function, [rows, rows, rows, _lengths]
 
 
 def _window_backward(case: Case) -> tuple[Callable, list]:
     rows, rotation = _rows(case, case.rows), None
     if case.rotated:
-        numbers = _array(case.rows)
-        rotation = window_backward.Rotation(*_angles(case, 2), numbers, numbers)
-    tiles = {"query_tile": case.tile, "key_tile": case.tile}
-    function = partial(window_backward.backward, **tiles, **_window_options(case))
-    lse = _array(_HEADS, case.rows)
-    return function, [rows, rows, rows, _lengths, rotation, rows, lse, rows]
+        angles, numbers = _array(case.rows, case.head_dim // 2), _array(case.rows)
+        rotation = window_backward.Rotation(angles, angles, numbers, numbers)
+    numbers_of_heads = _array(_HEADS, case.rows)
+    saved = window_backward.Saved(
+        rows, rows, rows, _lengths, rotation, rows, numbers_of_heads, rows
+    )
+    options = {"tile": case.tile, **_window_options(case)}
+    if case.kernel == "window_attention_backward_queries":
+        return partial(window_backward.of_queries, **options), [saved]
+    return partial(window_backward.of_keys, **options), [saved, numbers_of_heads]
 
 
 _SEED = {"scale": 1.0, "interpret": False}

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from typing import NamedTuple
 
+from benchmarks.main_loop import MainLoop, read_main_loop
 from kunlun_jax.plan.absent_gpu import Compiled, cuda_program
 
 _TENSOR_PTX = {
@@ -30,6 +31,8 @@ class MachineCode(NamedTuple):
         tensor_sass: likewise in the final code.
         load_bytes: least and most bytes that a thread's load from global memory takes at once.
         serialized: whether the assembler gave up on running wgmma asynchronously.
+        threads: of a block.
+        loop: the main loop; None without matrix products in a loop.
     """
 
     registers: int
@@ -40,6 +43,12 @@ class MachineCode(NamedTuple):
     tensor_sass: dict[str, int]
     load_bytes: tuple[int, int]
     serialized: bool
+    threads: int
+    loop: MainLoop | None
+
+    def registers_of_block(self) -> int:
+        """Return the registers that a block takes of the 65,536 of a multiprocessor."""
+        return self.threads * -(-self.registers // 8) * 8
 
 
 def read(compiled: Compiled, kernel: str) -> MachineCode:
@@ -52,7 +61,7 @@ def read(compiled: Compiled, kernel: str) -> MachineCode:
     [target] = re.findall(r"^\.target (\w+)", compiled.ptx, re.MULTILINE)
     [shared] = re.findall(rf" {kernel} grid: .*shared_memory: (\d+) bytes", compiled.thunks)
     body = _entry(compiled.ptx, kernel)
-    log, sass = _assemble(compiled.ptx, kernel, target)
+    complaints, log, sass = _assemble(compiled.ptx, kernel, target)
     columns = re.findall(r"tcgen05\.alloc\S+ \[[^\]]*\], (\d+)", body)
     tensor = {name: len(re.findall(pattern, body)) for name, pattern in _TENSOR_PTX.items()}
     return MachineCode(
@@ -64,7 +73,12 @@ def read(compiled: Compiled, kernel: str) -> MachineCode:
         tensor_ptx={name: count for name, count in tensor.items() if count},
         tensor_sass=dict(collections.Counter(re.findall(_TENSOR_SASS, sass))),
         load_bytes=_load_bytes(body),
-        serialized="instructions are serialized" in log,
+        # Said before the line "Compiling entry function", with the function's name at the end.
+        serialized=bool(
+            re.search(rf"wgmma.* are serialized .*in the function '{kernel}'", complaints)
+        ),
+        threads=_number(r"\.reqntid (\d+)", body),
+        loop=read_main_loop(body, sass),
     )
 
 
@@ -90,16 +104,16 @@ def _load_bytes(body: str) -> tuple[int, int]:
     return min(widths, default=0), max(widths, default=0)
 
 
-def _assemble(ptx: str, kernel: str, target: str) -> tuple[str, str]:
-    """Return what the assembler says of a kernel, and the kernel's final code."""
+def _assemble(ptx: str, kernel: str, target: str) -> tuple[str, str, str]:
+    """Return all that the assembler says, what it says of the kernel, and the final code."""
     with tempfile.TemporaryDirectory() as directory:
         source, binary = pathlib.Path(directory, "x.ptx"), pathlib.Path(directory, "x.cubin")
         source.write_text(ptx)
         log = _run("ptxas", f"-arch={target}", "-v", str(source), "-o", str(binary))
         sass = _run("cuobjdump", "-sass", "-fun", kernel, str(binary))
     parts = log.split("Compiling entry function ")
-    [log] = [part for part in parts if part.startswith(f"'{kernel}'")]
-    return log, sass
+    [of_kernel] = [part for part in parts if part.startswith(f"'{kernel}'")]
+    return log, of_kernel, sass
 
 
 def _run(program: str, *arguments: str) -> str:

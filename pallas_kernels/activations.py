@@ -25,71 +25,96 @@ _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
 class Transcendentals(NamedTuple):
-    """The three functions that the activations are made of; a backend brings its own.
+    """The functions that the activations are made of; a backend brings its own.
 
     Attributes:
         tanh: tanh x.
         sigmoid: 1 / (1 + exp(-x)).
         normal: the standard normal distribution: cumulative probability and density at x.
+        fma: x * y + z; XLA forbids the compiler of a kernel to join the two by itself.
     """
 
     tanh: Callable[[Array], Array]
     sigmoid: Callable[[Array], Array]
     normal: Callable[[Array], tuple[Array, Array]]
+    fma: Callable[[Array, Array | float, Array | float], Array]
 
 
 def _normal(x: Array) -> tuple[Array, Array]:
     return 0.5 * (1.0 + jax.lax.erf(x * _SQRT_HALF)), _INV_SQRT_2PI * jnp.exp(-0.5 * x * x)
 
 
-XLA = Transcendentals(tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, normal=_normal)
+def _multiply_add(x: Array, y: Array | float, z: Array | float) -> Array:
+    return x * y + z
+
+
+XLA = Transcendentals(tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, normal=_normal, fma=_multiply_add)
 
 ValueAndDerivative = tuple[Array, Array]
+Scale = Array | float
 
 
-def _identity(x: Array, _: Transcendentals) -> ValueAndDerivative:
-    return x, jnp.ones_like(x)
+def _identity(x: Array, scale: Scale, _: Transcendentals) -> ValueAndDerivative:
+    return _scaled(x, scale), jnp.ones_like(x)
 
 
-def _gelu(x: Array, maths: Transcendentals) -> ValueAndDerivative:
+def _gelu(x: Array, scale: Scale, maths: Transcendentals) -> ValueAndDerivative:
+    x = _scaled(x, scale)
     probability, density = maths.normal(x)
-    return x * probability, probability + x * density
+    return x * probability, maths.fma(x, density, probability)
 
 
-def _gelu_tanh(x: Array, maths: Transcendentals) -> ValueAndDerivative:
-    square = x * x
-    inner = maths.tanh(x * (_TANH_SCALE + _TANH_SCALE * _TANH_CUBIC * square))
-    slope = _TANH_SCALE + 3.0 * _TANH_SCALE * _TANH_CUBIC * square
-    gate = 0.5 + 0.5 * inner
-    return x * gate, gate + 0.5 * x * (1.0 - inner * inner) * slope
+def _gelu_tanh(x: Array, scale: Scale, maths: Transcendentals) -> ValueAndDerivative:
+    # With y = scale x: tanh(y (c + d y^2)), its slope c + 3 d y^2, and y / 2; the scale goes into
+    # the coefficients, which are numbers of the whole tile.
+    linear, square = _TANH_SCALE, scale * scale * (_TANH_SCALE * _TANH_CUBIC)
+    x_squared = x * x
+    inner = maths.tanh(x * maths.fma(x_squared, scale * square, scale * linear))
+    slope = maths.fma(x_squared, 3.0 * square, linear)
+    half = x * (0.5 * scale)
+    rest = maths.fma(-inner, inner, 1.0)
+    return (
+        maths.fma(half, inner, half),
+        maths.fma(half * slope, rest, maths.fma(inner, 0.5, 0.5)),
+    )
 
 
-def _relu(x: Array, _: Transcendentals) -> ValueAndDerivative:
+def _relu(x: Array, scale: Scale, _: Transcendentals) -> ValueAndDerivative:
+    x = _scaled(x, scale)
     return jnp.where(x > 0, x, 0.0), jnp.where(x > 0, 1.0, 0.0).astype(x.dtype)
 
 
-def _relu_squared(x: Array, _: Transcendentals) -> ValueAndDerivative:
+def _relu_squared(x: Array, scale: Scale, _: Transcendentals) -> ValueAndDerivative:
+    x = _scaled(x, scale)
     positive = jnp.where(x > 0, x, 0.0)
     return positive * positive, 2.0 * positive
 
 
-def _leaky_relu(x: Array, _: Transcendentals) -> ValueAndDerivative:
+def _leaky_relu(x: Array, scale: Scale, _: Transcendentals) -> ValueAndDerivative:
+    x = _scaled(x, scale)
     slope = jnp.where(x > 0, 1.0, _LEAKY_SLOPE).astype(x.dtype)
     return slope * x, slope
 
 
-def _silu(x: Array, maths: Transcendentals) -> ValueAndDerivative:
+def _silu(x: Array, scale: Scale, maths: Transcendentals) -> ValueAndDerivative:
+    x = _scaled(x, scale)
     gate = maths.sigmoid(x)
-    return x * gate, gate + x * gate * (1.0 - gate)
+    value = x * gate
+    return value, maths.fma(value, 1.0 - gate, gate)
 
 
-def _hard_swish(x: Array, _: Transcendentals) -> ValueAndDerivative:
+def _hard_swish(x: Array, scale: Scale, maths: Transcendentals) -> ValueAndDerivative:
+    x = _scaled(x, scale)
     value = x * (jnp.minimum(jnp.maximum(x + 3.0, 0.0), 6.0) * (1.0 / 6.0))
-    middle = x * (1.0 / 3.0) + 0.5
+    middle = maths.fma(x, 1.0 / 3.0, 0.5)
     return value, jnp.where(x <= -3.0, 0.0, jnp.where(x >= 3.0, 1.0, middle))
 
 
-_FUNCTIONS: dict[str, Callable[[Array, Transcendentals], ValueAndDerivative]] = {
+def _scaled(x: Array, scale: Scale) -> Array:
+    return x if isinstance(scale, float) and scale == 1.0 else x * scale
+
+
+_FUNCTIONS: dict[str, Callable[[Array, Scale, Transcendentals], ValueAndDerivative]] = {
     "identity": _identity,
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
@@ -104,9 +129,13 @@ ACTIVATIONS: tuple[str, ...] = tuple(_FUNCTIONS)
 
 
 def activate_with_derivative(
-    x: Float[Array, "*shape"], name: str, maths: Transcendentals = XLA
+    x: Float[Array, "*shape"],
+    name: str,
+    maths: Transcendentals = XLA,
+    *,
+    scale: Float[Array, ""] | float = 1.0,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Return act(x) and act'(x), elementwise.
+    """Return act(y) and act'(y) at y = scale * x, elementwise.
 
     At the kink of relu and leaky_relu the derivative is the left one: 0 and 0.01.
 
@@ -114,17 +143,22 @@ def activate_with_derivative(
         x: any shape; computed in its dtype.
         name: one of `ACTIVATIONS`.
         maths: the functions of the backend that runs.
+        scale: one factor for all; where it can go into the coefficients it costs nothing.
 
     Raises:
         ValueError: another name.
     """
     if name not in _FUNCTIONS:
         raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    return _FUNCTIONS[name](x, maths)
+    return _FUNCTIONS[name](x, scale, maths)
 
 
 def activate(
-    x: Float[Array, "*shape"], name: str, maths: Transcendentals = XLA
+    x: Float[Array, "*shape"],
+    name: str,
+    maths: Transcendentals = XLA,
+    *,
+    scale: Float[Array, ""] | float = 1.0,
 ) -> Float[Array, "*shape"]:
-    """Return act(x); see `activate_with_derivative`."""
-    return activate_with_derivative(x, name, maths)[0]
+    """Return act(scale * x); see `activate_with_derivative`."""
+    return activate_with_derivative(x, name, maths, scale=scale)[0]

@@ -35,10 +35,8 @@ def padded_size(size: int) -> int:
 
 
 def full_or(lengths: Int[Array, " B"] | None, rows: Float[Array, "B T N H"]) -> Int[Array, " B"]:
-    """Return the lengths as int32; full ones for None."""
-    if lengths is None:
-        return jnp.full(rows.shape[:1], rows.shape[1], jnp.int32)
-    return lengths.astype(jnp.int32)
+    """Return the lengths, full ones for None."""
+    return jnp.full(rows.shape[:1], rows.shape[1], jnp.int32) if lengths is None else lengths
 
 
 def pad_last(x: Float[Array, "*rows H"], size: int) -> Float[Array, "*rows {size}"]:
@@ -97,6 +95,11 @@ def product_tn(a: Array, b: Array) -> Array:
     return _dot(a, b, 0, 0)
 
 
+def masked_product(scale: float) -> float:
+    """Return the product of a pair that is out of reach: scaled, it is `MASKED`."""
+    return MASKED / scale
+
+
 class OnlineSoftmax(NamedTuple):
     """A softmax-weighted sum of rows that sees its scores block by block.
 
@@ -115,18 +118,20 @@ class OnlineSoftmax(NamedTuple):
         """Return the sum over no block."""
         return cls(zeros(rows, head_dim), jnp.full((rows,), _NO_PEAK, jnp.float32), zeros(rows))
 
-    def add(self, scores: Array, values: Array, maths: "Maths") -> "OnlineSoftmax":
+    def add(self, products: Array, scale: float, values: Array, maths: "Maths") -> "OnlineSoftmax":
         """Add a block.
 
         Args:
-            scores: [M, S] f32, in units of log 2; `MASKED` where a pair is out of reach.
+            products: [M, S] f32, the scores before they are scaled; `masked_product(scale)` where
+                a pair is out of reach.
+            scale: positive; turns products into scores in units of log 2.
             values: [S, H].
             maths: the functions of the backend that runs.
         """
-        peak = jnp.maximum(self.peak, jnp.max(scores, axis=1))
+        peak = jnp.maximum(self.peak, scale * jnp.max(products, axis=1))
         shrink = maths.exp2(self.peak - peak)
-        weights = maths.exp2(scores - peak[:, None])
-        mass = self.mass * shrink + jnp.sum(weights, axis=1)
+        weights = maths.exp2(maths.fma(products, scale, -peak[:, None]))
+        mass = maths.fma(self.mass, shrink, jnp.sum(weights, axis=1))
         total = self.total * shrink[:, None] + product(weights.astype(values.dtype), values)
         return OnlineSoftmax(total, peak, mass)
 
@@ -140,14 +145,16 @@ class OnlineSoftmax(NamedTuple):
 
 
 class Maths(NamedTuple):
-    """The transcendental functions of a kernel.
+    """The functions of a kernel.
 
     Attributes:
         exp2: 2^x of an f32 tile; error below 2 units in the last place.
+        fma: x * y + z of f32, rounded once on a GPU; y and z may be smaller, and are broadcast.
         activations: what the activations are made of.
     """
 
     exp2: Callable[[Array], Array]
+    fma: Callable[[Array, Array | float, Array | float], Array]
     activations: Transcendentals
 
 
@@ -157,7 +164,7 @@ def maths_for(dtype: DTypeLike, interpret: bool) -> Maths:
     The instruction for tanh has an error of 2^-11, small beside the rounding of a 16-bit result
     (2^-9 for bf16) but not beside that of an f32 one, which is built on 2^x instead.
     """
-    exp2 = jnp.exp2 if interpret else _exp2
+    exp2, fma = (jnp.exp2, _multiply_add) if interpret else (_exp2, _fma)
     rounded = jnp.dtype(dtype).itemsize == 2
 
     def tanh(x: Array) -> Array:
@@ -167,19 +174,19 @@ def maths_for(dtype: DTypeLike, interpret: bool) -> Maths:
 
     def sigmoid(x: Array) -> Array:
         if rounded:
-            return 0.5 + 0.5 * tanh(0.5 * x)
+            return fma(tanh(0.5 * x), 0.5, 0.5)
         return 1.0 / (1.0 + exp2(-LOG2_E * x))
 
     def normal(x: Array) -> tuple[Array, Array]:
         density = exp2((-0.5 * LOG2_E) * x * x)
-        t = 1.0 / (1.0 + (_ERFC_P * 0.5**0.5) * jnp.abs(x))
-        series = t * 0.0
-        for coefficient in reversed(_ERFC):
-            series = (series + coefficient) * t
-        tail = 0.5 * series * density
+        t = 1.0 / fma(jnp.abs(x), _ERFC_P * 0.5**0.5, 1.0)
+        series = jnp.full_like(t, _ERFC[-1])
+        for coefficient in reversed(_ERFC[:-1]):
+            series = fma(series, t, coefficient)
+        tail = 0.5 * series * t * density
         return jnp.where(x < 0, tail, 1.0 - tail), 0.3989422804014327 * density
 
-    return Maths(exp2, Transcendentals(tanh, sigmoid, normal))
+    return Maths(exp2, fma, Transcendentals(tanh, sigmoid, normal, fma))
 
 
 def load_rows(ref, start, block: int, end, columns: slice | None = None) -> Array:
@@ -225,6 +232,22 @@ def store_numbers(ref, start, values: Array, end) -> None:
 def _dot(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
     dimensions = (((a_axis,), (b_axis,)), ((), ()))
     return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+def _multiply_add(x: Array, y: Array | float, z: Array | float) -> Array:
+    return x * y + z
+
+
+def _fma(x: Array, y: Array | float, z: Array | float) -> Array:
+    # XLA keeps the compiler from joining a product and a sum, which are then two instructions.
+    y, z = (jnp.broadcast_to(jnp.asarray(part, jnp.float32), x.shape) for part in (y, z))
+    return plgpu.elementwise_inline_asm(
+        "fma.rn.f32 $0, $1, $2, $3;",
+        args=[x, y, z],
+        constraints="=f,f,f,f",
+        pack=1,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(x.shape, x.dtype)],
+    )[0]
 
 
 def _exp2(x: Array) -> Array:

@@ -37,14 +37,21 @@ def check_floating(arrays: dict[str, Array]) -> None:
             )
 
 
-def check_lengths(name: str, lengths: Array | None, batch: int) -> None:
-    """Check that lengths are integers of shape [B].
+def checked_lengths(name: str, lengths: Array | None, batch: int, size: int) -> Array | None:
+    """Return the lengths as int32, cut to 0..size; None for None.
+
+    A kernel reads as many rows as it is told: beyond the array they would be another example's.
 
     Raises:
-        ValueError: another shape, or a dtype that is not an integer.
+        ValueError: another shape than [B], or a dtype that is not an integer.
     """
     if lengths is None:
-        return
+        return None
     check_shape(name, lengths, (batch,), "[B]")
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"{name}: expected an integer dtype, got {lengths.dtype}")
+    # Cut before they are made int32, in which a longer number would be another one; short dtypes
+    # may not hold the size.
+    if lengths.dtype.itemsize < 4:
+        lengths = lengths.astype(jnp.int32)
+    return jnp.clip(lengths, 0, size).astype(jnp.int32)

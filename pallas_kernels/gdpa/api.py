@@ -16,8 +16,8 @@ from pallas_kernels.implementation import resolve_implementation
 from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
     check_floating,
-    check_lengths,
     check_shape,
+    checked_lengths,
 )
 
 
@@ -51,15 +51,16 @@ def gdpa(
 
     There is no softmax and no normalisation over s. Scores, the activation and the sums are f32
     whatever the dtype of the inputs; the activated scores are rounded to the inputs' dtype before
-    the product with `value`.
+    the product with `value`. Nothing bounds them, so that float16 can overflow: a weight or a sum
+    above 65,504 is infinite. bfloat16 reaches as far as float32.
 
     Args:
         query: [B, T, N, H], the events of a stream.
         key: [B, S, N, H], the personalised weights; S is the hidden width of the PFFN.
         value: [B, S, N, H].
-        query_lengths: [B] integers in 0..T, None for full. Rows beyond are padding: never read;
-            their outputs and gradients are exactly 0.
-        key_lengths: [B] integers in 0..S, likewise for `key` and `value`.
+        query_lengths: [B] integers, cut to 0..T; None for full. Rows beyond are padding: never
+            read; their outputs and gradients are exactly 0.
+        key_lengths: [B] integers, cut to 0..S, likewise for `key` and `value`.
         activation: one of `pallas_kernels.ACTIVATIONS`, or a tuple of them, one per head.
         scale_in: factor of the scores, a number or an [N] array; differentiable.
         scale_out: factor of the output, a number.
@@ -78,8 +79,8 @@ def gdpa(
     check_shape("key", key, (batch, None, num_heads, head_dim), "[B, S, N, H]")
     check_shape("value", value, key.shape, "[B, S, N, H] of key")
     check_floating({"query": query, "key": key, "value": value})
-    check_lengths("query_lengths", query_lengths, batch)
-    check_lengths("key_lengths", key_lengths, batch)
+    query_lengths = checked_lengths("query_lengths", query_lengths, batch, query.shape[1])
+    key_lengths = checked_lengths("key_lengths", key_lengths, batch, key.shape[1])
     activations = _activation_of_heads(activation, num_heads)
     scales = jnp.asarray(scale_in, jnp.float32)
     if scales.ndim:

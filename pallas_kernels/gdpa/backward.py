@@ -7,13 +7,16 @@ With S = s_in Q K^T, P = act(S), dP = dO V^T, the gradient of the scores is dS =
 all times s_out. Nothing of the forward pass is saved but its inputs: S costs one product again, and
 act and act' share their transcendental function.
 
-One pass, where one tile holds all keys: a program keeps K, V, dK and dV of its head and lets the
-query tiles stream past. It works on transposed scores, so that P^T and dS^T leave the registers as
-the left operands of the next products:
+One pass, where one tile holds all keys and dQ is not left apart: a program keeps K, V, dK and dV of
+its head and lets the query tiles stream past. It works on transposed scores, so that P^T and dS^T
+leave the registers as the left operands of the next products:
 
     for each tile Q, dO of the program's queries:
         S^T = s_in K Q^T,  dP^T = V dO^T
-        dV += act(S^T) dO,  dS^T = act'(S^T) * dP^T,  store dQ = dS K,  dK += dS^T Q
+        dV += act(S^T) dO,  dS^T = act'(S^T) * dP^T,  dK += dS^T Q,  store dQ = dS K
+
+dQ last lets the GPU run the products side by side; dQ first needs fewer registers, but they then
+run one at a time (`Tile.query_gradient`).
 
 Two sweeps otherwise: the same with one program for each tile of keys and without dQ, and a second
 kernel that looks like the forward pass,
@@ -98,21 +101,26 @@ def _key_tile_kernel(
         k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
         v = tiles.load_rows(v_ref, key_start, block_kv, num_keys)
 
+        def store_query_gradient(start, dscores):
+            if dq_ref is not None:
+                dq = tiles.product_tn(dscores, k)
+                tiles.store_rows(dq_ref, start, dq * (scale * scale_out), rows)
+
         def one_tile(i, sums):
             dk, dv = sums
             start = i * block_q
             q = tiles.load_rows(q_ref, start, block_q, num_rows)
             do = tiles.load_rows(do_ref, start, block_q, num_rows)
             weights, slopes = activate_with_derivative(
-                tiles.product_nt(k, q) * scale, activation, maths.activations
+                tiles.product_nt(k, q), activation, maths.activations, scale=scale
             )
             dv += tiles.product(weights.astype(do.dtype), do)
             dscores = (slopes * tiles.product_nt(v, do)).astype(q.dtype)
-            # dQ before dK: its registers are free again when dK is added up.
-            if dq_ref is not None:
-                dq = tiles.product_tn(dscores, k)
-                tiles.store_rows(dq_ref, start, dq * (scale * scale_out), rows)
+            if tile.query_gradient == "first":
+                store_query_gradient(start, dscores)
             dk += tiles.product(dscores, q)
+            if tile.query_gradient == "last":
+                store_query_gradient(start, dscores)
             return dk, dv
 
         none = tiles.zeros(block_kv, head_dim)
@@ -157,7 +165,7 @@ def _query_tile_kernel(
             k = tiles.load_rows(k_ref, j * block_kv, block_kv, num_keys)
             v = tiles.load_rows(v_ref, j * block_kv, block_kv, num_keys)
             _, slopes = activate_with_derivative(
-                tiles.product_nt(q, k) * scale, activation, maths.activations
+                tiles.product_nt(q, k), activation, maths.activations, scale=scale
             )
             dscores = slopes * tiles.product_nt(do, v)
             return dq + tiles.product(dscores.astype(k.dtype), k)
@@ -168,6 +176,11 @@ def _query_tile_kernel(
         tiles.store_rows(dq_ref, start, dq * (scale * scale_out), rows)
 
     for_activation_of_head(activations, body)
+
+
+def takes_one_pass(keys: int, key_tile: Tile) -> bool:
+    """Return whether the pass over tiles of keys stores dQ too."""
+    return keys <= key_tile.block_kv and key_tile.query_gradient != "apart"
 
 
 def backward(
@@ -222,7 +235,7 @@ def backward(
         lengths = [of_example(), of_example()]
         return [*lengths, of_head(), of_queries, of_keys, of_keys, of_queries]
 
-    one_pass = key_tiles == 1
+    one_pass = takes_one_pass(keys, key_tile)
     # With the part of the grid counting the splits of the queries in its outer, the tiles of the
     # keys in its inner digit, programs that run together read the same queries.
     of_keys = ((splits, *key.shape), key.dtype if splits == 1 else jnp.float32)

@@ -89,7 +89,7 @@ def _kernel(
             ]
 
         def add_block(total, q, k, v):
-            weights = activate(tiles.product_nt(q, k) * scale, activation, maths.activations)
+            weights = activate(tiles.product_nt(q, k), activation, maths.activations, scale=scale)
             return total + tiles.product(weights.astype(v.dtype), v)
 
         def one_tile(i, _):

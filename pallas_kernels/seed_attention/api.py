@@ -14,8 +14,8 @@ from pallas_kernels.seed_attention.reference import seed_attention_reference
 from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
     check_floating,
-    check_lengths,
     check_shape,
+    checked_lengths,
 )
 
 
@@ -38,8 +38,8 @@ def seed_attention(
         seeds: [P, N, H], shared by the batch, or [B, P, N, H].
         key: [B, S, N, H], the events of a stream.
         value: [B, S, N, H].
-        lengths: [B] integers in 0..S, None for full. Rows beyond are padding: never read; their
-            gradients are exactly 0.
+        lengths: [B] integers, cut to 0..S; None for full. Rows beyond are padding: never read;
+            their gradients are exactly 0.
         implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
             the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
             never falls back.
@@ -58,7 +58,7 @@ def seed_attention(
     else:
         check_shape("seeds", seeds, (batch, None, heads, dim), "[P, N, H] or [B, P, N, H]")
     check_floating({"seeds": seeds, "key": key, "value": value})
-    check_lengths("lengths", lengths, batch)
+    lengths = checked_lengths("lengths", lengths, batch, key.shape[1])
     runs = resolve_implementation(implementation, dtype=key.dtype, head_dim=dim)
     if runs == "xla":
         return seed_attention_reference(seeds, key, value, lengths)

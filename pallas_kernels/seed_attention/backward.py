@@ -10,7 +10,7 @@ stream past; every key belongs to one program, so dK and dV are stored once:
 
     for each tile K, V of the program's keys:
         P^T = 2^(K Q^T / sqrt(H) - lse),  dS^T = P^T * (V dO^T - delta)
-        store dV = P^T dO,  store dK = dS^T Q,  dQ += dS K
+        dQ += dS K,  store dV = P^T dO,  store dK = dS^T Q
 
 Two sweeps otherwise: the same with one program for each tile of seeds and without dK and dV, and a
 kernel with one program for each tile of keys that visits all seeds. dQ is a sum over the splits of
@@ -76,8 +76,8 @@ class _Seeds(NamedTuple):
         self, k: Array, v: Array, key_start, num_keys, scale: float, maths: tiles.Maths
     ) -> tuple[Array, Array]:
         """Return P^T and dS^T, [S, P] in the inputs' dtype."""
-        scores = masked_beyond(tiles.product_nt(k, self.q) * scale, key_start, num_keys, 0)
-        weights = maths.exp2(scores - self.lse[None, :])
+        products = masked_beyond(tiles.product_nt(k, self.q), key_start, num_keys, scale, 0)
+        weights = maths.exp2(maths.fma(products, scale, -self.lse[None, :]))
         slopes = weights * (tiles.product_nt(v, self.do) - self.delta[None, :])
         return weights.astype(k.dtype), slopes.astype(k.dtype)
 
@@ -113,11 +113,13 @@ def _seed_tile_kernel(
         k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
         v = tiles.load_rows(v_ref, key_start, block_kv, num_keys)
         weights, slopes = seeds.weights_and_slopes(k, v, key_start, num_keys, scale, maths)
+        # Before what is stored: after it, the compiler would run the products one at a time.
+        dq += tiles.product_tn(slopes, k)
         if dk_ref is not None:
             tiles.store_rows(dv_ref, key_start, tiles.product(weights, seeds.do), keys)
             dk = tiles.product(slopes, seeds.q) * (scale / tiles.LOG2_E)
             tiles.store_rows(dk_ref, key_start, dk, keys)
-        return dq + tiles.product_tn(slopes, k)
+        return dq
 
     dq = jax.lax.fori_loop(first, last_valid, one_tile, tiles.zeros(*seeds.q.shape))
     tiles.store_rows(dq_ref, start, dq * (scale / tiles.LOG2_E), num_seeds)

@@ -37,10 +37,10 @@ def key_tiles_of(split, tiles_per_program: int, length, block: int):
     return first, jnp.clip(tiles.num_tiles(length, block), first, first + tiles_per_program)
 
 
-def masked_beyond(scores: Array, start, length, axis: int) -> Array:
-    """Mask the scores of keys that lie beyond the length; the keys lie along `axis`."""
-    indices = start + jax.lax.broadcasted_iota(jnp.int32, scores.shape, axis)
-    return jnp.where(indices < length, scores, tiles.MASKED)
+def masked_beyond(products: Array, start, length, scale: float, axis: int) -> Array:
+    """Mask the products of keys that lie beyond the length; the keys lie along `axis`."""
+    indices = start + jax.lax.broadcasted_iota(jnp.int32, products.shape, axis)
+    return jnp.where(indices < length, products, tiles.masked_product(scale))
 
 
 def _kernel(
@@ -65,8 +65,9 @@ def _kernel(
     def add_block(j, softmax):
         k = tiles.load_rows(k_ref, j * tile.block_kv, tile.block_kv, num_keys)
         v = tiles.load_rows(v_ref, j * tile.block_kv, tile.block_kv, num_keys)
-        scores = tiles.product_nt(q, k) * scale
-        return softmax.add(masked_beyond(scores, j * tile.block_kv, num_keys, 1), v, maths)
+        products = tiles.product_nt(q, k)
+        products = masked_beyond(products, j * tile.block_kv, num_keys, scale, 1)
+        return softmax.add(products, scale, v, maths)
 
     softmax = jax.lax.fori_loop(
         *key_tiles_of(split, tiles_per_program, num_keys, tile.block_kv),

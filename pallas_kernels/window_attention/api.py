@@ -10,14 +10,14 @@ from jaxtyping import Array
 
 from pallas_kernels import tiles
 from pallas_kernels.implementation import resolve_implementation
-from pallas_kernels.rotation import rotation_angles, sin_cos
+from pallas_kernels.rotation import rotate, rotation_angles, sin_cos
 from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
     check_floating,
-    check_lengths,
     check_shape,
+    checked_lengths,
 )
-from pallas_kernels.window_attention.backward import Rotation, backward
+from pallas_kernels.window_attention.backward import Rotation, Saved, backward
 from pallas_kernels.window_attention.forward import forward
 from pallas_kernels.window_attention.reference import window_attention_reference
 
@@ -53,8 +53,8 @@ def window_attention(
         query: [B, T, N, H], oldest event first.
         key: [B, T, N, H].
         value: [B, T, N, H].
-        lengths: [B] integers in 0..T, None for full. Rows beyond are padding: never read; their
-            outputs and gradients are exactly 0.
+        lengths: [B] integers, cut to 0..T; None for full. Rows beyond are padding: never read;
+            their outputs and gradients are exactly 0.
         window_size: w >= 0, a Python integer; w >= T is full attention.
         positions: [B, T], in events; or None. Not differentiated.
         times: [B, T], tau = log(1 + dt / t_scale), without unit; or None. Not differentiated.
@@ -76,7 +76,7 @@ def window_attention(
     check_shape("key", key, query.shape, "[B, T, N, H] of query")
     check_shape("value", value, query.shape, "[B, T, N, H] of query")
     check_floating({"query": query, "key": key, "value": value})
-    check_lengths("lengths", lengths, batch)
+    lengths = checked_lengths("lengths", lengths, batch, time)
     if not isinstance(window_size, Integral) or window_size < 0:
         raise ValueError(f"window_size: expected a Python integer >= 0, got {window_size!r}")
     for name, values, frequencies in (
@@ -151,27 +151,25 @@ def _forward(
     rotation: _Rotation | None,
     options: _Options,
 ) -> tuple[Array, tuple]:
-    table = rotation.table(lengths) if rotation else None
+    if rotation:
+        # In XLA, which fuses it into whatever writes queries and keys; the kernels would turn
+        # every key for each tile of queries that sees it. The backward pass needs no unturned row.
+        table = rotation.table(lengths)
+        query, key = (rotate(x, table.sin, table.cos) for x in (query, key))
     tile = choose("window_attention_forward", query, **_sizes(query, options))
     arrays = (query, key, value, lengths)
-    sines = (table.sin, table.cos) if table else None
-    out, lse = forward(*arrays, sines, tile=tile, **options._asdict())
+    out, lse = forward(*arrays, tile=tile, **options._asdict())
     return out, (*arrays, rotation, out, lse)
 
 
 def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
     query, key, value, lengths, rotation, out, lse = saved
+    table = rotation.table(lengths) if rotation else None
+    sizes = _sizes(query, options) | {"rotated": rotation is not None}
     gradients = backward(
-        query,
-        key,
-        value,
-        lengths,
-        rotation.table(lengths) if rotation else None,
-        out,
-        lse,
-        cotangent.astype(query.dtype),
-        query_tile=choose("window_attention_backward_queries", query, **_sizes(query, options)),
-        key_tile=choose("window_attention_backward_keys", query, **_sizes(query, options)),
+        Saved(query, key, value, lengths, table, out, lse, cotangent.astype(query.dtype)),
+        query_tile=choose("window_attention_backward_queries", query, **sizes),
+        key_tile=choose("window_attention_backward_keys", query, **sizes),
         **options._asdict(),
     )
     of_rotation = None

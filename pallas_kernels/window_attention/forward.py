@@ -1,18 +1,16 @@
 """Window attention forward.
 
-    O_t = softmax_s(R_t Q_t . R_s K_s / sqrt(H)) V_s,   |t - s| <= w
+    O_t = softmax_s(Q_t . K_s / sqrt(H)) V_s,   |t - s| <= w
 
 A program owns one tile of queries and visits the tiles of keys that its window reaches, and no
 other, so time is O(T w):
 
-    rotate Q
     for each tile K, V of the keys first - w .. last + w, cut off at the true length:
-        rotate K,  S = Q K^T / sqrt(H), masked outside the window,  add to the online softmax
+        S = Q K^T / sqrt(H), masked outside the window,  add to the online softmax
     store O and the logarithm of the softmax's denominator
 
-ROTE turns the pair (x[i], x[i + H/2]) by an angle of the row. The two halves of a row are loaded
-apart, turned in registers, and never put together again: a score is the sum of the products of the
-halves. Sines and cosines are one table for all heads.
+Queries and keys come rotated (ROTE): every tile of keys is visited by several programs, which would
+turn it again each time, and turning a row costs as much as its scores.
 """
 
 from functools import partial
@@ -29,41 +27,6 @@ from pallas_kernels.tile_choices import Tile
 
 # Farther than any window; twice it still fits 31 bits.
 _FAR = 2**29
-
-
-def load_parts(ref, rotation, start, block: int, end) -> list[Array]:
-    """Load rows of query or key: one part, or two halves that are turned by the row's angles."""
-    width = ref.shape[1]
-    if rotation is None:
-        return [tiles.load_rows(ref, start, block, end)]
-    sin, cos = load_rotation(rotation, start, block, end)
-    first, second = (
-        tiles.load_rows(ref, start, block, end, half).astype(jnp.float32) for half in halves(width)
-    )
-    turned = first * cos - second * sin, second * cos + first * sin
-    return [part.astype(ref.dtype) for part in turned]
-
-
-def load_rotation(rotation, start, block: int, end) -> tuple[Array, Array]:
-    """Load the sines and cosines of a tile of rows, [block, H/2] each."""
-    sin_ref, cos_ref = rotation
-    return (
-        tiles.load_rows(sin_ref, start, block, end),
-        tiles.load_rows(cos_ref, start, block, end),
-    )
-
-
-def halves(width: int) -> tuple[slice, slice]:
-    """Return the columns of the two halves of a row."""
-    return slice(0, width // 2), slice(width // 2, width)
-
-
-def scores_of_parts(left: list[Array], right: list[Array]) -> Array:
-    """Return the sum over the parts of left right^T."""
-    total = tiles.product_nt(left[0], right[0])
-    for a, b in zip(left[1:], right[1:], strict=True):
-        total += tiles.product_nt(a, b)
-    return total
 
 
 def tiles_in_reach(start, block: int, other_block: int, window: int, length):
@@ -95,28 +58,28 @@ def _kernel(
     q_ref,
     k_ref,
     v_ref,
-    *refs,
+    o_ref,
+    lse_ref,
+    *,
     rows: int,
     tile: Tile,
     window: int,
     scale: float,
     maths: tiles.Maths,
 ):
-    *rotation, o_ref, lse_ref = refs
-    rotation = rotation or None
     num_rows = length[...]
     block_q, block_kv = tile.block_q, tile.block_kv
     start = pl.program_id(0) * block_q
     row_indices = tiles.row_indices(start, block_q)
-    q = load_parts(q_ref, rotation, start, block_q, num_rows)
+    q = tiles.load_rows(q_ref, start, block_q, num_rows)
 
     def add_block(j, softmax):
-        k = load_parts(k_ref, rotation, j * block_kv, block_kv, num_rows)
+        k = tiles.load_rows(k_ref, j * block_kv, block_kv, num_rows)
         v = tiles.load_rows(v_ref, j * block_kv, block_kv, num_rows)
         columns = tiles.row_indices(j * block_kv, block_kv)
         valid = in_window(row_indices, columns, window, num_rows)
-        scores = jnp.where(valid, scores_of_parts(q, k) * scale, tiles.MASKED)
-        return softmax.add(scores, v, maths)
+        products = jnp.where(valid, tiles.product_nt(q, k), tiles.masked_product(scale))
+        return softmax.add(products, scale, v, maths)
 
     softmax = jax.lax.fori_loop(
         *tiles_in_reach(start, block_q, block_kv, window, num_rows),
@@ -133,7 +96,6 @@ def forward(
     key: Float[Array, "B T N H"],
     value: Float[Array, "B T N H"],
     lengths: Int[Array, " B"],
-    rotation: tuple[Float[Array, "B T H2"], Float[Array, "B T H2"]] | None,
     *,
     window: int,
     scale: float,
@@ -143,11 +105,10 @@ def forward(
     """Return the output, and log2 of every row's sum of 2^score.
 
     Args:
-        query: H is a power of two from 16 on, from 32 on with a rotation.
+        query: rotated; H is a power of two from 16 on.
         key: likewise.
-        value: likewise.
+        value: of the same shape.
         lengths: valid rows.
-        rotation: sine and cosine of ROTE's angles, f32; or None.
         window: w.
         scale: factor of the scores, with log2(e) in it.
         tile: sizes.
@@ -155,7 +116,6 @@ def forward(
     """
     batch, rows, heads, head_dim = query.shape
     views = Views.of(rows, head_dim, tile)
-    table = rotation or ()
     out, lse = launch(
         partial(
             _kernel,
@@ -165,10 +125,10 @@ def forward(
             scale=scale,
             maths=tiles.maths_for(query.dtype, interpret),
         ),
-        [lengths, query, key, value, *table],
+        [lengths, query, key, value],
         name="window_attention_forward",
         grid=(tiles.num_tiles(rows, tile.block_q), heads, batch),
-        in_specs=[of_example(), views.rows, views.rows, views.rows, *[views.table] * len(table)],
+        in_specs=[of_example(), views.rows, views.rows, views.rows],
         out_specs=[views.rows, views.row_numbers],
         out_shapes=[(query.shape, query.dtype), ((batch, heads, rows), jnp.float32)],
         tile=tile,

@@ -54,6 +54,12 @@ def poison(x, lengths):
     return jnp.where(padded[:, :, None, None], jnp.nan, x)
 
 
+def lengths_beyond(lengths, size):
+    """Return lengths that mean the same: full ones beyond the size, empty ones below 0."""
+    lengths = np.asarray(lengths)
+    return jnp.asarray(np.select([lengths == size, lengths == 0], [2**31 - 1, -5], lengths))
+
+
 def padded_rows(x, lengths):
     padded = np.arange(x.shape[1]) >= np.asarray(lengths)[:, None]
     return to_float64(x)[padded]

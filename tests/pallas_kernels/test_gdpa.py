@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import ACTIVATIONS
+from pallas_kernels import ACTIVATIONS, tile_choices
 from pallas_kernels.gdpa import gdpa
 from tests.pallas_kernels import oracle
 from tests.pallas_kernels.contract import (
@@ -16,6 +16,7 @@ from tests.pallas_kernels.contract import (
     TOLERANCE,
     assert_close,
     assert_same_bits,
+    lengths_beyond,
     padded_rows,
     poison,
     random_arrays,
@@ -81,6 +82,34 @@ class TestContract:
         lengths = jnp.minimum(KEY_LENGTHS, 11)
         names = ("silu", "gelu_tanh", "silu")
         self._check(implementation, dtype, names, lengths, *_arrays(dtype, num_keys=11))
+
+    @pytest.mark.parametrize("order", ["first", "last", "apart"])
+    def test_whenever_the_gradient_of_the_queries_is_computed(
+        self, implementation, order, monkeypatch
+    ):
+        choose = tile_choices.choose
+        monkeypatch.setattr(
+            "pallas_kernels.gdpa.api.choose",
+            lambda *like, **sizes: choose(*like, **sizes)._replace(query_gradient=order),
+        )
+        lengths = jnp.minimum(KEY_LENGTHS, 11)
+        self._check(implementation, "float32", ("silu",) * 3, lengths, *_arrays(num_keys=11))
+
+    def test_lengths_beyond_the_size_act_as_the_size(self, implementation):
+        arrays, cotangent = _arrays()
+        lengths = {"query_lengths": QUERY_LENGTHS, "key_lengths": KEY_LENGTHS}
+        want = self._run(implementation, arrays, cotangent, **lengths)
+        for name, size in (("query_lengths", 37), ("key_lengths", 19)):
+            beyond = lengths | {name: lengths_beyond(lengths[name], size)}
+            assert_same_bits(self._run(implementation, arrays, cotangent, **beyond), want)
+
+    def test_float16_is_infinite_above_its_range(self, implementation):
+        # As the docstring says: 300^2 is more than 65,504.
+        query = jnp.full((1, 16, 1, 16), 300.0**0.5 / 4, "float16")
+        out = gdpa(
+            *(query,) * 3, activation="relu_squared", scale_in=300.0, implementation=implementation
+        )
+        assert np.isposinf(out).all()
 
     def test_keys_too_many_to_keep(self, implementation, monkeypatch):
         # The forward kernel loads keys anew for every tile of queries then.

@@ -15,6 +15,7 @@ from tests.pallas_kernels.contract import (
     TOLERANCE,
     assert_close,
     assert_same_bits,
+    lengths_beyond,
     padded_rows,
     poison,
     random_arrays,
@@ -55,6 +56,12 @@ class TestContract:
         assert_close(got, want, TOLERANCE[dtype], "output")
         for name, grad in grads.items():
             assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+
+    def test_lengths_beyond_the_size_act_as_the_size(self, implementation):
+        arrays, cotangent = _arrays()
+        want = self._run(implementation, arrays, cotangent)
+        beyond = lengths_beyond(LENGTHS, 37)
+        assert_same_bits(self._run(implementation, arrays, cotangent, beyond), want)
 
     def test_padding_is_never_read(self, implementation):
         arrays, cotangent = _arrays()

@@ -36,7 +36,11 @@ def is_power_of_two(number):
 def test_entry_is_well_formed(kernel, entry):
     assert kernel in KERNELS
     assert {"itemsize", "head_dim", "tile"} <= set(entry)
-    assert set(entry) <= {"itemsize", "head_dim", "rows", "keys", "tile"}
+    known = {"itemsize", "head_dim", "rows", "keys", "rotated", "query_gradient", "tile"}
+    assert set(entry) <= known
+    assert entry.get("query_gradient", "last") in ("first", "last", "apart")
+    assert kernel == "gdpa_backward" or "query_gradient" not in entry
+    assert kernel.startswith("window_attention_backward") or "rotated" not in entry
     assert entry["itemsize"] in (2, 4)
     for name in ("head_dim", "rows", "keys"):
         size = entry.get(name, 16)
@@ -63,6 +67,7 @@ def test_no_entry_is_hidden_by_an_earlier_one():
             for number, entry in enumerate(entries):
                 for earlier in entries[:number]:
                     hidden = earlier["itemsize"] == entry["itemsize"]
+                    hidden &= earlier.get("rotated") in (None, entry.get("rotated"))
                     for name in ("head_dim", "rows", "keys"):
                         limit = entry.get(name, unbounded)
                         hidden &= limit <= earlier.get(name, unbounded)
@@ -111,18 +116,31 @@ def test_a_capability_of_its_own_comes_before_the_default(monkeypatch):
         assert choose("k", narrow, **sizes) == Tile(64, 64, 4, 3)
 
 
+def test_a_rotation_has_tiles_of_its_own(monkeypatch):
+    entries = [
+        {"itemsize": 2, "head_dim": 128, "rotated": True, "tile": [64, 128, 8, 2]},
+        {"itemsize": 2, "head_dim": 128, "tile": [64, 64, 4, 2]},
+    ]
+    monkeypatch.setattr("pallas_kernels.tile_choices.table", lambda: {"default": {"k": entries}})
+    like = jnp.zeros(64, jnp.bfloat16)
+    with choices_for("default"):
+        tiles = [choose("k", like, rows=512, keys=201, rotated=r) for r in (True, False)]
+    assert tiles == [Tile(64, 128, 8, 2), Tile(64, 64, 4, 2)]
+
+
 @pytest.mark.parametrize(
     ("sizes", "blocks"),
     [
-        ((4096, 4096), (256, 128)),
-        ((256, 128), (256, 128)),
-        ((129, 65), (256, 128)),
-        ((128, 1000), (128, 128)),
-        ((1000, 64), (256, 64)),
-        ((1, 1), (64, 64)),
+        ((4096, 4096), (256, 128, 16)),
+        ((256, 128), (256, 128, 16)),
+        ((129, 65), (256, 128, 16)),
+        ((128, 1000), (128, 128, 8)),
+        ((1000, 64), (256, 64, 8)),
+        ((1, 64), (64, 64, 4)),
+        ((1, 1), (64, 64, 4)),
     ],
 )
-def test_cut_down_to_short_sequences(sizes, blocks):
-    tile = Tile(256, 128, 8, 3, 65536)
-    assert tile.within(*sizes) == Tile(*blocks, 8, 3, 65536)
+def test_cut_down_to_short_sequences_with_its_warps(sizes, blocks):
+    tile = Tile(256, 128, 16, 3, 65536)
+    assert tile.within(*sizes) == Tile(*blocks, 3, 65536)
     assert Tile(16, 32, 4, 1).within(*sizes) == Tile(16, 32, 4, 1)

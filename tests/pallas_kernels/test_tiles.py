@@ -36,7 +36,7 @@ def test_online_softmax_sees_its_scores_block_by_block():
     softmax = tiles.OnlineSoftmax.empty(5, 8)
     for start in (16, 0, 32):
         block = slice(start, start + 16)
-        softmax = softmax.add(scores[:, block], values[block], maths)
+        softmax = softmax.add(4.0 * scores[:, block], 0.25, values[block], maths)
     out, lse = softmax.result()
     weights = np.where(scores > -1e29, 2.0 ** np.asarray(scores, np.float64), 0.0)
     mass = weights.sum(axis=1)

@@ -15,6 +15,7 @@ from tests.pallas_kernels.contract import (
     TOLERANCE,
     assert_close,
     assert_same_bits,
+    lengths_beyond,
     padded_rows,
     poison,
     random_arrays,
@@ -56,6 +57,21 @@ def _jitted(implementation, window):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 class TestContract:
+    @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
+    def test_lengths_beyond_the_size_act_as_the_size(self, implementation, time, window):
+        arrays, cotangent = _arrays(time)
+        want = self._run(implementation, arrays, cotangent, window, **_rotation(time))
+        options = {"lengths": lengths_beyond(_lengths(time), time)} | _rotation(time)
+        got = self._run(implementation, arrays, cotangent, window, **options)
+        assert_same_bits(got, want)
+
+    def test_angles_beyond_what_float32_holds_are_no_attention(self, implementation):
+        # Raw seconds since 1970 times a fast frequency: NaN, and not a plausible wrong number.
+        arrays, _ = _arrays(17)
+        rotation = {"times": jnp.full((6, 17), 1.8e9), "time_frequencies": jnp.full(3, 2.0)}
+        out = _jitted(implementation, 4)(**arrays, **rotation)
+        assert np.isnan(out).all()
+
     def _run(self, implementation, arrays, cotangent, window, **options):
         options = {"lengths": _lengths(cotangent.shape[1])} | options
         function = partial(
