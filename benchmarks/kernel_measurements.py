@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,16 +17,18 @@ import jax.numpy as jnp
 
 from benchmarks import baselines
 from benchmarks.roofline import Ceilings, measure_ceilings
-from benchmarks.workloads import Inputs, Workload, input_sets, operation, shapes
-from pallas_kernels.timing import Budget, compile_all, first_line, seconds_per_call
+from benchmarks.workloads import DIRECTIONS, Inputs, Workload, input_sets, operation, shapes
+from pallas_kernels.timing import (
+    Budget,
+    compile_all,
+    first_line,
+    forward_and_pull,
+    seconds_per_call,
+)
 
 # Largest norm of the error over the norm of the result, against f32 arithmetic on the same
 # inputs: 8 bits of bf16, weights, cotangents and results rounded once each.
 TOLERANCE = 1e-2
-# "both" is forward and backward in one program, what a training step holds. A backward pass is it
-# less the forward pass, so that XLA may keep or recompute between them as it likes.
-PASSES = ("forward", "both")
-
 Record = dict[str, Any]
 
 
@@ -39,20 +42,49 @@ def append(path: pathlib.Path, record: Record) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def passes(function: Callable[..., jax.Array]) -> dict[str, Callable[..., Any]]:
-    """Return the passes of a function of (query, key, value, **options) as functions of `Inputs`.
+class Passes:
+    """The passes of a function of (query, key, value, **options).
 
-    "both" returns the result too; a forward pass whose result is dropped would not run.
+    Attributes:
+        forward: function of `Inputs`; without what a backward pass would need.
+        saving: function of the arrays of `Inputs` and of its options, which returns the result and
+            what the backward pass needs.
+        backward: function of that and the cotangent.
     """
 
-    def forward(inputs: Inputs) -> jax.Array:
-        return function(*inputs.arrays, **inputs.options)
+    def __init__(self, function: Callable[..., jax.Array]) -> None:
+        self._function = function
+        self.saving, self.backward = forward_and_pull(
+            lambda arrays, options: function(*arrays, **options)
+        )
 
-    def both(inputs: Inputs) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        out, pull = jax.vjp(lambda *arrays: function(*arrays, **inputs.options), *inputs.arrays)
+    def forward(self, inputs: Inputs) -> jax.Array:
+        """Return the result."""
+        return self._function(*inputs.arrays, **inputs.options)
+
+    def both(self, inputs: Inputs) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Return the result and the gradients."""
+
+        def of_arrays(*arrays: Any) -> jax.Array:
+            return self._function(*arrays, **inputs.options)
+
+        out, pull = jax.vjp(of_arrays, *inputs.arrays)
         return out, pull(inputs.cotangent)
 
-    return {"forward": forward, "both": both}
+    def compiled(self, direction: str, inputs: Inputs) -> Any:
+        """Compile a pass for inputs of these shapes."""
+        if direction == "forward":
+            return jax.jit(self.forward).lower(inputs).compile()
+        _, saved = jax.eval_shape(self.saving, inputs.arrays, inputs.options)
+        return jax.jit(self.backward).lower(saved, inputs.cotangent).compile()
+
+    def timed(self, direction: str, program: Any, sets: Sequence[Inputs]) -> float:
+        """Return the seconds of a call of the compiled pass."""
+        if direction == "forward":
+            return seconds_per_call(self.forward, program, [(inputs,) for inputs in sets])
+        saving = jax.jit(lambda *arguments: self.saving(*arguments)[1])
+        saved = [(saving(x.arrays, x.options), x.cotangent) for x in sets]
+        return seconds_per_call(self.backward, program, saved)
 
 
 def check(workload: Workload, implementation: str) -> dict[str, float]:
@@ -67,10 +99,10 @@ def check(workload: Workload, implementation: str) -> dict[str, float]:
     inputs = input_sets(workload)[0]
     exact = jax.tree.map(lambda x: x.astype(jnp.float32), inputs._replace(options={}))
     with jax.default_matmul_precision("highest"):
-        want = jax.jit(passes(operation(workload, "xla"))["both"])(
+        want = jax.jit(Passes(operation(workload, "xla")).both)(
             exact._replace(options=inputs.options)
         )
-    got = jax.jit(passes(operation(workload, implementation))["both"])(_poisoned(workload, inputs))
+    got = jax.jit(Passes(operation(workload, implementation)).both)(_poisoned(workload, inputs))
     names = ("out", "d_query", "d_key", "d_value")
     values = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
     errors = {name: _error(*pair) for name, pair in zip(names, values, strict=True)}
@@ -123,28 +155,23 @@ def measure(
         except baselines.NotApplicableError as reason:
             notes[workload] = f"does not apply: {reason}"
             continue
-        functions[workload] = passes(function)
+        functions[workload] = Passes(function)
     jobs = {
-        (_program(name, workload), which): lambda w=workload, f=function: (
-            jax.jit(f).lower(shapes(w)).compile()
-        )
-        for workload, by_pass in functions.items()
-        for which, function in by_pass.items()
+        (_program(name, workload), direction): partial(passes.compiled, direction, shapes(workload))
+        for workload, passes in functions.items()
+        for direction in DIRECTIONS
     }
     programs = compile_all(jobs, workers=os.cpu_count() or 1, budget=left)
     for workload in workloads:
         record = {"contender": name, "workload": workload.name}
-        for which in PASSES:
+        for which in DIRECTIONS:
             if workload in notes:
                 result: Record = {"note": notes[workload]}
             elif not left.left:
                 result = {"note": "skipped: time budget"}
             else:
-                function, program = (
-                    functions[workload][which],
-                    programs[_program(name, workload), which],
-                )
-                result = _timed(workload, function, program)
+                program = programs[_program(name, workload), which]
+                result = _timed(workload, functions[workload], which, program)
             append(path, record | {"pass": which} | result)
 
 
@@ -155,14 +182,15 @@ def _program(name: str, workload: Workload) -> Workload:
     return dataclasses.replace(workload, lengths="full", jagged_keys=False, is_target=False)
 
 
-def _timed(workload: Workload, function: Callable[..., Any], program: Any) -> Record:
+def _timed(workload: Workload, passes: Passes, direction: str, program: Any) -> Record:
     if isinstance(program, TimeoutError):
         return {"note": f"skipped: {program}"}
     if isinstance(program, BaseException):
         return {"note": f"failed: {first_line(program)}"}
     try:
-        sets = [(inputs,) for inputs in input_sets(workload)]
-        return {"seconds": seconds_per_call(function, program, sets)}
+        # Traced here too: the program may be another workload's, of the same shapes.
+        jax.eval_shape(passes.saving, *shapes(workload)[:2])
+        return {"seconds": passes.timed(direction, program, input_sets(workload))}
     except Exception as error:  # whatever it is, the others can still be measured
         return {"note": f"failed: {first_line(error)}"}
 

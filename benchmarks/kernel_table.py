@@ -70,15 +70,8 @@ def _seconds(
     results: dict[tuple, dict[str, Any]], workload: str, contender: str, direction: str
 ) -> float | str:
     """Return the time of a direction, or why there is none."""
-    missing = {"note": "failed: no record"}
-    forward = results.get((workload, contender, "forward"), missing)
-    if direction == "forward" or "note" in forward:
-        return forward.get("seconds", forward.get("note"))
-    both = results.get((workload, contender, "both"), missing)
-    if "note" in both:
-        return both["note"]
-    difference = both["seconds"] - forward["seconds"]
-    return difference if difference > 0 else "failed: both passes took less time than one"
+    result = results.get((workload, contender, direction), {"note": "failed: no record"})
+    return result.get("seconds", result.get("note"))
 
 
 def _targets(operation: str, direction: str, row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """How fast the attention kernels are on this machine's GPU, and what else there is.
 
-    python -m benchmarks.kernels [--budget_seconds=540]
+    python -m benchmarks.kernels [--budget_seconds=540] [--goals_only] [--notorch]
 
 In this order: the two ceilings (a large matrix product and a large copy), the correctness of every
 operation and gradient (an error ends the run), the times of the kernels and of their baselines,
@@ -10,8 +10,8 @@ shapes and the kernels in interpret mode; its times mean nothing.
 
 Needs jax[cuda], absl and, for its rows, PyTorch. "x roof" is the time over the roofline time (see
 `benchmarks/roofline.py`), "/ name" the time of a baseline over that of the kernels. Backward passes
-count 2.5 times the products of the forward pass, as published figures do; their time is that of
-both passes in one program less that of the forward pass.
+count 2.5 times the products of the forward pass, as published figures do, and are timed by
+themselves, on what a forward pass has saved.
 """
 
 import json
@@ -37,6 +37,8 @@ _IMPLEMENTATION = flags.DEFINE_enum(
 )
 _BUDGET = flags.DEFINE_float("budget_seconds", 540, "After it, what is left is skipped.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tiny shapes on the CPU, for a test of the program.")
+_GOALS_ONLY = flags.DEFINE_bool("goals_only", False, "Only the shapes with goals.")
+_TORCH = flags.DEFINE_bool("torch", True, "Whether PyTorch's times are measured too.")
 _OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default benchmarks/results.")
 
 # Of the budget, for PyTorch: its compiler takes seconds for each shape.
@@ -67,7 +69,7 @@ def measure(workloads: tuple[Workload, ...], checked: tuple[Workload, ...]) -> l
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "records"
         path.touch()
-        seconds = left.left * (1 - _TORCH_SHARE)
+        seconds = left.left * (1 - _TORCH_SHARE * _TORCH.value)
         # PyTorch's turn comes when this process has given its memory back.
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
         arguments = (workloads, checked, _IMPLEMENTATION.value, path, seconds, _DRY_RUN.value)
@@ -79,6 +81,8 @@ def measure(workloads: tuple[Workload, ...], checked: tuple[Workload, ...]) -> l
         if failure:
             print(f"the JAX part {failure}", file=sys.stderr)
             records.append({"failure": f"the JAX part {failure}"})
+        if not _TORCH.value:
+            return records
         seconds = max(left.left - 2 * _GRACE, 0.0)
         path.write_text("")
         failure = run_part(torch_baselines.run, (workloads, path, seconds), seconds)
@@ -103,6 +107,8 @@ def main(argv: list[str]) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
         flags.FLAGS.implementation = "triton_interpret"
     workloads, checked = (DRY, DRY[1:3]) if _DRY_RUN.value else (WORKLOADS, CHECKED)
+    if _GOALS_ONLY.value:
+        workloads = tuple(workload for workload in workloads if workload.is_target)
     records = measure(workloads, checked)
     found = {
         key: record[key] for record in records for key in ("device", "ceilings") if key in record

@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import DIRECTIONS, Workload
 
 _ROUND_SECONDS = 0.2
-PASSES = ("forward", "both")
 
 
 def run(workloads: Sequence[Workload], path: pathlib.Path, seconds: float) -> None:
-    """Append a record of both passes of every workload to `path`.
+    """Append a record of each pass of every workload to `path`.
 
     Args:
         workloads: in the order in which they are measured.
@@ -36,7 +35,7 @@ def run(workloads: Sequence[Workload], path: pathlib.Path, seconds: float) -> No
     for workload in workloads:
         note = missing or ("skipped: time budget" if time.monotonic() > end else None)
         results = {} if note else _measured(workload, device)
-        for which in PASSES:
+        for which in DIRECTIONS:
             record = {"contender": "torch", "workload": workload.name, "pass": which}
             _append(path, record | results.get(which, {"note": note}))
 
@@ -54,23 +53,26 @@ def _measured(workload: Workload, device: str) -> dict[str, dict[str, Any]]:
     try:
         function, arrays = _BUILDERS[workload.operation](workload, device)
         function = torch.compile(function, dynamic=False)
-        cotangent = torch.randn_like(function(*arrays))
+        # The backward pass is timed again and again on what one forward pass saved.
+        torch._functorch.config.donated_buffer = False
+        out = function(*arrays)
+        cotangent = torch.randn_like(out)
 
         def forward() -> Any:
             with torch.no_grad():
                 return function(*arrays)
 
-        def both() -> Any:
-            return torch.autograd.grad(function(*arrays), arrays, cotangent)
+        def backward() -> Any:
+            return torch.autograd.grad(out, arrays, cotangent, retain_graph=True)
 
-        for which, call in zip(PASSES, (forward, both), strict=True):
+        for which, call in zip(DIRECTIONS, (forward, backward), strict=True):
             results[which] = {"seconds": _seconds_per_call(call, device)}
     except Exception as error:
         # Whatever PyTorch's compilers raise, the other workloads can still be measured.
         text = str(error).strip().splitlines() or [type(error).__name__]
         memory = "out of memory" in str(error).lower()
         note = "out of memory" if memory else f"{type(error).__name__}: {text[0][:160]}"
-        for which in PASSES:
+        for which in DIRECTIONS:
             results.setdefault(which, {"note": f"failed: {note}"})
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -161,6 +161,34 @@ def seconds_in_loop(
     return (slow - fast) / ((many - few) * len(sets))
 
 
+def forward_and_pull(
+    function: Callable[..., Any],
+) -> tuple[Callable[..., Any], Callable[[Any, Any], Any]]:
+    """Return a function's two passes apart, so that each can be compiled and timed by itself.
+
+    Args:
+        function: of a tuple of arrays, and of constants.
+
+    Returns:
+        A function of the same arguments that returns the result and what the backward pass needs, a
+        list of arrays; and one of that list and the result's cotangent that returns the gradients
+        of the tuple. The first is to be traced before the second is.
+    """
+    structure: list[Any] = []
+
+    def forward(arrays: Arguments, *constants: Any) -> tuple[Any, list[Any]]:
+        out, pull = jax.vjp(lambda arrays: function(arrays, *constants), arrays)
+        # Two pull functions are never of the same structure, but their arrays mean the same.
+        saved, tree = jax.tree.flatten(pull)
+        structure[:] = [tree]
+        return out, saved
+
+    def pull(saved: Any, cotangent: Any) -> Any:
+        return structure[0].unflatten(saved)(cotangent)[0]
+
+    return forward, pull
+
+
 def calls_in_turn(function: Callable[..., Any], turns: Any, sets: Sequence[Arguments]) -> list[Any]:
     """Call `function` with each set of arguments, `turns` times around.
 

@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.assembler import compile_and_read
 from pallas_kernels.gdpa import gdpa
 from pallas_kernels.seed_attention import seed_attention
 from pallas_kernels.tile_choices import Tile, choices_for, table
-from pallas_kernels.timing import Budget, compile_all, first_line, num_sets, seconds_per_call
+from pallas_kernels.timing import (
+    Budget,
+    compile_all,
+    first_line,
+    forward_and_pull,
+    num_sets,
+    seconds_per_call,
+)
 from pallas_kernels.window_attention import window_attention
 
 # Largest norm of the error over the norm of the result, against f32 arithmetic; by the inputs'
@@ -24,7 +32,8 @@ _LONG, _WINDOW = 1024, 100
 _MANY_KEYS, _MANY_SEEDS = 512, 128
 # What the arrays of a trial hold, together: far more than a cache.
 _ARRAY_BYTES = 2**28
-# The gradients of (query, key, value) that a kernel computes; the compiler drops the other kernel.
+# The gradients of (query, key, value) that a kernel computes; the compiler drops the other kernel,
+# but for the window's queries, whose kernel leaves delta for that of the keys.
 _GRADIENTS = {
     "gdpa_backward": slice(0, 3),
     "gdpa_backward_queries": slice(0, 1),
@@ -38,6 +47,11 @@ _TWO_SWEEPS = {
     "gdpa_backward_queries": "gdpa_backward",
     "seed_attention_backward_keys": "seed_attention_backward",
 }
+# What a kernel is called where a block does not hold all; the table has one entry for both.
+_ALSO_CALLED = {
+    "gdpa_backward": "gdpa_backward_keys",
+    "seed_attention_backward": "seed_attention_backward_seeds",
+}
 _numbers = itertools.count()
 
 
@@ -50,6 +64,7 @@ class Bucket(NamedTuple):
         head_dim: largest H.
         rows: largest number of queries or seeds; None for any.
         keys: largest number of keys in sight of a row; None for any.
+        rotated: for window attention with or without a rotation; None for either.
     """
 
     kernel: str
@@ -57,6 +72,7 @@ class Bucket(NamedTuple):
     head_dim: int
     rows: int | None = None
     keys: int | None = None
+    rotated: bool | None = None
 
     @property
     def num_rows(self) -> int:
@@ -76,12 +92,34 @@ class Bucket(NamedTuple):
         """Return the entry of the table that gives the bucket a tile."""
         bounds = {"rows": self.rows, "keys": self.keys}
         sizes = {"itemsize": self.itemsize, "head_dim": self.head_dim}
-        fields = tile if self.kernel == "gdpa_forward" else tile[:-1]
-        return sizes | {k: v for k, v in bounds.items() if v} | {"tile": list(fields)}
+        entry = sizes | {name: size for name, size in bounds.items() if size}
+        if self.rotated is not None:
+            entry["rotated"] = self.rotated
+        if self.kernel == "gdpa_backward" and tile.query_gradient != "last":
+            entry["query_gradient"] = tile.query_gradient
+        return entry | {"tile": list(tile[: 5 if self.kernel == "gdpa_forward" else 4])}
 
     def __str__(self) -> str:
         bounds = "".join(f" {k} <= {v}" for k, v in (("rows", self.rows), ("keys", self.keys)) if v)
-        return f"{self.kernel} {8 * self.itemsize} bit H <= {self.head_dim}{bounds}"
+        turned = {None: "", True: " rotated", False: " unrotated"}[self.rotated]
+        return f"{self.kernel}{turned} {8 * self.itemsize} bit H <= {self.head_dim}{bounds}"
+
+
+class Trial(NamedTuple):
+    """What came of a tile.
+
+    Attributes:
+        seconds: of a call; None where it is dropped.
+        note: why it is dropped, or what the assembler says against it; "" for nothing.
+    """
+
+    seconds: float | None
+    note: str
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return f"dropped: {self.note}"
+        return f"{1e6 * self.seconds:9.1f} us" + (f" ({self.note})" if self.note else "")
 
 
 class Problem(NamedTuple):
@@ -137,8 +175,10 @@ def problem_of(bucket: Bucket, implementation: str, *, batch: int | None = None)
         want = jax.jit(lambda arrays, ct: jax.vjp(reference, *arrays)[1](ct)[part])(
             arrays, cotangent
         )
-    pulls = [(jax.vjp(function, *arrays)[1], cotangent) for arrays, cotangent in drawn]
-    return Problem(bucket, lambda pull, cotangent: pull(cotangent)[part], pulls, want)
+    forward, pull = forward_and_pull(lambda arrays: function(*arrays))
+    forward = jax.jit(forward)
+    sets = [(forward(arrays)[1], cotangent) for arrays, cotangent in drawn]
+    return Problem(bucket, lambda saved, cotangent: pull(saved, cotangent)[part], sets, want)
 
 
 def _operation(bucket: Bucket) -> tuple[Callable[..., Any], list[tuple[int, int, int]]]:
@@ -150,7 +190,9 @@ def _operation(bucket: Bucket) -> tuple[Callable[..., Any], list[tuple[int, int,
     if bucket.kernel.startswith("seed"):
         return seed_attention, [rows, keys, keys]
 
-    # With the rotation, which the model has and which costs registers.
+    if bucket.rotated is False:
+        return partial(window_attention, window_size=_WINDOW), [rows] * 3
+
     def window(query: jax.Array, key: jax.Array, value: jax.Array, **options: Any) -> jax.Array:
         positions = jnp.broadcast_to(jnp.arange(query.shape[1]), query.shape[:2])
         frequencies = 10000.0 ** (-2.0 * jnp.arange(dim // 2) / dim)
@@ -187,8 +229,8 @@ def try_tiles(
     *,
     workers: int,
     budget: Budget,
-) -> dict[Tile, float | str]:
-    """Return how long each tile takes, in seconds, or why it is dropped.
+) -> dict[Tile, Trial]:
+    """Return how long each tile takes, or why it is dropped.
 
     Args:
         problem: kernel and inputs.
@@ -202,35 +244,38 @@ def try_tiles(
         # A function of its own, so that jax does not take it for one that it has traced.
         with choosing(tile, problem.bucket, section):
             function = partial(problem.function)
-            return jax.jit(function).lower(*problem.sets[0]).compile()
+            lowered = jax.jit(function).lower(*problem.sets[0])
+        return compile_and_read(lowered, names)
 
+    kernel = problem.bucket.kernel
+    names = [kernel, *([_ALSO_CALLED[kernel]] if kernel in _ALSO_CALLED else [])]
     jobs = {tile: partial(compiled, tile) for tile in tiles}
     programs = compile_all(jobs, workers=workers, budget=budget)
     return {
-        tile: _seconds_or_reason(problem, tile, program, section, budget)
-        for tile, program in programs.items()
+        tile: _trial(problem, tile, program, section, budget) for tile, program in programs.items()
     }
 
 
-def _seconds_or_reason(
+def _trial(
     problem: Problem,
     tile: Tile,
-    program: Any,
+    compiled: Any,
     section: Mapping[str, list[dict[str, Any]]],
     budget: Budget,
-) -> float | str:
-    if isinstance(program, BaseException):
-        return first_line(program)
+) -> Trial:
+    if isinstance(compiled, BaseException):
+        return Trial(None, first_line(compiled))
     if not budget.left:
-        return "not timed within the time budget"
+        return Trial(None, "not timed within the time budget")
+    program, note = compiled
     try:
         error = _relative_error(program(*problem.sets[0]), problem.want)
         if not error <= TOLERANCE[problem.bucket.itemsize]:
-            return f"relative error {error:.1e}"
+            return Trial(None, f"relative error {error:.1e}")
         with choosing(tile, problem.bucket, section):
-            return seconds_per_call(problem.function, program, problem.sets)
+            return Trial(seconds_per_call(problem.function, program, problem.sets), note)
     except jax.errors.JaxRuntimeError as reason:
-        return first_line(reason)
+        return Trial(None, first_line(reason))
 
 
 def _relative_error(got: Any, want: Any) -> float:

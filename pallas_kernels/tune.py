@@ -1,12 +1,16 @@
 """Measure which tiles are fastest on this machine's GPU, and write them into the table.
 
     python -m pallas_kernels.tune [--kernels=gdpa_forward,...] [--budget-seconds=540]
+    cp tuned_tiles.json pallas_kernels/tile_choices.json    # when the report below is clean
+    python -m benchmarks.compile_report
 
 For every kernel, dtype, head dim and bucket of lengths: compile the candidates side by side, drop
 those that do not compile or whose results differ from the XLA reference, time the others, and store
-the fastest in this GPU's section of `tile_choices.json`. The file is written after every bucket;
-when the time budget runs out, the buckets that are left keep what they have. 16-bit inputs, head
-dim 128 and the kernels that others build on come first.
+the fastest in this GPU's section of a table, beside all else that the package's has. The file is
+written after every bucket; when the time budget runs out, the buckets that are left keep what they
+have. 16-bit inputs, head dim 128 and the backward kernels come first: they are furthest from their
+rooflines. A tile that spills or runs its products one at a time is named as such, with its time; it
+may be the fastest all the same.
 """
 
 import argparse
@@ -22,26 +26,29 @@ from pallas_kernels.tile_choices import Table, Tile, as_json, table
 from pallas_kernels.timing import Budget
 from pallas_kernels.trials import Bucket, Problem, problem_of, try_tiles
 
-TABLE = pathlib.Path(__file__).with_name("tile_choices.json")
+# Not the package's own: what one machine measured in minutes is looked at before it is for all.
+TABLE = pathlib.Path("tuned_tiles.json")
 # "gdpa_backward" and "seed_attention_backward" are timed with the other sweep that they may need,
 # at its best tile so far.
 KERNELS = (
-    "gdpa_forward",
     "gdpa_backward_queries",
     "gdpa_backward",
-    "window_attention_forward",
     "window_attention_backward_queries",
     "window_attention_backward_keys",
-    "seed_attention_forward",
     "seed_attention_backward_keys",
     "seed_attention_backward",
+    "gdpa_forward",
+    "window_attention_forward",
+    "seed_attention_forward",
 )
 HEAD_DIMS = (128, 64, 32, 256)
 ITEMSIZES = (2, 4)
-# Largest keys or rows of a bucket; None for any number.
-_BOUNDS: dict[str, tuple[tuple[str, int | None], ...]] = {
+# What the buckets of a kernel differ in: largest keys or rows, None for any; or the rotation.
+_BOUNDS: dict[str, tuple[tuple[str, int | bool | None], ...]] = {
     "gdpa_forward": (("keys", 64), ("keys", 128), ("keys", 256), ("keys", None)),
-    "gdpa_backward": (("keys", 64), ("keys", 128), ("keys", 256), ("keys", None)),
+    "gdpa_backward": (("keys", 256), ("keys", 128), ("keys", 64), ("keys", None)),
+    "window_attention_backward_queries": (("rotated", True), ("rotated", False)),
+    "window_attention_backward_keys": (("rotated", True), ("rotated", False)),
     "seed_attention_forward": (("rows", 32), ("rows", 64), ("rows", None)),
     "seed_attention_backward": (("rows", 32), ("rows", 64), ("rows", None)),
 }
@@ -76,12 +83,15 @@ def candidates(bucket: Bucket) -> list[Tile]:
     """Return the tiles worth a try, small ones first; none is cut down by the bucket's sizes."""
     blocks = sorted(_BLOCKS + _WIDE.get(bucket.kernel, ()), key=lambda block: block[0] * block[1])
     resident = _RESIDENT_BYTES if bucket.kernel == "gdpa_forward" else _RESIDENT_BYTES[-1:]
+    orders = ("last", "first", "apart") if bucket.kernel == "gdpa_backward" else ("last",)
     tiles = [
-        Tile(block_q, block_kv, warps, stages, kept)
+        Tile(block_q, block_kv, warps, stages, kept, order)
         for block_q, block_kv in blocks
         for warps in _warps(block_q * block_kv)
         for stages in _STAGES
         for kept in resident
+        # Where a block does not hold all keys, dQ is apart anyway.
+        for order in (orders if block_kv >= bucket.num_keys else ("last",))
     ]
     return [
         tile
@@ -127,7 +137,8 @@ def merged(entries: Sequence[dict[str, Any]], bucket: Bucket, tile: Tile) -> lis
 def _bounds(entry: Mapping[str, Any]) -> tuple[int | float, ...]:
     unbounded = float("inf")
     sides = (entry.get("keys", unbounded), entry.get("rows", unbounded))
-    return (entry["itemsize"], entry["head_dim"], *sides)
+    rotated = {True: 0, False: 1, None: 2}[entry.get("rotated")]
+    return (entry["itemsize"], entry["head_dim"], *sides, rotated)
 
 
 def tune(
@@ -173,11 +184,11 @@ def _measure_on(
         problem: Problem = problem_of(bucket, "triton")
         section = table()[capability]
         found = try_tiles(problem, tiles, section, workers=os.cpu_count() or 1, budget=budget)
-        for tile, result in found.items():
-            text = f"{1e6 * result:9.1f} us" if isinstance(result, float) else f"dropped: {result}"
-            print(f"{bucket} {tuple(tile)}: {text}", flush=True)
-        seconds = {tile: result for tile, result in found.items() if isinstance(result, float)}
-        print(f"{bucket}: {tuple(fastest(seconds) or ('no tile works',))}", flush=True)
+        for tile, trial in found.items():
+            print(f"{bucket} {tuple(tile)}: {trial}", flush=True)
+        seconds = {tile: trial.seconds for tile, trial in found.items() if trial.seconds}
+        best = fastest(seconds)
+        print(f"{bucket}: {tuple(best)}: {found[best]}" if best else f"{bucket}: no tile works")
         return seconds
 
     return measure

@@ -1,11 +1,12 @@
 import json
+from importlib import resources
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from pallas_kernels import timing, trials, tune
-from pallas_kernels.tile_choices import Tile, choices_for, choose, table
+from pallas_kernels import assembler, timing, trials, tune
+from pallas_kernels.tile_choices import Tile, choices_for, choose, table, tile_of
 from pallas_kernels.timing import Budget
 from pallas_kernels.trials import Bucket
 
@@ -91,12 +92,44 @@ def test_a_trial_runs_its_tile_and_is_checked(monkeypatch):
     tile = Tile(16, 16, 8, 3)
     problem = trials.problem_of(Bucket(kernel, 2, 32), "triton_interpret", batch=1)
     options = {"section": {}, "workers": 1, "budget": Budget(600.0)}
-    assert trials.try_tiles(problem, [tile], **options) == {tile: 1.0}
+    [trial] = trials.try_tiles(problem, [tile], **options).values()
+    assert trial == (1.0, "no PTX to read spills from")
     assert (kernel, tile) in seen
     assert not [name for name in table() if name.startswith("trial")]
     wrong = problem._replace(want=jax.tree.map(lambda x: 2.0 * x, problem.want))
     [reason] = trials.try_tiles(wrong, [tile], **options).values()
-    assert reason.startswith("relative error 5.0e-01")
+    assert str(reason).startswith("dropped: relative error 5.0e-01")
+
+
+LOG = """
+ptxas info    : (C7515) Potential Performance Loss: wgmma.mma_async instructions are serialized \
+due to non wgmma instructions in the function 'gdpa_backward' in line 1794
+ptxas info    : Compiling entry function 'gdpa_backward' for 'sm_90a'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Compiling entry function 'gdpa_backward_queries' for 'sm_90a'
+    0 bytes stack frame, 40 bytes spill stores, 56 bytes spill loads
+"""
+
+
+def test_what_the_assembler_says_belongs_to_the_kernel_it_names():
+    assert assembler.in_words(LOG, "gdpa_backward") == "products one at a time"
+    assert assembler.in_words(LOG, "gdpa_backward_queries") == "spills 96 bytes"
+    assert assembler.in_words(LOG, "gdpa_forward") == "ptxas says nothing of spills"
+
+
+def test_backward_kernels_come_first_and_the_package_is_left_alone():
+    first = tune.buckets(tune.KERNELS, tune.HEAD_DIMS)[0]
+    assert (first.kernel, first.itemsize, first.head_dim) == ("gdpa_backward_queries", 2, 128)
+    assert not tune.TABLE.resolve().is_relative_to(resources.files("pallas_kernels"))
+
+
+def test_a_bucket_may_be_for_rotated_rows_alone():
+    bucket = Bucket("window_attention_backward_keys", 2, 128, rotated=True)
+    entry = bucket.entry(Tile(64, 64, 4, 2))
+    assert entry == {"itemsize": 2, "head_dim": 128, "rotated": True, "tile": [64, 64, 4, 2]}
+    apart = Bucket("gdpa_backward", 2, 128).entry(Tile(32, 128, 8, 2, query_gradient="apart"))
+    assert apart["query_gradient"] == "apart"
+    assert tile_of(apart) == Tile(32, 128, 8, 2, query_gradient="apart")
 
 
 def test_what_does_not_compile_is_dropped_with_the_reason():
