@@ -9,6 +9,7 @@ tiles at head dim 128 (150 s). What each prints goes to a file in the folder, wi
 `session.json` says how each ended. Exits with status 1 where one did not end well.
 """
 
+import argparse
 import os
 import pathlib
 import subprocess
@@ -16,13 +17,8 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from absl import app, flags
-
 from benchmarks.report import ROOT, environment, write_json
 from pallas_kernels.tune import KERNELS
-
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tiny shapes on the CPU; nothing is tuned.")
 
 # Of a limit, for the program to come to an end by itself.
 _MARGIN_SECONDS = 10
@@ -100,19 +96,21 @@ def run(step: Step, out: pathlib.Path) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Run all steps and write how they ended."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    out = pathlib.Path(_OUT.value).resolve()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_session")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the results")
+    parser.add_argument("--dry_run", action="store_true", help="tiny shapes on the CPU")
+    arguments = parser.parse_args(argv)
+    out, dry_run = arguments.out.resolve(), arguments.dry_run
     out.mkdir(parents=True, exist_ok=True)
-    if _DRY_RUN.value:
+    if dry_run:
         os.environ["JAX_PLATFORMS"] = "cpu"
     ended = []
-    for step in steps(out, _DRY_RUN.value):
+    for step in steps(out, dry_run):
         ended.append(run(step, out))
-        content = {"benchmark": "gpu_session", "dry_run": _DRY_RUN.value, "steps": ended}
+        content = {"benchmark": "gpu_session", "dry_run": dry_run, "steps": ended}
         write_json(out / "session.json", content | {"environment": environment(("jax", "jaxlib"))})
     sys.exit(any(step["status"] != 0 for step in ended))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(sys.argv[1:])

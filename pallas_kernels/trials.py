@@ -92,7 +92,7 @@ class Bucket(NamedTuple):
         """Return the entry of the table that gives the bucket a tile."""
         bounds = {"rows": self.rows, "keys": self.keys}
         sizes = {"itemsize": self.itemsize, "head_dim": self.head_dim}
-        entry = sizes | {name: size for name, size in bounds.items() if size}
+        entry: dict[str, Any] = {**sizes, **{k: size for k, size in bounds.items() if size}}
         if self.rotated is not None:
             entry["rotated"] = self.rotated
         if self.kernel == "gdpa_backward" and tile.query_gradient != "last":

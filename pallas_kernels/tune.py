@@ -44,7 +44,7 @@ KERNELS = (
 HEAD_DIMS = (128, 64, 32, 256)
 ITEMSIZES = (2, 4)
 # What the buckets of a kernel differ in: largest keys or rows, None for any; or the rotation.
-_BOUNDS: dict[str, tuple[tuple[str, int | bool | None], ...]] = {
+_BOUNDS: dict[str, tuple[tuple[str, Any], ...]] = {
     "gdpa_forward": (("keys", 64), ("keys", 128), ("keys", 256), ("keys", None)),
     "gdpa_backward": (("keys", 256), ("keys", 128), ("keys", 64), ("keys", None)),
     "window_attention_backward_queries": (("rotated", True), ("rotated", False)),

@@ -165,7 +165,7 @@ def _forward(
 def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
     query, key, value, lengths, rotation, out, lse = saved
     table = rotation.table(lengths) if rotation else None
-    sizes = _sizes(query, options) | {"rotated": rotation is not None}
+    sizes = {**_sizes(query, options), "rotated": rotation is not None}
     gradients = backward(
         Saved(query, key, value, lengths, table, out, lse, cotangent.astype(query.dtype)),
         query_tile=choose("window_attention_backward_queries", query, **sizes),
@@ -180,7 +180,7 @@ def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
     return gradients.query, gradients.key, gradients.value, None, of_rotation
 
 
-def _sizes(query: Array, options: _Options) -> dict[str, int]:
+def _sizes(query: Array, options: _Options) -> dict[str, Any]:
     rows = query.shape[1]
     return {"rows": rows, "keys": min(rows, 2 * options.window + 1)}
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks import machine_code
-from benchmarks.compile_report import Result
+from benchmarks.compile_results import Result
 from benchmarks.kernel_cases import Case
 from benchmarks.main_loop import innermost_loops, read_main_loop
 from kunlun_jax.plan.absent_gpu import Compiled
