@@ -1,8 +1,9 @@
 """Masks, heads and batched products of the XLA references.
 
-The references work on [G, M, H], with G = batch * heads (* blocks), because XLA's CPU backend runs
-batched products of that form through its tuned library, fuses the softmax of `rows_by_rows` into
-the same call, and takes a slow path for a contraction over the leading axis of the left operand.
+The references work on [BN, M, H], all heads of all examples (or of their blocks) on one axis,
+because XLA's CPU backend runs batched products of that form through its tuned library, fuses the
+softmax of `rows_by_rows` into the same call, and takes a slow path for a contraction over the
+leading axis of the left operand.
 """
 
 import jax
@@ -40,21 +41,21 @@ def split_heads(x: Float[Array, "BN T H"], heads: int) -> Float[Array, "B T N H"
     return jnp.swapaxes(x.reshape(groups // heads, heads, rows, dim), 1, 2)
 
 
-def rows_by_rows(a: Float[Array, "G M H"], b: Float[Array, "G S H"]) -> Float[Array, "G M S"]:
+def rows_by_rows(a: Float[Array, "BN M H"], b: Float[Array, "BN S H"]) -> Float[Array, "BN M S"]:
     """Return a b^T, accumulated and returned in f32 (f64 for f64 inputs)."""
     return _product(a, b, 2, 2)
 
 
 def weights_by_rows(
-    weights: Float[Array, "G M S"], rows: Float[Array, "G S H"]
-) -> Float[Array, "G M H"]:
+    weights: Float[Array, "BN M S"], rows: Float[Array, "BN S H"]
+) -> Float[Array, "BN M H"]:
     """Return weights rows, the weights rounded to the rows' dtype, accumulated in f32."""
     return _product(weights.astype(rows.dtype), rows, 2, 1)
 
 
 def transposed_weights_by_rows(
-    weights: Float[Array, "G M S"], rows: Float[Array, "G M H"]
-) -> Float[Array, "G S H"]:
+    weights: Float[Array, "BN M S"], rows: Float[Array, "BN M H"]
+) -> Float[Array, "BN S H"]:
     """Return weights^T rows, the weights rounded to the rows' dtype, accumulated in f32.
 
     Computed as (rows^T weights)^T: two transpositions of thin operands cost less than the slow path

@@ -1,4 +1,4 @@
-"""Softmax attention on [G, M, H] in XLA, with its backward pass; window and seeds build on it."""
+"""Softmax attention on [BN, M, H] in XLA, with its backward pass; window and seeds build on it."""
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,13 @@ MASKED = -1e30
 
 @jax.custom_vjp
 def softmax_attention(
-    query: Float[Array, "G M H"],
-    key: Float[Array, "G S H"],
-    value: Float[Array, "G S H"],
-    key_bias: Float[Array, "G 1 S"],
+    query: Float[Array, "BN M H"],
+    key: Float[Array, "BN S H"],
+    value: Float[Array, "BN S H"],
+    key_bias: Float[Array, "BN 1 S"],
     pair_bias: Float[Array, "#M S"],
-    row_valid: Bool[Array, "G M 1"],
-) -> Float[Array, "G M H"]:
+    row_valid: Bool[Array, "BN M 1"],
+) -> Float[Array, "BN M H"]:
     """Compute softmax(Q K^T + bias) V; scores, softmax and sums in f32, the result f32.
 
     Masks come as two biases that broadcast, one of the keys and one that all groups share: XLA's

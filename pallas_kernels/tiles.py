@@ -46,7 +46,7 @@ def pad_last(x: Float[Array, "*rows H"], size: int) -> Float[Array, "*rows {size
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])])
 
 
-def pad_head_dim(x: Float[Array, "*rows H"], halves: bool = False) -> Float[Array, "*rows W"]:
+def pad_head_dim(x: Float[Array, "*rows H"], halves: bool = False) -> Float[Array, "*rows padded"]:
     """Pad H to the size of a tile with zeros, which change no product; each half of H if asked."""
     if not halves:
         return pad_last(x, padded_size(x.shape[-1]))
@@ -56,7 +56,7 @@ def pad_head_dim(x: Float[Array, "*rows H"], halves: bool = False) -> Float[Arra
 
 
 def unpad_head_dim(
-    x: Float[Array, "*rows W"], head_dim: int, halves: bool = False
+    x: Float[Array, "*rows padded"], head_dim: int, halves: bool = False
 ) -> Float[Array, "*rows {head_dim}"]:
     """Undo `pad_head_dim`."""
     if not halves:

@@ -63,7 +63,7 @@ class Batch:
         user_ids: Dense index of the user in the data set (for per-user metrics).
     """
 
-    dense: Float[Array, "B C"]
+    dense: Float[Array, "B A"]
     sparse: dict[str, SparseBatch]
     streams: dict[str, EventBatch]
     labels: Float[Array, "B L"]

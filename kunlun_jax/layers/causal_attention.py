@@ -13,7 +13,7 @@ def causal_attention(
     key: Float[Array, "B T N H"],
     value: Float[Array, "B T N H"],
     *,
-    angles: Float[Array, "T half_H"],
+    angles: Float[Array, "T H2"],
     window: int | None = None,
 ) -> Float[Array, "B T N H"]:
     """Return softmax_s(q_t . k_s / sqrt(H)) v_s over s <= t; softmax in float32.

@@ -27,8 +27,8 @@ class CausalBlock(NamedTuple):
 
     queries: slice
     keys: slice
-    distance: Int[np.ndarray, "t s"]
-    seen: Bool[np.ndarray, "t s"]
+    distance: Int[np.ndarray, "M S"]
+    seen: Bool[np.ndarray, "M S"]
 
 
 def causal_blocks(num_tokens: int, window: int | None = None) -> Iterator[CausalBlock]:

@@ -11,8 +11,8 @@ _OPEN_BIAS = 2.0
 
 
 def gate(
-    x: Float[Array, "B n D"], *, starts_open: bool, dtype: jnp.dtype, name: str = "gate"
-) -> Float[Array, "B n D"]:
+    x: Float[Array, "B tokens D"], *, starts_open: bool, dtype: jnp.dtype, name: str = "gate"
+) -> Float[Array, "B tokens D"]:
     """Scale every channel of every token by a sigmoid; a submodule of the calling module.
 
     Args:

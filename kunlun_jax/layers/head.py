@@ -37,7 +37,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "B n D"], context: Float[Array, "B F D"] | None = None
+        self, tokens: Float[Array, "B tokens D"], context: Float[Array, "B F D"] | None = None
     ) -> Float[Array, "B L"]:
         """Return the logits.
 

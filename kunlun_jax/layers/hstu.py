@@ -39,7 +39,7 @@ class RelativeBias(nn.Module):
     num_buckets: int
 
     @nn.compact
-    def __call__(self, ages: Int[Array, "B T"], block: CausalBlock) -> Float[Array, "B t s"]:
+    def __call__(self, ages: Int[Array, "B T"], block: CausalBlock) -> Float[Array, "B M S"]:
         """Return the bias of a block's queries and keys, float32; of later keys it has no meaning.
 
         Args:

@@ -57,7 +57,7 @@ class MLP(nn.Module):
     out_scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch In"]) -> Float[Array, "*batch Out"]:
+    def __call__(self, x: Float[Array, "*batch in_dim"]) -> Float[Array, "*batch out_dim"]:
         """Apply the layers to the last axis."""
         *hidden, out = self.dims
         for i, width in enumerate(hidden):

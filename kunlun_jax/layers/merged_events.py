@@ -68,7 +68,7 @@ class MergedEvents(nn.Module):
 
 def between_context_and_candidate(
     tokens: Float[Array, "B F D"], events: EventSequence
-) -> Float[Array, "B FT D"]:
+) -> Float[Array, "B joined D"]:
     """Return [context || events || candidate], F + T rows: the candidate ends the real events.
 
     Args:
@@ -81,7 +81,9 @@ def between_context_and_candidate(
     return jnp.concatenate([tokens[:, 1:], behaviours], axis=1)
 
 
-def rows_at(tokens: Float[Array, "B T D"], places: Int[Array, "B k"]) -> Float[Array, "B k D"]:
+def rows_at(
+    tokens: Float[Array, "B T D"], places: Int[Array, "B picks"]
+) -> Float[Array, "B picks D"]:
     """Return the rows at these places of every example; zeros where a place is negative."""
     rows = jnp.take_along_axis(
         tokens, jnp.maximum(places, 0)[..., None], axis=1, mode="promise_in_bounds"

@@ -161,5 +161,5 @@ class PFFN(nn.Module):
         return make_keys(summary), make_values(summary)
 
 
-def _split_heads(x: Float[Array, "B S De"], num_heads: int) -> Float[Array, "B S N H"]:
+def _split_heads(x: Float[Array, "B rows De"], num_heads: int) -> Float[Array, "B rows N H"]:
     return x.reshape(*x.shape[:-1], num_heads, -1)

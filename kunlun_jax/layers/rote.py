@@ -15,7 +15,7 @@ from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
 
 
-def log_time(seconds: Int[Array, "*n"], config: ROTEConfig) -> Float[Array, "*n"]:
+def log_time(seconds: Int[Array, "*shape"], config: ROTEConfig) -> Float[Array, "*shape"]:
     """Return log(1 + dt / t_scale) in float32.
 
     Args:
@@ -44,12 +44,12 @@ def log_gaps(ages: Int[Array, "B T"], config: ROTEConfig) -> Float[Array, "B T"]
     return log_time(ages, config)
 
 
-def frequencies(head_dim: int, base: float) -> Float[Array, "half_H"]:
+def frequencies(head_dim: int, base: float) -> Float[Array, "H2"]:
     """Return base^(-2i/H) for the H/2 pairs of a head."""
     return base ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
 
 
-def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T half_H"]) -> Float[Array, "B T N H"]:
+def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H2"]) -> Float[Array, "B T N H"]:
     """Rotate the pairs (x[i], x[i + H/2]) of every head, in float32.
 
     Args:
@@ -74,7 +74,7 @@ class TimeFrequencies(nn.Module):
     config: ROTEConfig
 
     @nn.compact
-    def __call__(self) -> Float[Array, "half_H"]:
+    def __call__(self) -> Float[Array, "H2"]:
         """Return phi, in float32."""
         start = frequencies(self.head_dim, self.config.time_base)
         if not self.config.learnable or self.config.gaps == "positions_only":

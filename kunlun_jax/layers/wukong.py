@@ -28,8 +28,8 @@ _ALIGNED_FM_SCALE = 0.3
 
 
 def partition_tokens(
-    tokens: Float[Array, "B n D"], num_experts: int, partition: str
-) -> Float[Array, "B E m D"]:
+    tokens: Float[Array, "B tokens D"], num_experts: int, partition: str
+) -> Float[Array, "B E part D"]:
     """Deal the tokens to the experts.
 
     Where experts do not divide the tokens, dealing goes on from the first one: the last experts see
@@ -51,7 +51,7 @@ def partition_tokens(
     return tokens.reshape(batch, -1, num_experts, dim).swapaxes(1, 2)
 
 
-def merge_tokens(outputs: Float[Array, "B E m D"], partition: str) -> Float[Array, "B n D"]:
+def merge_tokens(outputs: Float[Array, "B E part D"], partition: str) -> Float[Array, "B tokens D"]:
     """Put the experts' outputs back into token order; the sum of them under "full".
 
     Args:
@@ -78,7 +78,7 @@ class WukongExperts(nn.Module):
     num_outputs: int
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B out D"]:
+    def __call__(self, tokens: Float[Array, "B tokens D"]) -> Float[Array, "B outputs D"]:
         """Return X^(l+1), with as many tokens as `num_outputs`.
 
         Args:
@@ -160,5 +160,5 @@ def _identity_plus_noise(key, shape, dtype=jnp.float32):
     return jnp.eye(*shape, dtype=dtype) + normal(_RESIDUAL_NOISE)(key, shape, dtype)
 
 
-def _flatten(x: Float[Array, "B E n m"]) -> Float[Array, "B E nm"]:
+def _flatten(x: Float[Array, "B E rows columns"]) -> Float[Array, "B E entries"]:
     return x.reshape(*x.shape[:2], -1)

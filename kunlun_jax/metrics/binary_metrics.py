@@ -232,8 +232,8 @@ def _bin(unit: Float[Array, "L B"], num_bins: int) -> Int[Array, "L B"]:
 
 
 def _histogram(
-    bins: Int[Array, "L B"], values: Float[Array, "L C B"], num_bins: int
-) -> Float[Array, "L C bins"]:
+    bins: Int[Array, "L B"], values: Float[Array, "L columns B"], num_bins: int
+) -> Float[Array, "L columns bins"]:
     """Sum the values of each bin; exact in float32 when the values are 0 and 1."""
     num_tasks, num_columns, _ = values.shape
     task = jnp.arange(num_tasks)[:, None, None]

@@ -24,7 +24,7 @@ class Measurement:
     Attributes:
         normalized_entropy: Log loss / entropy of the weighted training label rate.
         auc_roc: Exact.
-        resampled: [R] by metric.
+        resampled: [draws] by metric.
     """
 
     normalized_entropy: float

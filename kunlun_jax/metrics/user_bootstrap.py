@@ -43,7 +43,7 @@ def estimate(value: float, resampled: np.ndarray, *, confidence: float = CONFIDE
 
     Args:
         value: Of the examples as they are.
-        resampled: [R], of the resamples; NaN where one does not define it (a single class).
+        resampled: [draws], of the resamples; NaN where one does not define it (a single class).
         confidence: Probability of the interval, in (0, 1).
 
     Raises:
@@ -99,10 +99,10 @@ class UserBootstrap:
             yield np.bincount(drawn, minlength=self.num_users).astype(np.float64)
 
     def means(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the weighted mean of every resample, float64 [R].
+        """Return the weighted mean of every resample, float64 [draws].
 
         Args:
-            values: [n] or [n, columns], by example; with columns, the result is [R, columns].
+            values: [n] or [n, columns], by example; with columns, the result is [draws, columns].
             weights: [n], > 0.
         """
         weights = weights.astype(np.float64)
@@ -113,7 +113,7 @@ class UserBootstrap:
         return means.reshape(self.num_resamples, *values.shape[1:])
 
     def aucs(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the AUC of every resample, float64 [R]; NaN where it has a single class.
+        """Return the AUC of every resample, float64 [draws]; NaN where it has a single class.
 
         By weighted ranks: with the negatives sorted by score, the weight below a positive is a
         difference of cumulative sums. A tie counts one half.

@@ -13,7 +13,7 @@ class DIN(Recommender):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return one token a stream, behind the context where the head does not read it itself."""
         candidate, interests = tokens[:, 0], []
         for stream in self.model.streams:

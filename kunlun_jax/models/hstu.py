@@ -18,7 +18,7 @@ class HSTU(Recommender):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return the leading tokens and the candidate's after the last block."""
         model, num_context = self.model, tokens.shape[1] - 1
         merge = MergedEvents(tuple(s.name for s in model.streams), name="merged")

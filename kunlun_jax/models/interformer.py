@@ -63,7 +63,7 @@ class SequenceSummary(nn.Module):
     @nn.compact
     def __call__(
         self, sequence: Float[Array, "B T D"], lengths: Int[Array, "B"]
-    ) -> Float[Array, "B M D"]:
+    ) -> Float[Array, "B summaries D"]:
         """Return S_sum; in place of events that are missing, zeros.
 
         Args:
@@ -123,7 +123,7 @@ class InterFormer(Recommender):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return [X_sum || S_sum] after the last layer."""
         model, num_cls = self.model, self.model.n_sum
         merge = MergedEvents(tuple(s.name for s in model.streams), name="merged")

@@ -87,7 +87,7 @@ class Kunlun(Recommender):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return the tokens X^(L) and the final pooled tokens of every stream."""
         model = self.model
         pooled: dict[str, Array] = {}

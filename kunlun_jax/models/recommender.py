@@ -55,7 +55,7 @@ class Recommender(nn.Module):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return the tokens that the head reads beside the context; every model has its own trunk.
 
         Args:

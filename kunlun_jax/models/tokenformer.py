@@ -36,7 +36,7 @@ class TokenFormerBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "B T D"], angles: Float[Array, "T half_H"]
+        self, tokens: Float[Array, "B T D"], angles: Float[Array, "T H2"]
     ) -> Float[Array, "B T D"]:
         """Return X'. Padding stands at the end, where no real token looks.
 
@@ -66,7 +66,7 @@ class TokenFormer(Recommender):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return the static tokens and the target's after the last layer."""
         model, config, num_static = self.model, self.model.tokenformer, tokens.shape[1] - 1
         merge = MergedEvents(tuple(s.name for s in model.streams), name="merged")

@@ -18,7 +18,7 @@ class Wukong(Recommender):
 
     def trunk(
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
-    ) -> Float[Array, "B n D"]:
+    ) -> Float[Array, "B tokens D"]:
         """Return the tokens of the last layer."""
         means = [
             combine(events[stream.name], batch.streams[stream.name].lengths, "mean")

@@ -12,8 +12,8 @@ _EPSILON = 1e-10
 def update_rows(
     table: Float[Array, "rows W"],
     sums: Float[Array, "rows"],
-    gradient: Float[Array, "M W"],
-    rows: Int[Array, "M"] | None,
+    gradient: Float[Array, "U W"],
+    rows: Int[Array, "U"] | None,
     learning_rate: Float[Array, ""],
     *,
     take: Bool[Array, ""] | bool = True,

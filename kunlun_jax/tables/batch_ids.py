@@ -39,7 +39,7 @@ def count_ids(batch: Batch, schema: Schema) -> dict[str, int]:
 
 def renumber(
     stored: Mapping[str, int], batch: Batch, schema: Schema
-) -> tuple[dict[str, Int[Array, "M"]], Batch]:
+) -> tuple[dict[str, Int[Array, "U"]], Batch]:
     """Return the distinct rows that a batch uses, and the batch with ids that count in them.
 
     Args:
@@ -70,7 +70,7 @@ def renumber(
     return rows, _with_ids(batch, schema, renumbered)
 
 
-def distinct_rows(ids: Int[Array, "M"], *, fill: int) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
+def distinct_rows(ids: Int[Array, "U"], *, fill: int) -> tuple[Int[Array, "U"], Int[Array, "U"]]:
     """Return the distinct ids in ascending order, and for every id its index among them.
 
     Args:

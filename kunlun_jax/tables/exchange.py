@@ -7,15 +7,15 @@ directions send ids and rows, never the table:
     fetch   ids -> owners, rows -> back
     push    ids and gradients -> owners, who add up what several devices send for one row
 
-All tables travel together: a message between two devices has room for C rows of each, a little more
-than an even share, and the rooms of tables of one width lie side by side. So there is one exchange
-of ids, and one of rows for every width, however many tables there are.
+All tables travel together: a message between two devices has room for some rows of each, its
+capacity, a little more than an even share; the rooms of tables of one width lie side by side. So
+there is one exchange of ids, and one of rows for every width, however many tables there are.
 
-Rows need not be spread evenly; then it takes several rounds. In a plan of S rounds, round r
-exchanges the r-th of S equal parts of every owner's rows, so that all gradients of a row meet in
-one round. S is the smallest power of two with which every part fits, found anew for every batch;
-all devices agree on it. A part with no more rows than C always fits, so there is always such an S,
-and the result is exact.
+Rows need not be spread evenly; then it takes several rounds. Every round exchanges one of as many
+equal parts of every owner's rows, so that all gradients of a row meet in one round. The number of
+rounds is the smallest power of two with which every part fits, found anew for every batch; all
+devices agree on it. A part with no more rows than the capacity always fits, so there is always such
+a number, and the result is exact.
 
 All functions run inside `jax.shard_map` over every axis of the mesh.
 """
@@ -41,9 +41,9 @@ class Plan(NamedTuple):
     """How the rows of one device are spread over owners and rounds.
 
     Attributes:
-        rows: By table, [M] distinct rows in ascending order, filled up past the table's end.
+        rows: By table, [U] distinct rows in ascending order, filled up past the table's end.
         blocks: By table, the rows that each device owns.
-        capacities: By table C, its rows of a message.
+        capacities: By table, its rows of a message.
         rounds: Rounds of the exchange, an int32 scalar.
         axes: All axes of the mesh, in the order in which they split the tables.
     """
@@ -58,8 +58,9 @@ class Plan(NamedTuple):
         """Return what goes to each owner in a round.
 
         Returns:
-            By table, [n, C] places in its rows, and [n, C] what those rows are called in their
-            owner's block. For what is filled up, one past the end of either.
+            By table, [devices, capacity] places in its rows, and [devices, capacity] what those
+            rows are called in their owner's block. For what is filled up, one past the end of
+            either.
         """
         owner = jnp.arange(jax.lax.axis_size(self.axes), dtype=jnp.int32)[:, None]
         places, named = {}, {}
@@ -80,7 +81,8 @@ class Plan(NamedTuple):
         """Send message i of every table to device i; return what every device sent here.
 
         Args:
-            messages: By table, [n, C] or [n, C, D]. What agrees in D and type goes together.
+            messages: By table, [devices, capacity] or [devices, capacity, W]. What agrees in W and
+                type goes together.
         """
         groups: dict[tuple, list[str]] = {}
         for name, array in messages.items():
@@ -121,10 +123,11 @@ def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[
     return Plan(dict(rows), dict(blocks), capacities, rounds, axes)
 
 
-def _is_crowded(rows: Int[Array, "M"], block: int, capacity: int, rounds: int) -> Array:
+def _is_crowded(rows: Int[Array, "U"], block: int, capacity: int, rounds: int) -> Array:
     """Return whether some part, of so many of every owner's rows, does not fit into a message."""
     part = rows // block * rounds + rows % block // -(-block // rounds)
-    # Rows are in ascending order, so a part overflows when row i and row i + C both belong to it.
+    # Rows are in ascending order, so a part overflows when row i and row i + capacity both belong
+    # to it.
     # Padding repeats one number, so equal neighbours are ignored.
     real = rows[1:] != rows[:-1]
     last = part.size - capacity
@@ -136,7 +139,7 @@ def fetch(tables: Mapping[str, Array], rows: Mapping[str, Array], axes: tuple[st
 
     Args:
         tables: By table, [block, D], the rows that this device owns.
-        rows: By table, [M] distinct rows in ascending order, filled up past the table's end.
+        rows: By table, [U] distinct rows in ascending order, filled up past the table's end.
         axes: All axes of the mesh.
 
     Returns:
@@ -168,7 +171,7 @@ def push(
 
     Args:
         states: By table, the owned block of it, [block, D], and of its accumulator, [block].
-        rows: By table, [M] distinct rows in ascending order, filled up past the table's end.
+        rows: By table, [U] distinct rows in ascending order, filled up past the table's end.
         gradients: Of those rows, [M, D]; those of devices that share examples must come from one
             of them only, the others fill up all their rows.
         axes: All axes of the mesh.

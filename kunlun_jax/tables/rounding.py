@@ -29,8 +29,8 @@ def rounding_key(seed: int, step: Int[Array, ""], table: str) -> Shaped[Array, "
 
 
 def round_stochastically(
-    values: Float[Array, "M W"], key: Shaped[Array, ""], rows: Int[Array, "M"]
-) -> Float[Array, "M W"]:
+    values: Float[Array, "U W"], key: Shaped[Array, ""], rows: Int[Array, "U"]
+) -> Float[Array, "U W"]:
     """Return float32 values rounded to one of their two neighbours in bfloat16.
 
     Probabilities are multiples of 2^-16, which is what float32 has beyond bfloat16; a value that

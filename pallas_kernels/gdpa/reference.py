@@ -17,12 +17,12 @@ from pallas_kernels.batched import (
 
 
 def _definition(
-    query: Float[Array, "G T H"],
-    key: Float[Array, "G S H"],
-    value: Float[Array, "G S H"],
-    scale_in: Float[Array, "G 1 1"],
+    query: Float[Array, "BN T H"],
+    key: Float[Array, "BN S H"],
+    value: Float[Array, "BN S H"],
+    scale_in: Float[Array, "BN 1 1"],
     activation: str,
-) -> Float[Array, "G T H"]:
+) -> Float[Array, "BN T H"]:
     return _forward(query, key, value, scale_in, activation)[0]
 
 
@@ -34,13 +34,13 @@ def _forward(
 
 
 def _backward(activation: str, residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-    # Recomputing the scores costs one thin product; saving them would keep two [G, T, S] arrays.
+    # Recomputing the scores costs one thin product; saving them would keep two [BN, T, S] arrays.
     # In one jitted step XLA sees that they are those of the forward pass and computes them once.
     query, key, value, scale_in = residuals
     weights, slopes = activate_with_derivative(rows_by_rows(query, key) * scale_in, activation)
     cotangent = cotangent.astype(value.dtype)
     d_scores = rows_by_rows(cotangent, value) * slopes
-    # The scale goes to the thin results, so that its own gradient needs no [G, T, S] pass.
+    # The scale goes to the thin results, so that its own gradient needs no [BN, T, S] pass.
     d_query = weights_by_rows(d_scores, key)
     d_key = transposed_weights_by_rows(d_scores, query) * scale_in
     d_value = transposed_weights_by_rows(weights, cotangent)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def gather_windows(x: Float[Array, "G T H"], block: int, halo: int) -> Float[Array, "G R H"]:
+def gather_windows(x: Float[Array, "BN T H"], block: int, halo: int) -> Float[Array, "BN rows H"]:
     """Return the rows [c * block - halo, (c + 1) * block + halo) for every block c, end to end.
 
     Rows before the start and beyond the end repeat the first and the last row; the caller masks

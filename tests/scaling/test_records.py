@@ -192,7 +192,7 @@ class TestDamage:
 class TestConfig:
     def test_another_one_is_refused(self, tmp_path):
         save(tmp_path, RUNS[:1])
-        with pytest.raises(WorkdirError, match=r"kunlun_seed0: is of a run with config\.model\.name"):
+        with pytest.raises(WorkdirError, match=r"kunlun_seed0: is .* config\.model\.name"):
             read_record(tmp_path, RUNS[0].name, RUNS[1].config)
 
     def test_settings_that_came_later_do_not_make_it_void(self, tmp_path):

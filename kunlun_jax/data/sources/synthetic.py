@@ -96,7 +96,7 @@ def examples_of(
         options: Options of the data set.
         split: "train", "validation" or "test".
         index: int64 [n], numbers of examples.
-        users: [u], ascending; every user that occurs.
+        users: [users], ascending; every user that occurs.
         logs: Their logs, in this order.
     """
     requests = _draw_requests(options, split, index, users=users, logs=logs)
