@@ -18,14 +18,14 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks.random_batches import random_batch
 from benchmarks.report import RESULTS, environment, write_json
 from benchmarks.roofline import measure_ceilings
 from kunlun_jax.config import ExperimentConfig, experiment_config
-from kunlun_jax.data.batch import Batch, batch_shapes
+from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.flops import flops_by_module
 from kunlun_jax.models.registry import create_model
@@ -72,50 +72,6 @@ def shrunk(config: ExperimentConfig, schema: Schema) -> tuple[ExperimentConfig, 
     sparse = tuple(f for f in schema.sparse if f.name in schema.candidate)
     schema = dataclasses.replace(schema, sparse=sparse, dense=schema.dense[:2])
     return dataclasses.replace(config, model=model), with_few_rows(schema, 100)
-
-
-def random_batch(config: ExperimentConfig, schema: Schema, batch_size: int) -> Batch:
-    """Return a batch of random ids and numbers; every sequence has its full length."""
-    max_lens = {stream.name: stream.max_len for stream in config.model.streams}
-    shapes = batch_shapes(schema, max_lens, batch_size)
-    keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(shapes))))
-    rows = {v.name: v.num_rows for v in schema.vocabularies}
-
-    def ids(shape: Any, vocabulary: str) -> jax.Array:
-        return jax.random.randint(next(keys), shape.shape, 1, rows[vocabulary])
-
-    def numbers(shape: Any) -> jax.Array:
-        return jax.random.normal(next(keys), shape.shape)
-
-    def full(shape: Any, size: int) -> jax.Array:
-        return jnp.full(shape.shape, size, jnp.int32)
-
-    vocabulary_of = {feature.name: feature.vocabulary for feature in schema.sparse}
-    sparse = {
-        name: values.replace(
-            ids=ids(values.ids, vocabulary_of[name]),
-            lengths=full(values.lengths, values.ids.shape[1]),
-        )
-        for name, values in shapes.sparse.items()
-    }
-    streams = {}
-    for name, events in shapes.streams.items():
-        of_event = {feature.name: feature.vocabulary for feature in schema.stream_by_name[name].ids}
-        gaps = jax.random.exponential(next(keys), events.ages.shape) * 3600
-        streams[name] = events.replace(
-            ids={key: ids(shape, of_event[key]) for key, shape in events.ids.items()},
-            dense=numbers(events.dense),
-            ages=jnp.cumsum(gaps, axis=1)[:, ::-1].astype(jnp.int32),
-            lengths=full(events.lengths, max_lens[name]),
-        )
-    return Batch(
-        dense=numbers(shapes.dense),
-        sparse=sparse,
-        streams=streams,
-        labels=jax.random.bernoulli(next(keys), 0.3, shapes.labels.shape).astype(jnp.float32),
-        weights=jnp.ones(batch_size),
-        user_ids=jnp.arange(batch_size, dtype=jnp.int32),
-    )
 
 
 def measure(config: ExperimentConfig, schema: Schema, batch: Batch) -> dict[str, float]:
