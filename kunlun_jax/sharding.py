@@ -172,7 +172,7 @@ class BatchShare:
     """What of every batch this process's devices hold.
 
     Attributes:
-        places: Where in a batch their examples stand, ascending; None where there is one process,
+        indices: Where in a batch their examples stand, ascending; None where there is one process,
             which has them all.
     """
 
@@ -184,33 +184,33 @@ class BatchShare:
             batch_size: Examples of a batch, over all processes.
         """
         self._sharding, self._batch_size = batch_sharding(mesh), batch_size
-        self.places: np.ndarray | None = None
+        self.indices: np.ndarray | None = None
         if jax.process_count() > 1:
             shards = self._sharding.addressable_devices_indices_map((batch_size,)).values()
             held = np.zeros(batch_size, bool)
             for index in shards:
                 assert index is not None
                 held[index] = True
-            self.places = np.flatnonzero(held)
+            self.indices = np.flatnonzero(held)
 
-    def place(self, batch: Any) -> Any:
+    def put(self, batch: Any) -> Any:
         """Put this process's examples on its devices.
 
         Args:
-            batch: Pytree of arrays whose first dimension are the examples at `places`.
+            batch: Pytree of arrays whose first dimension are the examples at `indices`.
 
         Returns:
             Arrays of the whole batch; where there is one process, the batch as it is, because a
             jitted step distributes it.
         """
-        places = self.places
-        if places is None:
+        indices = self.indices
+        if indices is None:
             return batch
 
         def put(array: np.ndarray) -> Array:
             def part(index: Any) -> np.ndarray:
                 first, last, _ = index[0].indices(self._batch_size)
-                begin = int(np.searchsorted(places, first))
+                begin = int(np.searchsorted(indices, first))
                 return array[begin : begin + last - first]
 
             shape = (self._batch_size, *array.shape[1:])

@@ -1,5 +1,10 @@
+import hypothesis
 import jax
 import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("any_machine", deadline=None)
+hypothesis.settings.load_profile("any_machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -68,9 +68,9 @@ def train(model: ModelConfig, mesh: jax.sharding.Mesh) -> tuple:
             step, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=shardings
         )
         for batch in batches:
-            if share.places is not None:
-                batch = jax.tree.map(lambda x: np.asarray(x)[share.places], batch)
-            state = step(state, share.place(batch))
+            if share.indices is not None:
+                batch = jax.tree.map(lambda x: np.asarray(x)[share.indices], batch)
+            state = step(state, share.put(batch))
         found = (state.params, state.tables, state.accumulators, state.gradient_norm)
         return jax.device_get(jax.jit(lambda x: x, out_shardings=replicated(mesh))(found))
 

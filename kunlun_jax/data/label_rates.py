@@ -39,13 +39,13 @@ def label_weights(examples: Examples) -> tuple[float, np.ndarray]:
     return float(weights.sum()), np.array(positives)
 
 
-def training_rate(rates: dict[str, float | None], task: str, place: object) -> float:
+def training_rate(rates: dict[str, float | None], task: str, directory: object) -> float:
     """Return the rate of a task to which NE is relative.
 
     Args:
         rates: Of the training split, by task.
         task: The task.
-        place: Where the data set is, for the message.
+        directory: Where the data set is, for the message.
 
     Raises:
         DatasetError: If its entropy is 0, or there is no rate.
@@ -53,11 +53,11 @@ def training_rate(rates: dict[str, float | None], task: str, place: object) -> f
     rate = rates[task]
     if rate is None:
         raise DatasetError(
-            f"{place}: split 'train': expected examples with a weight above 0, got none"
+            f"{directory}: split 'train': expected examples with a weight above 0, got none"
         )
     if not 0.0 < rate < 1.0:
         raise DatasetError(
-            f"{place}: expected training labels {task!r} of both classes, got a mean of {rate}, "
-            "weighted by the examples' weights"
+            f"{directory}: expected training labels {task!r} of both classes, got a mean of "
+            f"{rate}, weighted by the examples' weights"
         )
     return rate

@@ -24,7 +24,7 @@ def causal_attention(
         query: Q, oldest token first.
         key: K.
         value: V.
-        angles: Rotation of every place, in radian.
+        angles: Rotation of every token, in radian.
         window: Tokens before t that t sees beside itself; None: all.
     """
     query, key = rotate(query, angles), rotate(key, angles)

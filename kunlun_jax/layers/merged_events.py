@@ -82,10 +82,10 @@ def between_context_and_candidate(
 
 
 def rows_at(
-    tokens: Float[Array, "B T D"], places: Int[Array, "B picks"]
+    tokens: Float[Array, "B T D"], indices: Int[Array, "B picks"]
 ) -> Float[Array, "B picks D"]:
-    """Return the rows at these places of every example; zeros where a place is negative."""
+    """Return the rows at these indices of every example; zeros where an index is negative."""
     rows = jnp.take_along_axis(
-        tokens, jnp.maximum(places, 0)[..., None], axis=1, mode="promise_in_bounds"
+        tokens, jnp.maximum(indices, 0)[..., None], axis=1, mode="promise_in_bounds"
     )
-    return jnp.where(places[..., None] >= 0, rows, 0)
+    return jnp.where(indices[..., None] >= 0, rows, 0)

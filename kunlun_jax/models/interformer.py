@@ -72,8 +72,8 @@ class SequenceSummary(nn.Module):
         """
         model, num_cls = self.model, self.model.n_sum
         pool = SeedPooling(*merged_stream(model), name="pma")
-        places = lengths[:, None] - 1 - jnp.arange(model.interformer.num_recent)
-        recent = rows_at(sequence, jnp.where(places >= num_cls, places, -1))
+        recent_index = lengths[:, None] - 1 - jnp.arange(model.interformer.num_recent)
+        recent = rows_at(sequence, jnp.where(recent_index >= num_cls, recent_index, -1))
         summary = [sequence[:, :num_cls], pool(sequence, lengths), recent]
         aligned = model.init == "aligned"
         return gate(jnp.concatenate(summary, axis=1), starts_open=aligned, dtype=sequence.dtype)

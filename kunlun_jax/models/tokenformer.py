@@ -42,7 +42,7 @@ class TokenFormerBlock(nn.Module):
 
         Args:
             tokens: X.
-            angles: RoPE's rotation of every place, in radian.
+            angles: RoPE's rotation of every token, in radian.
         """
         dim, heads, dtype = tokens.shape[-1], self.config.num_heads, tokens.dtype
 
@@ -72,8 +72,8 @@ class TokenFormer(Recommender):
         merge = MergedEvents(tuple(s.name for s in model.streams), name="merged")
         history = merge(events, batch)
         sequence = between_context_and_candidate(tokens, history)
-        places = jnp.arange(sequence.shape[1], dtype=jnp.float32)
-        positions = jnp.maximum(places - num_static + 1, 0)  # 0 for static fields
+        token_index = jnp.arange(sequence.shape[1], dtype=jnp.float32)
+        positions = jnp.maximum(token_index - num_static + 1, 0)  # 0 for static fields
         angles = positions[:, None] * frequencies(model.dim // config.num_heads, model.rote.base)
         for index in range(config.num_full_layers):
             sequence = TokenFormerBlock(config, name=f"block_{index}")(sequence, angles)

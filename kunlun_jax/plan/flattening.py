@@ -89,8 +89,8 @@ class _Builder:
         for equation in jaxpr.eqns:
             arguments = [read(atom) for atom in equation.invars]
             inner = str(equation.source_info.name_stack)
-            place = f"{scope}/{inner}" if scope and inner else scope or inner
-            known.update(zip(equation.outvars, self._add(equation, arguments, place), strict=True))
+            module = f"{scope}/{inner}" if scope and inner else scope or inner
+            known.update(zip(equation.outvars, self._add(equation, arguments, module), strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
     def _add(self, equation: Any, arguments: list[_Value], scope: str) -> list[_Value]:
@@ -135,11 +135,11 @@ class _Builder:
             splits.result_of(name, parameters, arrays, getattr(v.aval, "shape", ()))
             for v in equation.outvars
         ]
-        for place, split in results[0].gathered.items():
-            whole = self.new(equation.invars[place].aval, split)
-            axes = _missing(arguments[place].split, split)
-            self._append("all-gather", [arguments[place]], [whole], scope, axes=axes)
-            arguments[place] = whole
+        for operand, split in results[0].gathered.items():
+            whole = self.new(equation.invars[operand].aval, split)
+            axes = _missing(arguments[operand].split, split)
+            self._append("all-gather", [arguments[operand]], [whole], scope, axes=axes)
+            arguments[operand] = whole
         outputs = [
             self.new(variable.aval, result.split)
             for variable, result in zip(equation.outvars, results, strict=True)

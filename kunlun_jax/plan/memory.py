@@ -279,11 +279,11 @@ class _Analysis:
             if buffer.end >= buffer.start:
                 changes[buffer.start] += buffer.bytes
                 changes[buffer.end + 1] -= buffer.bytes
-        alive, peak, place = 0, 0, 0
+        alive, peak, peak_index = 0, 0, 0
         for index, change in enumerate(changes):
             alive += change
             total = alive + inner_peaks.get(index, 0)
             if total > peak:
-                peak, place = total, index
-        then = [b for b in buffers if b.start <= place <= b.end]
+                peak, peak_index = total, index
+        then = [b for b in buffers if b.start <= peak_index <= b.end]
         return Usage(peak, tuple(then), kernels)

@@ -90,10 +90,10 @@ def _same_dimensions(
     for array in inputs:
         if len(array.shape) != len(shape):
             continue
-        for place, axes in enumerate(array.split):
-            fits = array.shape[place] == shape[place] and not used & set(axes)
-            if axes and not split[place] and fits:
-                split[place] = axes
+        for dim, axes in enumerate(array.split):
+            fits = array.shape[dim] == shape[dim] and not used & set(axes)
+            if axes and not split[dim] and fits:
+                split[dim] = axes
                 used |= set(axes)
     return Result(tuple(split))
 
@@ -103,16 +103,16 @@ def _broadcast(
 ) -> Result:
     split = list(unsplit(len(shape)))
     array = inputs[0]
-    for place, target in enumerate(parameters["broadcast_dimensions"]):
-        if array.shape[place] == shape[target]:
-            split[target] = array.split[place]
+    for dim, target in enumerate(parameters["broadcast_dimensions"]):
+        if array.shape[dim] == shape[target]:
+            split[target] = array.split[dim]
     return Result(tuple(split))
 
 
 def _transpose(
     parameters: Mapping[str, Any], inputs: Sequence[Array], shape: tuple[int, ...]
 ) -> Result:
-    return Result(tuple(inputs[0].split[place] for place in parameters["permutation"]))
+    return Result(tuple(inputs[0].split[dim] for dim in parameters["permutation"]))
 
 
 def _reduce(
@@ -120,8 +120,8 @@ def _reduce(
 ) -> Result:
     axes = parameters.get("axes", parameters.get("dimensions", ()))
     split = inputs[0].split
-    kept = tuple(names for place, names in enumerate(split) if place not in axes)
-    return Result(kept, tuple(name for place in axes for name in split[place]))
+    kept = tuple(names for dim, names in enumerate(split) if dim not in axes)
+    return Result(kept, tuple(name for dim in axes for name in split[dim]))
 
 
 def _squeeze(
@@ -163,13 +163,13 @@ def _dot(parameters: Mapping[str, Any], inputs: Sequence[Array], shape: tuple[in
     small = 0 if math.prod(left.shape) < math.prod(right.shape) else 1
     partner = {pair[small]: pair[1 - small] for pair in same}
     wanted = {
-        axis: place for place, axes in enumerate(splits[1 - small]) for axis in axes
+        axis: dim for dim, axes in enumerate(splits[1 - small]) for axis in axes
     }  # by axis, the dimension of the larger input
-    for place, axes in enumerate(splits[small]):
+    for dim, axes in enumerate(splits[small]):
         kept = tuple(
-            axis for axis in axes if axis not in wanted or partner.get(place) == wanted[axis]
+            axis for axis in axes if axis not in wanted or partner.get(dim) == wanted[axis]
         )
-        splits[small][place] = kept
+        splits[small][dim] = kept
     gathered = {}
     if tuple(splits[small]) != inputs[small].split:
         gathered[small] = tuple(splits[small])
@@ -183,9 +183,9 @@ def _dot(parameters: Mapping[str, Any], inputs: Sequence[Array], shape: tuple[in
 def _gather(
     parameters: Mapping[str, Any], inputs: Sequence[Array], shape: tuple[int, ...]
 ) -> Result:
-    places = iter(inputs[1].split[:-1])
+    dims = iter(inputs[1].split[:-1])
     offsets = parameters["dimension_numbers"].offset_dims
-    return Result(tuple(() if i in offsets else next(places) for i in range(len(shape))))
+    return Result(tuple(() if i in offsets else next(dims) for i in range(len(shape))))
 
 
 def _scatter(
@@ -194,8 +194,8 @@ def _scatter(
     numbers = parameters["dimension_numbers"]
     split = list(inputs[0].split)
     pairs = zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
-    for place, index in pairs:
-        split[place] = inputs[1].split[index]
+    for dim, index in pairs:
+        split[dim] = inputs[1].split[index]
     known = {axis for axes in split for axis in axes}
     parts = {axis for axes in inputs[1].split for axis in axes} - known
     return Result(tuple(split), tuple(sorted(parts)))

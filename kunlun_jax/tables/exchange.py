@@ -58,12 +58,12 @@ class Plan(NamedTuple):
         """Return what goes to each owner in a round.
 
         Returns:
-            By table, [devices, capacity] places in its rows, and [devices, capacity] what those
+            By table, [devices, capacity] slots in its rows, and [devices, capacity] what those
             rows are called in their owner's block. For what is filled up, one past the end of
             either.
         """
         owner = jnp.arange(jax.lax.axis_size(self.axes), dtype=jnp.int32)[:, None]
-        places, named = {}, {}
+        slots, named = {}, {}
         for name, rows in self.rows.items():
             block = self.blocks[name]
             step = (block + self.rounds - 1) // self.rounds
@@ -71,11 +71,11 @@ class Plan(NamedTuple):
             end = jnp.minimum(begin + step, block)
             start = jnp.searchsorted(rows, owner * block + begin)
             stop = jnp.searchsorted(rows, owner * block + end)
-            place = start + jnp.arange(self.capacities[name], dtype=jnp.int32)
-            own = jnp.take(rows, place, mode="clip") - owner * block
-            named[name] = jnp.where(place < stop, own, block)
-            places[name] = jnp.where(place < stop, place, rows.size)
-        return places, named
+            slot = start + jnp.arange(self.capacities[name], dtype=jnp.int32)
+            own = jnp.take(rows, slot, mode="clip") - owner * block
+            named[name] = jnp.where(slot < stop, own, block)
+            slots[name] = jnp.where(slot < stop, slot, rows.size)
+        return slots, named
 
     def swap(self, messages: Arrays) -> Arrays:
         """Send message i of every table to device i; return what every device sent here.
@@ -150,10 +150,10 @@ def fetch(tables: Mapping[str, Array], rows: Mapping[str, Array], axes: tuple[st
     plan = make_plan(rows, {name: table.shape[0] for name, table in tables.items()}, axes)
 
     def one_round(index: Array, found: Arrays) -> Arrays:
-        places, named = plan.messages(index)
+        slots, named = plan.messages(index)
         asked = plan.swap(named)
         answers = plan.swap({n: tables[n].at[asked[n]].get(mode="clip") for n in asked})
-        return {n: found[n].at[places[n]].set(answers[n], mode="drop") for n in found}
+        return {n: found[n].at[slots[n]].set(answers[n], mode="drop") for n in found}
 
     start = {n: jnp.zeros((rows[n].size, t.shape[1]), t.dtype) for n, t in tables.items()}
     return jax.lax.fori_loop(0, plan.rounds, one_round, start)
@@ -184,9 +184,9 @@ def push(
     plan = make_plan(rows, blocks, axes)
 
     def one_round(index: Array, states: dict[str, tuple[Array, Array]]):
-        places, named = plan.messages(index)
+        slots, named = plan.messages(index)
         named = plan.swap(named)
-        sent = plan.swap({n: jnp.take(gradients[n], places[n], axis=0, mode="clip") for n in named})
+        sent = plan.swap({n: jnp.take(gradients[n], slots[n], axis=0, mode="clip") for n in named})
         updated = {}
         for name, state in states.items():
             gradient = sent[name].reshape(-1, sent[name].shape[2])

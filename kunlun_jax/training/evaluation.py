@@ -96,7 +96,7 @@ class Evaluator:
         scores = UserScores() if scores is None else scores
         share = BatchShare(self._mesh, source.batch_size)
         for batch in make_train_iterator(source, num_threads=1, prefetch=2):
-            state, seen, moments = self._eval_step(params, tables, state, share.place(batch))
+            state, seen, moments = self._eval_step(params, tables, state, share.put(batch))
             ranks.add(moments)
             seen.add_to(scores)
         result = self.compute(state)

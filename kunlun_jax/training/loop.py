@@ -112,7 +112,7 @@ class Trainer:
         with progress as bar, StopSignal() as stop:
             clock, logged_step = _Stopwatch(), start
             for step in range(start + 1, self.num_steps + 1):
-                state = self.train_step(state, share.place(next(self.data)))
+                state = self.train_step(state, share.put(next(self.data)))
                 bar.update(batch_size)
                 last = step == self.num_steps
                 if last or step % cadence.log_every == 0:

@@ -219,7 +219,7 @@ class Run(contextlib.AbstractContextManager):
                 shuffle=split == "train",
                 seed=self.config.data.seed,
                 max_examples=max_examples or None,
-                places=None if whole else BatchShare(self._mesh, batch_size).places,
+                indices=None if whole else BatchShare(self._mesh, batch_size).indices,
             )
         except ValueError as error:
             raise ConfigError(f"config.data: {error}") from error
@@ -332,7 +332,7 @@ class Run(contextlib.AbstractContextManager):
         step = int(state.step) - int(state.guard.in_row) + 1
         data = self.config.data
         share = BatchShare(self._mesh, data.batch_size)
-        batch = share.place(self._source[step - 1])  # the source's elements are the batches, from 0
+        batch = share.put(self._source[step - 1])  # the source's elements are the batches, from 0
         found = diagnose(
             self._model,
             self.dataset.schema,
@@ -402,7 +402,7 @@ class Run(contextlib.AbstractContextManager):
         if perturb is not None:
             batches = (perturb(batch, index) for index, batch in enumerate(batches))
         share = BatchShare(self._mesh, source.batch_size)
-        return self._evaluator.scores(state.params, state.tables, map(share.place, batches))
+        return self._evaluator.scores(state.params, state.tables, map(share.put, batches))
 
     def evaluate(self, state: TrainState, split: str) -> tuple[dict[str, float], Scores]:
         """Return the metrics of all of a split, and the predictions that they were made from.

@@ -1,4 +1,4 @@
-"""The place where a data set is built: locked, resumable, renamed when it is complete."""
+"""The directory in which a data set is built: locked, resumable, renamed when it is complete."""
 
 import contextlib
 import fcntl
@@ -35,42 +35,42 @@ def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.
         directory: The name; has to be locked and must not exist.
         plan: JSON-serialisable; everything that the content depends on.
     """
-    place = directory.parent / f".{directory.name}.building"
+    staging = directory.parent / f".{directory.name}.building"
     try:
-        known = json.loads((place / SCRATCH / PLAN).read_text())
+        known = json.loads((staging / SCRATCH / PLAN).read_text())
     except (OSError, ValueError):
         known = None
     if known != json.loads(json.dumps(plan)):
-        _discard(place)
-        (place / SCRATCH).mkdir(parents=True)
-        publish(place / SCRATCH / PLAN, json.dumps(plan))
-    for path in place.glob("*.part"):
+        _discard(staging)
+        (staging / SCRATCH).mkdir(parents=True)
+        publish(staging / SCRATCH / PLAN, json.dumps(plan))
+    for path in staging.glob("*.part"):
         path.unlink()
     try:
-        yield place
-        _forget_plan(place)
-        shutil.rmtree(place / SCRATCH)
-        sync(place)
-        place.rename(directory)
+        yield staging
+        _forget_plan(staging)
+        shutil.rmtree(staging / SCRATCH)
+        sync(staging)
+        staging.rename(directory)
         sync(directory.parent)
     except ValueError:
-        _discard(place)
+        _discard(staging)
         raise
 
 
-def _discard(place: pathlib.Path) -> None:
-    _forget_plan(place)
-    shutil.rmtree(place, ignore_errors=True)
+def _discard(staging: pathlib.Path) -> None:
+    _forget_plan(staging)
+    shutil.rmtree(staging, ignore_errors=True)
 
 
-def _forget_plan(place: pathlib.Path) -> None:
+def _forget_plan(staging: pathlib.Path) -> None:
     """Let no later build go on here: whoever is killed while removing files leaves a part of them.
 
     A folder of staged rows, for one, is there until its last file is gone.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        (place / SCRATCH / PLAN).unlink()
-        sync(place / SCRATCH)
+        (staging / SCRATCH / PLAN).unlink()
+        sync(staging / SCRATCH)
 
 
 def publish(path: pathlib.Path, text: str) -> None:

@@ -61,12 +61,12 @@ def shards_of_tables(tables: SourceTables, num_shards: int) -> ShardSource:
 def _cut_out(tables: SourceTables, num_shards: int, number: int) -> Shard:
     member = shard_of_users(np.arange(tables.num_users), num_shards) == number
     users = np.flatnonzero(member)
-    place = np.cumsum(member, dtype=np.int32) - 1
+    new_index = np.cumsum(member, dtype=np.int32) - 1
     rows = {name: np.flatnonzero(member[e.users]) for name, e in tables.splits.items()}
     splits = {}
     for name, examples in tables.splits.items():
         part = examples.take(rows[name])
-        splits[name] = dataclasses.replace(part, users=place[part.users])
+        splits[name] = dataclasses.replace(part, users=new_index[part.users])
     part = dataclasses.replace(
         tables,
         num_users=len(users),

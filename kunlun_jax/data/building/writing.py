@@ -50,15 +50,15 @@ def write_data_set(
         "versions": _versions(),
         "reports": REPORT_VERSION,  # a build goes on with the reports of its own kind
     }
-    with building(directory, plan) as place:
-        source = prepare(place)
-        files, summaries = write_shards(source, place, workers=workers)
+    with building(directory, plan) as staging:
+        source = prepare(staging)
+        files, summaries = write_shards(source, staging, workers=workers)
         summary = merge_all(summaries)
         schema = fit_schema(source.schema, summary)
         sample = TrainingSample()
         for file in files:
             if not sample.is_full:
-                sample.add(read_shard(place / file["name"], schema))
+                sample.add(read_shard(staging / file["name"], schema))
         refuse_leaks(schema, summary, sample)
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -73,13 +73,13 @@ def write_data_set(
             "vocabularies": source.vocabularies,
             "hashed_vocabularies": source.collisions,
         }
-        name_of = name_ids(schema, manifest, place)
+        name_of = name_ids(schema, manifest, staging)
         manifest["findings"] = [
-            *find_mismatches(schema, manifest, summary.meetings, place),
+            *find_mismatches(schema, manifest, summary.meetings, staging),
             *(found.line(name_of) for found in find_one_sided(schema, sample)),
         ]
         manifest["manifest_sha256"] = manifest_checksum(manifest)
-        publish(place / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        publish(staging / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
 def _describe_content(source: ShardSource, summary: Summary) -> dict[str, Any]:

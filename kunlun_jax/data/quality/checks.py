@@ -19,9 +19,9 @@ def find_excesses(schema: Schema, summary: Summary, profile: Profile, now: float
         profile: Of the whole data set.
         now: Unix seconds; nothing should be later.
     """
-    for place, (_, latest) in profile.ranges.items():
-        if place.startswith("time/") and latest > now:
-            yield f"{place.removeprefix('time/')}: expected no time after now, got {latest:.0f}"
+    for column, (_, latest) in profile.ranges.items():
+        if column.startswith("time/") and latest > now:
+            yield f"{column.removeprefix('time/')}: expected no time after now, got {latest:.0f}"
     low, high = schema.limits.label_rate
     for task in schema.labels:
         rate = summary.label_rate("train", task)
@@ -73,14 +73,14 @@ def _split_excesses(
         for feature in features:
             share = profile.counts[f"{kind}/{split}/{feature.name}"][-1] / rows
             if share > limits.missing_share:
-                place = f"{split}: column {feature.name!r}"
-                yield _beyond(place, "examples without a value", share, limits.missing_share)
+                subject = f"{split}: column {feature.name!r}"
+                yield _beyond(subject, "examples without a value", share, limits.missing_share)
     for feature in schema.sparse:
         values = sums[f"values/{split}/{feature.name}"]
         share = sums[f"oov/{split}/{feature.name}"] / max(values, 1)
         if share > limits.oov_share:
-            place = f"{split}: column {feature.name!r}"
-            yield _beyond(place, "ids out of vocabulary", share, limits.oov_share)
+            subject = f"{split}: column {feature.name!r}"
+            yield _beyond(subject, "ids out of vocabulary", share, limits.oov_share)
     for feature in schema.dense:
         low, high = profile.ranges[f"dense/{split}/{feature.name}"]
         largest = max(-low, high)
@@ -98,5 +98,5 @@ def _split_excesses(
                 )
 
 
-def _beyond(place: str, what: str, share: float, limit: float) -> str:
-    return f"{place}: expected at most {limit:.2%} of {what}, got {share:.2%}"
+def _beyond(subject: str, what: str, share: float, limit: float) -> str:
+    return f"{subject}: expected at most {limit:.2%} of {what}, got {share:.2%}"

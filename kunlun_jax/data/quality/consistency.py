@@ -23,15 +23,15 @@ class BadRowsError(SchemaError):
     """Rows that contradict the schema.
 
     Attributes:
-        place: Table and column.
+        subject: Table and column.
         what: What the rows have.
         rows: [n], their numbers.
     """
 
-    def __init__(self, place: str, what: str, rows: np.ndarray) -> None:
+    def __init__(self, subject: str, what: str, rows: np.ndarray) -> None:
         shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
-        super().__init__(f"{place}: {len(rows)} rows with {what}, first: {shown}")
-        self.place, self.what, self.rows = place, what, rows
+        super().__init__(f"{subject}: {len(rows)} rows with {what}, first: {shown}")
+        self.subject, self.what, self.rows = subject, what, rows
 
 
 def validate_tables(tables: SourceTables, rows: dict[str, np.ndarray] | None = None) -> None:
@@ -40,7 +40,7 @@ def validate_tables(tables: SourceTables, rows: dict[str, np.ndarray] | None = N
     Args:
         tables: The tables.
         rows: By split, [n], the numbers by which messages call the examples; by default their
-            places.
+            indices.
 
     Raises:
         SchemaError: On the first contradiction, with the numbers of the rows concerned.
@@ -50,71 +50,72 @@ def validate_tables(tables: SourceTables, rows: dict[str, np.ndarray] | None = N
     _same_names("splits", tables.splits, list(SPLITS))
     for stream in schema.streams:
         log = tables.logs[stream.name]
-        place = f"stream {stream.name!r}"
-        _same_names(f"{place}: ids", log.ids, [f.name for f in stream.ids])
+        subject = f"stream {stream.name!r}"
+        _same_names(f"{subject}: ids", log.ids, [f.name for f in stream.ids])
         columns = {"times": log.times, **log.ids}
         for name, column in columns.items():
-            _shape(f"{place}: {name}", column, (len(log.times),))
-        _shape(f"{place}: dense", log.dense, (len(log.times), len(stream.dense)))
-        _check_log(place, log, stream, tables.num_users)
+            _shape(f"{subject}: {name}", column, (len(log.times),))
+        _shape(f"{subject}: dense", log.dense, (len(log.times), len(stream.dense)))
+        _check_log(subject, log, stream, tables.num_users)
         for feature in stream.ids:
-            _check_ids(f"{place}: {feature.name}", log.ids[feature.name], feature, schema)
+            _check_ids(f"{subject}: {feature.name}", log.ids[feature.name], feature, schema)
     for name, examples in tables.splits.items():
         try:
             _check_examples(f"split {name!r}", examples, tables)
         except BadRowsError as error:
             if rows is None:
                 raise
-            raise BadRowsError(error.place, error.what, rows[name][error.rows]) from error
+            raise BadRowsError(error.subject, error.what, rows[name][error.rows]) from error
 
 
-def _check_log(place: str, log: EventLog, stream: EventStream, num_users: int) -> None:
-    _shape(f"{place}: offsets", log.offsets, (num_users + 1,))
+def _check_log(subject: str, log: EventLog, stream: EventStream, num_users: int) -> None:
+    _shape(f"{subject}: offsets", log.offsets, (num_users + 1,))
     if log.offsets[0] != 0 or log.offsets[-1] != len(log.times) or (np.diff(log.offsets) < 0).any():
-        raise SchemaError(f"{place}: offsets do not partition the {len(log.times)} events")
-    _refuse(f"{place}: times", "a time that is not in seconds", np.abs(log.times) > LATEST_SECOND)
+        raise SchemaError(f"{subject}: offsets do not partition the {len(log.times)} events")
+    _refuse(f"{subject}: times", "a time that is not in seconds", np.abs(log.times) > LATEST_SECOND)
     earlier = np.zeros(len(log.times), dtype=bool)
     earlier[1:] = log.times[1:] < log.times[:-1]
     first = log.offsets[:-1]
     earlier[first[first < len(earlier)]] = False
-    _refuse(f"{place}: times", "an event older than the one before it", earlier)
+    _refuse(f"{subject}: times", "an event older than the one before it", earlier)
     for i, feature in enumerate(stream.dense):
-        _refuse(f"{place}: {feature.name}", "an infinite value", np.isinf(log.dense[:, i]))
+        _refuse(f"{subject}: {feature.name}", "an infinite value", np.isinf(log.dense[:, i]))
 
 
-def _check_examples(place: str, examples: Examples, tables: SourceTables) -> None:
+def _check_examples(subject: str, examples: Examples, tables: SourceTables) -> None:
     schema, count = tables.schema, len(examples)
-    _same_names(f"{place}: sparse", examples.sparse, [f.name for f in schema.sparse])
-    _same_names(f"{place}: sparse_lengths", examples.sparse_lengths, list(examples.sparse))
-    _same_names(f"{place}: ends", examples.ends, [s.name for s in schema.streams])
-    _shape(f"{place}: labels", examples.labels, (count, len(schema.labels)))
-    _shape(f"{place}: dense", examples.dense, (count, len(schema.dense)))
+    _same_names(f"{subject}: sparse", examples.sparse, [f.name for f in schema.sparse])
+    _same_names(f"{subject}: sparse_lengths", examples.sparse_lengths, list(examples.sparse))
+    _same_names(f"{subject}: ends", examples.ends, [s.name for s in schema.streams])
+    _shape(f"{subject}: labels", examples.labels, (count, len(schema.labels)))
+    _shape(f"{subject}: dense", examples.dense, (count, len(schema.dense)))
     columns = {"request_times": examples.request_times, "weights": examples.weights}
     columns |= examples.ends | examples.sparse_lengths
     for name, column in columns.items():
-        _shape(f"{place}: {name}", column, (count,))
+        _shape(f"{subject}: {name}", column, (count,))
     times = examples.request_times
     _refuse(
-        f"{place}: request_times", "a time that is not in seconds", np.abs(times) > LATEST_SECOND
+        f"{subject}: request_times", "a time that is not in seconds", np.abs(times) > LATEST_SECOND
     )
-    _refuse(place, "a user out of range", _outside(examples.users, tables.num_users))
+    _refuse(subject, "a user out of range", _outside(examples.users, tables.num_users))
     for i, name in enumerate(schema.labels):
         wrong = ~np.isin(examples.labels[:, i], (0.0, 1.0))
-        _refuse(f"{place}: {name}", "a label that is not 0 or 1", wrong)
-    _refuse(place, "a bad weight", ~np.isfinite(examples.weights) | (examples.weights < 0))
+        _refuse(f"{subject}: {name}", "a label that is not 0 or 1", wrong)
+    _refuse(subject, "a bad weight", ~np.isfinite(examples.weights) | (examples.weights < 0))
     for i, feature in enumerate(schema.dense):
-        _refuse(f"{place}: {feature.name}", "an infinite value", np.isinf(examples.dense[:, i]))
+        _refuse(f"{subject}: {feature.name}", "an infinite value", np.isinf(examples.dense[:, i]))
     for feature in schema.sparse:
         ids, lengths = examples.sparse[feature.name], examples.sparse_lengths[feature.name]
-        _shape(f"{place}: {feature.name}", ids, (count, feature.max_values))
-        _refuse(f"{place}: {feature.name}", "a bad length", _outside(lengths, ids.shape[1] + 1))
-        _check_ids(f"{place}: {feature.name}", ids, feature, schema)
+        _shape(f"{subject}: {feature.name}", ids, (count, feature.max_values))
+        _refuse(f"{subject}: {feature.name}", "a bad length", _outside(lengths, ids.shape[1] + 1))
+        _check_ids(f"{subject}: {feature.name}", ids, feature, schema)
         padding = np.arange(ids.shape[1]) >= lengths[:, None]
-        _refuse(f"{place}: {feature.name}", "padding that is not 0", (padding & (ids != 0)).any(1))
+        filled = (padding & (ids != 0)).any(1)
+        _refuse(f"{subject}: {feature.name}", "padding that is not 0", filled)
     for name, end in examples.ends.items():
         log = tables.logs[name]
         start, stop = log.offsets[examples.users], log.offsets[examples.users + 1]
-        what = f"{place}: stream {name!r}"
+        what = f"{subject}: stream {name!r}"
         _refuse(what, "an end outside the user's log", (end < 0) | (start + end > stop))
         padded = np.append(log.times, 0)
         late = (end > 0) & (padded[np.where(end > 0, start + end - 1, -1)] >= times)
@@ -122,29 +123,29 @@ def _check_examples(place: str, examples: Examples, tables: SourceTables) -> Non
 
 
 def _check_ids(
-    place: str, ids: np.ndarray, feature: EventId | SparseFeature, schema: Schema
+    subject: str, ids: np.ndarray, feature: EventId | SparseFeature, schema: Schema
 ) -> None:
     vocabulary = schema.vocabulary_by_name[feature.vocabulary]
     bad = ~is_known(ids, vocabulary) & (ids != OOV_ID)
     what = f"an id outside 0 .. {vocabulary.num_ids}"
-    _refuse(place, what, bad.any(axis=1) if bad.ndim == 2 else bad)
+    _refuse(subject, what, bad.any(axis=1) if bad.ndim == 2 else bad)
 
 
 def _outside(values: np.ndarray, stop: int) -> np.ndarray:
     return (values < 0) | (values >= stop)
 
 
-def _refuse(place: str, what: str, bad: npt.ArrayLike) -> None:
+def _refuse(subject: str, what: str, bad: npt.ArrayLike) -> None:
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
-        raise BadRowsError(place, what, rows)
+        raise BadRowsError(subject, what, rows)
 
 
-def _shape(place: str, column: np.ndarray, expected: tuple[int, ...]) -> None:
+def _shape(subject: str, column: np.ndarray, expected: tuple[int, ...]) -> None:
     if column.shape != expected:
-        raise SchemaError(f"{place}: expected shape {expected}, got {column.shape}")
+        raise SchemaError(f"{subject}: expected shape {expected}, got {column.shape}")
 
 
-def _same_names(place: str, got: dict, expected: list[str]) -> None:
+def _same_names(subject: str, got: dict, expected: list[str]) -> None:
     if set(got) != set(expected):
-        raise SchemaError(f"{place}: expected {sorted(expected)}, got {sorted(got)}")
+        raise SchemaError(f"{subject}: expected {sorted(expected)}, got {sorted(got)}")

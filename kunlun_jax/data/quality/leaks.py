@@ -25,7 +25,7 @@ PIECES = 256
 
 @dataclasses.dataclass(frozen=True)
 class Leak:
-    """A place where a label is given away.
+    """A feature that gives a label away.
 
     Attributes:
         stream: The stream; "" for a column of the examples.
@@ -40,7 +40,7 @@ class LeakError(SchemaError):
     """Data that give a label away.
 
     Attributes:
-        leak: The first place.
+        leak: The first one found.
     """
 
     def __init__(self, leak: Leak) -> None:
@@ -186,18 +186,19 @@ def _held_out_auc(codes: np.ndarray, positive: np.ndarray, fitted: np.ndarray) -
 def _separated(feature: str, task: str, summary: Summary) -> Iterator[str]:
     sides = [summary.moments[f"dense/{feature}/{task}/{label}"] for label in (0, 1)]
     negative, positive = sides
-    place = f"split 'train': column {feature!r}: leak of label {task!r}"
+    subject = f"split 'train': column {feature!r}: leak of label {task!r}"
     for side, other, name in ((*sides, "negative"), (*sides[::-1], "positive")):
         if side.count and not side.missing and not other.count:
-            yield f"{place}: all {name} examples have a value, and no others"
+            yield f"{subject}: all {name} examples have a value, and no others"
     if (
         negative.count
         and positive.count
         and (negative.high < positive.low or positive.high < negative.low)
     ):
         yield (
-            f"{place}: expected overlapping values, got {negative.low:g} .. {negative.high:g} with "
-            f"label 0 and {positive.low:g} .. {positive.high:g} with label 1 (after log1p, if any)"
+            f"{subject}: expected overlapping values, got {negative.low:g} .. {negative.high:g} "
+            f"with label 0 and {positive.low:g} .. {positive.high:g} with label 1 (after log1p, if "
+            "any)"
         )
 
 

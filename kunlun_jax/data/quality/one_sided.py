@@ -68,19 +68,19 @@ def find_one_sided(schema: Schema, sample: TrainingSample) -> Iterator[OneSided]
         return
     for i, feature in enumerate(schema.dense):
         values = sample.column("dense")[:, i].astype(np.float64)
-        levels, places = np.unique(values, return_inverse=True)  # NaN is one level
+        levels, level_of = np.unique(values, return_inverse=True)  # NaN is one level
         named = [None if math.isnan(level) else float(level) for level in levels.tolist()]
         rows = np.arange(len(values))
-        yield from _of_levels(schema, feature.name, named, rows, places, users, labels)
+        yield from _of_levels(schema, feature.name, named, rows, level_of, users, labels)
     for feature in schema.sparse:
         ids = sample.column("sparse", feature.name).astype(np.int64)
         lengths = sample.column("sparse_lengths", feature.name)
         rows, columns = np.nonzero(np.arange(ids.shape[1]) < np.maximum(lengths, 1)[:, None])
         found = np.where(lengths[rows] == 0, -1, ids[rows, columns])
         pairs = np.unique(np.stack([rows, found]), axis=1)  # a cell may hold a value twice
-        levels, places = np.unique(pairs[1], return_inverse=True)
+        levels, level_of = np.unique(pairs[1], return_inverse=True)
         named = [None if level < 0 else int(level) for level in levels.tolist()]
-        yield from _of_levels(schema, feature.name, named, pairs[0], places, users, labels)
+        yield from _of_levels(schema, feature.name, named, pairs[0], level_of, users, labels)
 
 
 def _of_levels(
@@ -88,23 +88,23 @@ def _of_levels(
     feature: str,
     values: list[float | None] | list[int | None],
     rows: np.ndarray,
-    places: np.ndarray,
+    level_of: np.ndarray,
     users: np.ndarray,
     labels: np.ndarray,
 ) -> Iterator[OneSided]:
-    """Yield those of one feature; `rows` and `places` are the examples and what they have."""
-    support = np.bincount(places, minlength=len(values))
+    """Yield those of one feature; example `rows[i]` has the value `values[level_of[i]]`."""
+    support = np.bincount(level_of, minlength=len(values))
     frequent = support >= max(schema.limits.one_sided_share * len(users), LEAST_USERS)
     for i, task in enumerate(schema.labels):
         positive = labels[:, i] > 0
         rate = positive.mean()
         if not 0.0 < rate < 1.0:
             continue
-        ones = np.bincount(places, positive[rows], minlength=len(values))
+        ones = np.bincount(level_of, positive[rows], minlength=len(values))
         for label, other in ((0, ones == 0), (1, ones == support)):
             chance = np.log1p(-rate) if label == 0 else np.log(rate)
-            for place in np.flatnonzero(frequent & other & (support * chance < math.log(CHANCE))):
-                if len(np.unique(users[rows[places == place]])) >= LEAST_USERS:
+            for level in np.flatnonzero(frequent & other & (support * chance < math.log(CHANCE))):
+                if len(np.unique(users[rows[level_of == level]])) >= LEAST_USERS:
                     yield OneSided(
-                        feature, values[place], task, label, int(support[place]), len(users)
+                        feature, values[level], task, label, int(support[level]), len(users)
                     )

@@ -49,7 +49,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         shuffle: bool = True,
         seed: int = 0,
         max_examples: int | None = None,
-        places: np.ndarray | None = None,
+        indices: np.ndarray | None = None,
     ) -> None:
         """Prepare the columns of a split.
 
@@ -62,7 +62,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             shuffle: Whether to shuffle without end, or to pass once in order.
             seed: Seed of the order and of the choice of `max_examples`.
             max_examples: Use only that many randomly chosen examples of the split.
-            places: Which examples of every batch to gather, ascending; None: all.
+            indices: Which examples of every batch to gather, ascending; None: all.
 
         Raises:
             ValueError: On an unknown split or stream, a number out of range, or a split without
@@ -74,7 +74,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             schema, examples, standardize(examples.dense, schema.dense), dataset.padded_logs
         )
         self.batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
-        self._places = np.arange(batch_size) if places is None else places
+        self._indices = np.arange(batch_size) if indices is None else indices
         self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
         self._subset = _subset(len(examples), max_examples, seed)
         self.num_examples = len(examples) if self._subset is None else len(self._subset)
@@ -103,7 +103,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         return -(-self.num_examples // self.batch_size)
 
     def __getitem__(self, record_key: int) -> Batch:
-        position = record_key * self.batch_size + self._places
+        position = record_key * self.batch_size + self._indices
         if self._shuffle:
             return self._columns.batch(
                 self._shuffled_rows(position), np.ones(len(position), dtype=bool), self._max_lens

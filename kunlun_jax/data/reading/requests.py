@@ -110,13 +110,15 @@ def batch_requests(
     if not 0 < len(requests) <= size:
         raise RequestError(f"requests: expected 1 .. {size or 'more'}, got {len(requests)}")
     for index, request in enumerate(requests):
-        place = f"request {index}"
-        _require_known(f"{place}: dense", request.dense, [f.name for f in schema.dense])
-        _require_known(f"{place}: sparse", request.sparse, [f.name for f in schema.sparse])
-        _require_known(f"{place}: events", request.events, [s.name for s in schema.streams])
+        subject = f"request {index}"
+        _require_known(f"{subject}: dense", request.dense, [f.name for f in schema.dense])
+        _require_known(f"{subject}: sparse", request.sparse, [f.name for f in schema.sparse])
+        _require_known(f"{subject}: events", request.events, [s.name for s in schema.streams])
         for name, events in request.events.items():
             if not isinstance(events, Events):
-                raise RequestError(f"{place}: stream {name!r}: expected Events, got {events!r:.60}")
+                raise RequestError(
+                    f"{subject}: stream {name!r}: expected Events, got {events!r:.60}"
+                )
     times = np.array([_time(r.time, f"request {i}: time") for i, r in enumerate(requests)])
     logs, ends = {}, {}
     for stream in schema.streams:
@@ -165,8 +167,8 @@ def _values(
         if value is None:
             continue
         values = [value] if _shape(value) == () and not isinstance(value, list) else value
-        place = f"request {row}: sparse {feature.name!r}"
-        known = _known_ids(values, feature.vocabulary, schema, place)[: feature.max_values]
+        subject = f"request {row}: sparse {feature.name!r}"
+        known = _known_ids(values, feature.vocabulary, schema, subject)[: feature.max_values]
         lengths[row] = len(known)
         ids[row, : len(known)] = known
     return ids, lengths
@@ -191,37 +193,37 @@ def _log(
     return log, np.array(ends, np.int32)
 
 
-def _history(events: Events, stream: EventStream, schema: Schema, place: str) -> EventLog:
+def _history(events: Events, stream: EventStream, schema: Schema, subject: str) -> EventLog:
     """Return the events of one request, encoded and in order."""
-    place = f"{place}: stream {stream.name!r}"
-    times = _integers(events.times, f"{place}: times")
+    subject = f"{subject}: stream {stream.name!r}"
+    times = _integers(events.times, f"{subject}: times")
     if times.size:
-        _require_seconds(times.max(), f"{place}: times")
+        _require_seconds(times.max(), f"{subject}: times")
     times = times.astype(np.int64)
-    _require_known(f"{place}: ids", events.ids, [f.name for f in stream.ids])
-    _require_known(f"{place}: dense", events.dense, [f.name for f in stream.dense])
+    _require_known(f"{subject}: ids", events.ids, [f.name for f in stream.ids])
+    _require_known(f"{subject}: dense", events.dense, [f.name for f in stream.dense])
     for name, column in (*events.ids.items(), *events.dense.items()):
         shape = _shape(column)
         if shape != (len(times),):
             got = shape[0] if len(shape) == 1 else f"{column!r:.60}"
             raise RequestError(
-                f"{place}: {name!r}: expected {len(times)} values, one a time, got {got}"
+                f"{subject}: {name!r}: expected {len(times)} values, one a time, got {got}"
             )
     order = np.argsort(times, kind="stable")
     ids = {}
     for feature in stream.ids:
         column = events.ids.get(feature.name, np.full(len(times), OOV_ID))
-        where = f"{place}: {feature.name!r}"
+        where = f"{subject}: {feature.name!r}"
         ids[feature.name] = _known_ids(column, feature.vocabulary, schema, where)[order]
     dense = np.full((len(times), len(stream.dense)), np.nan, np.float32)
     for i, attribute in enumerate(stream.dense):
         if attribute.name in events.dense:
-            where = f"{place}: {attribute.name!r}"
+            where = f"{subject}: {attribute.name!r}"
             dense[:, i] = _numbers(events.dense[attribute.name], lambda n, w=where: f"{w}[{n}]")
     return EventLog(np.array([0, len(times)]), times[order], ids, dense[order])
 
 
-def _known_ids(values: Any, vocabulary: str, schema: Schema, place: str) -> np.ndarray:
+def _known_ids(values: Any, vocabulary: str, schema: Schema, subject: str) -> np.ndarray:
     """Return ids, those without a row replaced by the OOV row, in 64 bits or more."""
     described = schema.vocabulary_by_name[vocabulary]
     dtype = id_dtypes(schema)[vocabulary]
@@ -232,7 +234,7 @@ def _known_ids(values: Any, vocabulary: str, schema: Schema, place: str) -> np.n
             hashed = np.full(len(values), OOV_ID, dtype)
             hashed[given] = hashed_ids(texts, described)
             return hashed
-    ids = _integers(values, place)
+    ids = _integers(values, subject)
     return np.where(is_known(ids, described), ids, OOV_ID).astype(dtype)
 
 
@@ -244,48 +246,48 @@ def _shape(values: Any) -> tuple[int, ...]:
         return ()
 
 
-def _integers(values: Any, place: str) -> np.ndarray:
+def _integers(values: Any, subject: str) -> np.ndarray:
     array = np.asarray(values) if len(_shape(values)) == 1 else np.zeros((), object)
     if array.ndim != 1:
-        raise RequestError(f"{place}: expected a list of integers, got {values!r:.60}")
+        raise RequestError(f"{subject}: expected a list of integers, got {values!r:.60}")
     if not array.size:
         return np.zeros(0, np.int64)
     # Python's integers past 64 bits make an array of objects.
     large = array.dtype == object and all(type(value) is int for value in array)
     if array.dtype.kind not in "iu" and not large:
-        raise RequestError(f"{place}: expected integers, got {values!r:.60}")
+        raise RequestError(f"{subject}: expected integers, got {values!r:.60}")
     return array
 
 
-def _numbers(values: Any, place: Any) -> np.ndarray:
-    """Return float32, NaN for None; `place` names the n-th value in the message."""
+def _numbers(values: Any, subject: Any) -> np.ndarray:
+    """Return float32, NaN for None; `subject` names the n-th value in the message."""
     flat = len(_shape(values)) == 1
     if not flat or np.asarray(values).dtype.kind not in "iuf":
         for index, value in enumerate(values):
             real = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if value is not None and not real:
-                raise RequestError(f"{place(index)}: expected a number, got {value!r:.60}")
+                raise RequestError(f"{subject(index)}: expected a number, got {value!r:.60}")
     try:
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)
     except OverflowError as error:  # an integer of a thousand bits
-        raise RequestError(f"{place(0)}: expected numbers of 64 bits: {error}") from error
+        raise RequestError(f"{subject(0)}: expected numbers of 64 bits: {error}") from error
 
 
-def _time(value: Any, place: str) -> int:
-    (time,) = _integers([value], place)
-    _require_seconds(time, place)
+def _time(value: Any, subject: str) -> int:
+    (time,) = _integers([value], subject)
+    _require_seconds(time, subject)
     return int(time)
 
 
-def _require_seconds(latest: Any, place: str) -> None:
+def _require_seconds(latest: Any, subject: str) -> None:
     if latest > LATEST_SECOND:
-        raise RequestError(f"{place}: expected Unix seconds, got {latest}")
+        raise RequestError(f"{subject}: expected Unix seconds, got {latest}")
 
 
-def _require_known(place: str, got: Any, known: list[str]) -> None:
+def _require_known(subject: str, got: Any, known: list[str]) -> None:
     if not isinstance(got, Mapping):
-        raise RequestError(f"{place}: expected a mapping, got {got!r:.60}")
+        raise RequestError(f"{subject}: expected a mapping, got {got!r:.60}")
     unknown = sorted(set(got) - set(known), key=str)
     if unknown:
-        raise RequestError(f"{place}: expected names of {known}, got {unknown[0]!r}")
+        raise RequestError(f"{subject}: expected names of {known}, got {unknown[0]!r}")

@@ -28,21 +28,21 @@ def read_shard(path: pathlib.Path, schema: Schema) -> Shard:
         DatasetError: If the file is damaged or does not fit the schema; names file and record.
     """
     expected = _column_types(schema)
-    blocks: dict[tuple[str, str], list[Block]] = {place: [] for place in expected}
+    blocks: dict[tuple[str, str], list[Block]] = {key: [] for key in expected}
     for record, block in enumerate(read_blocks(path)):
-        place = (block.kind, block.name)
-        if place not in blocks:
+        key = (block.kind, block.name)
+        if key not in blocks:
             raise DatasetError(
-                f"{path}: record {record}: expected one of {list(blocks)}, got {place}"
+                f"{path}: record {record}: expected one of {list(blocks)}, got {key}"
             )
         types = {name: column.type for name, column in block.columns.items()}
-        for name in sorted({*types, *expected[place]}):
-            wanted, got = expected[place].get(name, "none"), types.get(name, "none")
+        for name in sorted({*types, *expected[key]}):
+            wanted, got = expected[key].get(name, "none"), types.get(name, "none")
             if wanted != got:
                 raise DatasetError(
                     f"{path}: record {record}: column {name!r}: expected {wanted}, got {got}"
                 )
-        blocks[place].append(block)
+        blocks[key].append(block)
     try:
         shard = _shard(blocks, schema)
         validate_tables(shard.tables, shard.rows)
@@ -63,8 +63,7 @@ def _column_types(schema: Schema) -> dict[tuple[str, str], dict[str, pa.DataType
     examples = example_columns(empty_examples(schema, 0), schema, nobody, nobody)
     columns |= {(EXAMPLES, split): examples for split in SPLITS}
     return {
-        place: {name: column.type for name, column in named.items()}
-        for place, named in columns.items()
+        key: {name: column.type for name, column in named.items()} for key, named in columns.items()
     }
 
 
@@ -105,14 +104,14 @@ def _examples(block: Block, schema: Schema, users: np.ndarray) -> tuple[Examples
     columns = block.columns
     row = columns["row"].to_numpy()
     user = columns["user"].to_numpy()
-    place = np.searchsorted(users, user).astype(np.int32)
+    user_index = np.searchsorted(users, user).astype(np.int32)
     if not np.isin(user, users).all():
         raise DatasetError(f"split {block.name!r}: expected users of the shard's logs")
     sparse = {
         f.name: sparse_values(columns[f"sparse/{f.name}"], f.max_values) for f in schema.sparse
     }
     examples = Examples(
-        users=place,
+        users=user_index,
         request_times=columns["request_time"].to_numpy(),
         labels=_matrix([columns[f"label/{n}"].to_numpy() for n in schema.labels], len(row)),
         weights=columns["weight"].to_numpy(),

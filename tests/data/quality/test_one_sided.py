@@ -10,7 +10,7 @@ from kunlun_jax.data.quality.one_sided import find_one_sided
 from kunlun_jax.data.schema import Limits
 from kunlun_jax.data.validate import validate
 from tests.data import toy
-from tests.data.test_leaks import ROWS, SCHEMA, USERS, sample_of
+from tests.data.quality.test_leaks import ROWS, SCHEMA, USERS, sample_of
 
 SOURCE = {"name": "toy", "version": 1, "options": {}}
 
