@@ -11,6 +11,7 @@ disturbs less); takes about five minutes on two cores, and 4 GB of memory.
 import dataclasses
 import pathlib
 import tempfile
+from typing import get_args
 
 import numpy as np
 from absl import app, flags
@@ -18,7 +19,7 @@ from absl import app, flags
 from benchmarks.report import RESULTS, environment, write_json
 from benchmarks.step_times import Contestant, in_turns, train_batches
 from configs import synthetic
-from kunlun_jax.config import CHOICES, experiment_config
+from kunlun_jax.config import DType, experiment_config
 from kunlun_jax.data import Batch, Schema
 from kunlun_jax.training.allocator import keep_freed_memory
 from kunlun_jax.training.run import open_dataset
@@ -27,7 +28,7 @@ _SMALL = flags.DEFINE_integer("small", 100_000, "Rows of the small table.")
 _LARGE = flags.DEFINE_integer("large", 10_000_000, "Rows of the large table.")
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Rounds of which the median is printed.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps of each in a round.")
-_DTYPE = flags.DEFINE_enum("table_dtype", "float32", CHOICES["dtype"], "Type of the tables.")
+_DTYPE = flags.DEFINE_enum("table_dtype", "float32", get_args(DType), "Type of the tables.")
 _OUT = flags.DEFINE_string("out", str(RESULTS / "table_update.json"), "Where the JSON goes.")
 ITEM = "item"
 NUM_BATCHES = 8

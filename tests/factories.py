@@ -88,7 +88,7 @@ _PARTS = {
 def config(*, streams: tuple[StreamConfig, ...] = (BUY, VIEW), **changes: Any) -> ModelConfig:
     """Return a tiny model's configuration; a part's changes are given as a dictionary.
 
-    config(comp_skip=False, wukong={"partition": "full", "merge": "sum"})
+    config(comp_skip=False, wukong={"partition": "full"})
     """
     parts = {
         name: dataclasses.replace(part, **changes.pop(name, {})) for name, part in _PARTS.items()

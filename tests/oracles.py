@@ -72,7 +72,7 @@ def _personalised(p, summary):
 
 def _gdpa(p, query, summary, stream, model):
     keys, values = _personalised(p["keys"], summary), _personalised(p["values"], summary)
-    names = model.gdpa.activation.split(",") * stream.num_heads
+    names = model.gdpa.activation * stream.num_heads
     outputs = []
     for n in range(stream.num_heads):
         q, k, v = (heads(x, stream.num_heads)[n] for x in (query, keys, values))

@@ -36,7 +36,7 @@ MODEL = dataclasses.replace(
     BASE,
     # Two widths. (With others, ten steps of one device multiply its own rounding by a thousand.)
     table_dims=(("tag", 4),),
-    gdpa=dataclasses.replace(BASE.gdpa, activation="gelu"),
+    gdpa=dataclasses.replace(BASE.gdpa, activation=("gelu",)),
     n_sum=8,
     streams=tuple(dataclasses.replace(s, n_tokens=16, n_seeds=16) for s in BASE.streams),
     wukong=dataclasses.replace(BASE.wukong, num_experts=8, fm_fraction=0.5),

@@ -140,7 +140,7 @@ def measured_by_xla(module, args):
         ("layer_0/buy_pooling", {"pooling": {"pooling": "pma"}}),
         ("layer_0/buy_pooling", {"pooling": {"use_sum_kron": False}}),
         ("layer_0/interaction", {}),
-        ("layer_0/interaction", {"wukong": {"partition": "full", "merge": "sum"}}),
+        ("layer_0/interaction", {"wukong": {"partition": "full"}}),
         ("head", {}),
     ],
 )

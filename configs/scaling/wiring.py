@@ -17,7 +17,7 @@ ABLATIONS = {
     "pool_events": ablation(pooling__pool_from="events"),
     "interact_summary": ablation(interaction_input="summary"),
     "earlier_wiring": ablation(pooling__pool_from="events", interaction_input="summary"),
-    "full_partition": ablation(wukong__partition="full", wukong__merge="sum"),
+    "full_partition": ablation(wukong__partition="full"),
     "one_expert": ablation(wukong__num_experts=1),
     "no_final_pooling": ablation(pooling__final_pooling=False),
     "no_comp_skip": ablation(comp_skip=False),

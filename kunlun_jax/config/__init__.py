@@ -1,5 +1,6 @@
 """Settings: type, bounds, default and meaning of each, and the check that they fit together."""
 
+from kunlun_jax.config.earlier import in_current_form
 from kunlun_jax.config.experiment import (
     DATA_SETTINGS,
     FREE_SETTINGS,
@@ -12,6 +13,7 @@ from kunlun_jax.config.experiment import (
     to_mapping,
 )
 from kunlun_jax.config.layers import (
+    Activation,
     GDPAConfig,
     PoolingConfig,
     ROTEConfig,
@@ -19,14 +21,12 @@ from kunlun_jax.config.layers import (
     WukongConfig,
 )
 from kunlun_jax.config.model import (
-    ACTIVATIONS,
-    CHOICES,
+    DType,
     ModelConfig,
+    ModelName,
     validate_model,
 )
-from kunlun_jax.config.parsing import (
-    ConfigError,
-)
+from kunlun_jax.config.parsing import ConfigError
 from kunlun_jax.config.peers import (
     DINConfig,
     HSTUConfig,
@@ -35,12 +35,12 @@ from kunlun_jax.config.peers import (
 )
 
 __all__ = [
-    "ACTIVATIONS",
-    "CHOICES",
     "DATA_SETTINGS",
     "FREE_SETTINGS",
+    "Activation",
     "ConfigError",
     "DINConfig",
+    "DType",
     "DataConfig",
     "ExperimentConfig",
     "GDPAConfig",
@@ -48,6 +48,7 @@ __all__ = [
     "InterFormerConfig",
     "MeshConfig",
     "ModelConfig",
+    "ModelName",
     "OptimizerConfig",
     "PoolingConfig",
     "ROTEConfig",
@@ -56,6 +57,7 @@ __all__ = [
     "TrainingConfig",
     "WukongConfig",
     "experiment_config",
+    "in_current_form",
     "to_mapping",
     "validate_model",
 ]

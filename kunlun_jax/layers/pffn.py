@@ -116,7 +116,7 @@ class PFFN(nn.Module):
             gain_init = config.gain_init or stream.max_len / stream.head_dim**0.5
             gain = parameter(self, "gain", constant(gain_init), ("heads",), (stream.num_heads,))
             scale_in = gain / stream.max_len
-        names = tuple(config.activation.split(","))
+        names = config.activation
         # Heads with activations of their own stay together: a shard would not know which are its.
         rows, heads = (ROWS, HEADS) if len(names) == 1 else (WHOLE_ROWS, REPLICATED)
         out = on_each_shard(

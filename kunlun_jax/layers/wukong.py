@@ -150,9 +150,7 @@ def single_expert(model: ModelConfig) -> ModelConfig:
     Args:
         model: The model.
     """
-    wukong = dataclasses.replace(
-        model.wukong, num_experts=1, partition="round_robin", merge="concat"
-    )
+    wukong = dataclasses.replace(model.wukong, num_experts=1, partition="round_robin")
     return dataclasses.replace(model, wukong=wukong)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.config import FREE_SETTINGS, ExperimentConfig, to_mapping
+from kunlun_jax.config import FREE_SETTINGS, ExperimentConfig, in_current_form, to_mapping
 from kunlun_jax.metrics.comparison import METRICS, measure
 from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.metrics.user_bootstrap import UserBootstrap
@@ -104,7 +104,8 @@ def require_same_config(directory: pathlib.Path, record: Record, config: Experim
     Raises:
         WorkdirError: If it is of another one.
     """
-    known, wanted = record.content["config"], json.loads(json.dumps(to_mapping(config)))
+    known = in_current_form(record.content["config"])
+    wanted = json.loads(json.dumps(to_mapping(config)))
     difference = first_difference(_shared(known, wanted), _shared(wanted, known))
     if difference:
         where, expected, got = difference

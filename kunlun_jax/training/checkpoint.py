@@ -19,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from kunlun_jax.config import in_current_form
 from kunlun_jax.hosts.processes import is_first, several, together
 from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.manifest import ManifestError, first_difference
@@ -216,7 +217,9 @@ class Checkpoints:
             OSError: If it cannot be read.
         """
         manifest = self._manifest(step)
-        self._require_equal(step, "another run", self._identity, manifest["identity"])
+        self._require_equal(
+            step, "another run", self._identity, _of_this_version(manifest["identity"])
+        )
         saved = manifests.saved_layout(manifest)
         self._require_equal(step, "another state", manifests.layout(state), saved)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
@@ -355,6 +358,13 @@ class Checkpoints:
             raise
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{self.directory}: {what}: {_short(error)}") from error
+
+
+def _of_this_version(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved identity with its settings as this version writes them."""
+    if "config" not in identity:
+        return identity
+    return {**identity, "config": in_current_form(identity["config"])}
 
 
 def _short(error: Exception) -> str:

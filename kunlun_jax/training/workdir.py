@@ -15,7 +15,13 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
-from kunlun_jax.config import DATA_SETTINGS, FREE_SETTINGS, ExperimentConfig, to_mapping
+from kunlun_jax.config import (
+    DATA_SETTINGS,
+    FREE_SETTINGS,
+    ExperimentConfig,
+    in_current_form,
+    to_mapping,
+)
 from kunlun_jax.hosts.processes import is_first, together
 from kunlun_jax.training.manifest import first_difference
 
@@ -104,7 +110,7 @@ def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
                 _require_empty(directory)
             stack.enter_context(_lock(directory))
             if file.exists():
-                found = json.loads(file.read_text())
+                found = in_current_form(json.loads(file.read_text()))
                 _require_same_run(directory, found, resolved)
                 if has_record(directory):  # where its data are, until these turn out to be the same
                     data = {

@@ -48,7 +48,7 @@ def test_where_experts_do_not_divide_the_tokens_the_first_are_dealt_again(partit
         {"num_experts": 1},
         {"num_experts": 2},
         {"num_experts": 4, "partition": "contiguous"},
-        {"num_experts": 2, "partition": "full", "merge": "sum", "fm_fraction": 0.25},
+        {"num_experts": 2, "partition": "full", "fm_fraction": 0.25},
         {"num_experts": 2, "fm_fraction": 0.0},
         {"num_experts": 2, "fm_fraction": 1.0},
     ],

@@ -1,6 +1,7 @@
 """No dead modules: everything that has parameters reaches the loss (docs/model.md#properties)."""
 
 import dataclasses
+import functools
 import importlib
 import pathlib
 
@@ -11,6 +12,7 @@ import pytest
 
 from kunlun_jax import config as configuration
 from kunlun_jax.config import experiment_config
+from kunlun_jax.config.fields import settings_of
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,
@@ -66,16 +68,12 @@ def test_every_parameter_and_every_used_row_gets_a_gradient(name):
 
 
 def test_the_variants_cover_every_choice():
-    for name, choices in configuration.CHOICES.items():
-        if name in ("dtype", "kernels", "name"):  # tested by themselves
+    for setting in settings_of(configuration.ModelConfig):
+        # Names and types are tested by themselves, and activations with the kernels.
+        if not setting.choices or setting.path[-1] in ("dtype", "kernels", "name", "activation"):
             continue
-        seen = {
-            getattr(part, name)
-            for model in VARIANTS.values()
-            for part in (model, model.gdpa, model.rote, model.pooling, model.wukong)
-            if hasattr(part, name)
-        } - {model.pooling for model in VARIANTS.values()}  # the part, not the field of its name
-        assert seen == set(choices), name
+        seen = {functools.reduce(getattr, setting.path, model) for model in VARIANTS.values()}
+        assert seen == set(setting.choices), setting.path
 
 
 def generic_schema(model):

@@ -1,8 +1,9 @@
 import dataclasses
+from typing import get_args
 
 import pytest
 
-from kunlun_jax.config import CHOICES, ConfigError, ExperimentConfig
+from kunlun_jax.config import ConfigError, ExperimentConfig, ModelName
 from kunlun_jax.models import MODELS, create_model
 from tests import factories
 
@@ -21,7 +22,7 @@ def test_creates_the_model_that_the_configuration_names(name):
 
 
 def test_a_name_that_the_configuration_accepts_is_a_model():
-    assert tuple(MODELS) == CHOICES["name"]
+    assert tuple(MODELS) == get_args(ModelName)
 
 
 def test_a_vocabulary_that_the_data_lack_is_refused():

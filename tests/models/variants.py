@@ -35,7 +35,7 @@ VARIANTS = {
     "linear_and_full_experts": one_layer(
         gdpa={"pffn": "linear"},
         attention="full",
-        wukong={"partition": "full", "merge": "sum", "fm_fraction": 0.3},
+        wukong={"partition": "full", "fm_fraction": 0.3},
         rote={"gaps": "positions_only", "learnable": True},
     ),
     "no_final_pooling": factories.config(
@@ -48,7 +48,7 @@ VARIANTS = {
     "head_context": one_layer(head_context=True),
     "uneven_widths": one_layer(
         table_dims=(("brand", 3), ("item", 12)),
-        gdpa={"temperature": "none", "activation": "gelu,silu"},
+        gdpa={"temperature": "none", "activation": ("gelu", "silu")},
         pooling={"use_sum_kron": False},
         wukong={"num_experts": 1, "fm_fraction": 0.0},
         rote={"learnable": True},

@@ -13,7 +13,7 @@ from kunlun_jax.config import (
     TrainingConfig,
     to_mapping,
 )
-from kunlun_jax.config.parsing import settings_that_bind
+from kunlun_jax.config.fields import settings_that_bind
 from kunlun_jax.training.workdir import MetricWriter, WorkdirError, open_workdir
 
 CONFIG = ExperimentConfig()
@@ -57,11 +57,11 @@ class TestOpenWorkdir:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            (OTHER, r"config\.optimizer\.learning_rate = 0.004, got 1.0"),
+            (OTHER, r"config\.optimizer\.learning_rate = 0.003, got 1.0"),
             (dataclasses.replace(CONFIG, seed=3), r"config\.seed = 0, got 3"),
             (
                 dataclasses.replace(CONFIG, training=TrainingConfig(eval_every=7)),
-                r"config\.training\.eval_every = 500, got 7",
+                r"config\.training\.eval_every = 300, got 7",
             ),
         ],
     )

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kunlun_jax.config.parsing import parse, require_numbers
+from kunlun_jax.config.parsing import parse
 from kunlun_jax.data.building.shards import ShardSource
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.sources import (
@@ -47,9 +47,7 @@ class Source:
         """
         fields = dataclasses.fields(self.options)
         defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        options = parse(self.options, {**defaults, **values}, "options")
-        require_numbers(options, "options")
-        return options
+        return parse(self.options, {**defaults, **values}, "options")
 
 
 SOURCES = {
