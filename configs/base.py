@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Return every setting there is; the other configs change some of them."""
     config = ConfigDict()
-    # Written from the fields of kunlun_jax/config by `python -m kunlun_jax.config.reference`.
+    # From the fields of kunlun_jax/config, by `python -m kunlun_jax.config.reference`.
     config.seed = 0  # Seed of the parameters
 
     config.data = ConfigDict()

@@ -19,26 +19,18 @@ def in_current_form(values: Any) -> Any:
     Args:
         values: Nested mapping of settings, or of some of them; whatever else it is comes back.
     """
-    values = _plain(values)
-    if not isinstance(values, dict):
-        return values
-    model = _plain(values.get("model"))
-    if not isinstance(model, dict):
-        return values
-    return {**values, "model": _current_model(cast("dict[str, Any]", model))}
-
-
-def _current_model(model: dict[str, Any]) -> dict[str, Any]:
+    settings, model = _group(values), _group(_group(values).get("model"))
     changed: dict[str, Any] = {}
-    gdpa, wukong = _plain(model.get("gdpa")), _plain(model.get("wukong"))
-    if isinstance(gdpa, dict) and isinstance(gdpa.get("activation"), str):
-        changed["gdpa"] = {**gdpa, "activation": gdpa["activation"].split(",")}
-    if isinstance(wukong, dict) and "merge" in wukong:
-        follows = "sum" if wukong.get("partition") == "full" else "concat"
-        if wukong["merge"] == follows:
-            changed["wukong"] = {k: v for k, v in wukong.items() if k != "merge"}
-    return {**model, **changed}
+    gdpa, wukong = _group(model.get("gdpa")), _group(model.get("wukong"))
+    activation = gdpa.get("activation")
+    if isinstance(activation, str):
+        changed["gdpa"] = {**gdpa, "activation": activation.split(",")}
+    follows = "sum" if wukong.get("partition") == "full" else "concat"
+    if wukong.get("merge") == follows:
+        changed["wukong"] = {key: value for key, value in wukong.items() if key != "merge"}
+    return {**settings, "model": {**model, **changed}} if changed else values
 
 
-def _plain(value: Any) -> Any:
-    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+def _group(value: Any) -> Mapping[str, Any]:
+    """Return a group of settings; empty where something else stands."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

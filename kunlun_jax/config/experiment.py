@@ -8,7 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
-from ml_collections import ConfigDict
+# ml_collections has neither types nor stubs: what it returns is Any.
+from ml_collections import ConfigDict  # pyright: ignore[reportMissingTypeStubs]
 
 from kunlun_jax.config.earlier import in_current_form
 from kunlun_jax.config.fields import (
@@ -160,9 +161,7 @@ def experiment_config(config: ConfigDict | Mapping[str, Any]) -> ExperimentConfi
     Raises:
         ConfigError: On an unknown or missing key, a wrong type or a value out of range.
     """
-    values: Mapping[str, Any] = (
-        cast("Mapping[str, Any]", config.to_dict()) if isinstance(config, ConfigDict) else config
-    )
+    values = cast("Any", config).to_dict() if isinstance(config, ConfigDict) else config
     result = parse(ExperimentConfig, in_current_form(values), "config")
     validate_model(result.model)
     return result

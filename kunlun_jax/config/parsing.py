@@ -113,7 +113,8 @@ def _parse_tuple(element: Any, value: Any, where: str) -> tuple[Any, ...]:
         pairs = _mapping(value, where, "a mapping")
         return tuple((k, parse(kind, v, f"{where}.{k}")) for k, v in pairs.items())
     require(isinstance(value, list | tuple), where, "a list", value)
-    return tuple(parse(element, v, f"{where}[{i}]") for i, v in enumerate(value))
+    elements = cast("Sequence[Any]", value)
+    return tuple(parse(element, v, f"{where}[{i}]") for i, v in enumerate(elements))
 
 
 def _parse_named(element: Any, name: Any, value: Any, where: str) -> Any:

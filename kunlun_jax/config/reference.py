@@ -17,7 +17,7 @@ from kunlun_jax.config.fields import ANY_NAME, Binding, Path, Setting, hints_of,
 _ROOT = pathlib.Path(__file__).parents[2]
 BASE = _ROOT / "configs" / "base.py"
 PAGE = _ROOT / "docs" / "configuration.md"
-BEGIN = "    # Written from the fields of kunlun_jax/config by `python -m kunlun_jax.config.reference`.\n"
+BEGIN = "    # From the fields of kunlun_jax/config, by `python -m kunlun_jax.config.reference`.\n"
 END = "    # What this file chooses: options of its data source, and the streams.\n"
 _COLUMNS = 100
 _WORDS = {int: "integer", float: "number", bool: "true or false", str: "text", Any: "anything"}
@@ -29,11 +29,12 @@ Every setting, its type and bounds, its default and its meaning. This page and t
 [configs/base.py](../configs/base.py) are written from the fields of the classes in
 [kunlun_jax/config](../kunlun_jax/config); a test compares them.
 
-A setting is changed on the command line, `--config.model.dim=64`, or in a config file of your own that
-starts from base:
+A setting is changed on the command line, `--config.model.dim=64`, or in a config file of your own
+that starts from base:
 
 ```python
 from kunlun_jax.configs import base
+
 
 def get_config():
     config = base.get_config()
@@ -42,9 +43,10 @@ def get_config():
     return config
 ```
 
-A list is a tuple, in a file and on the command line: `--config.model.head_dims="(64, 32)"`. Whatever
-does not fit is refused before the run starts, in one line with the setting's path. *May change* says
-whether a run goes on when it is started again with another value.
+A list is written as a tuple, in a file and on the command line:
+`--config.model.head_dims="(64, 32)"`. Whatever does not fit is refused before the run starts,
+in one line with the setting's path. *May change* says whether a run goes on when it is started
+again with another value.
 """
 
 

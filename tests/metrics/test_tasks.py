@@ -9,7 +9,9 @@ TASKS = ("click", "buy", "like")
 
 
 def weights(**given):
-    return task_weights(TrainingConfig(task_weights=tuple(given.items())), TASKS)
+    return task_weights(
+        TrainingConfig(task_weights=tuple((k, float(w)) for k, w in given.items())), TASKS
+    )
 
 
 class TestTaskWeights:

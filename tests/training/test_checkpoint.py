@@ -97,6 +97,20 @@ class TestRestore:
         with pytest.raises(CheckpointError, match=r"/3: .*config\.model\.dim: expected 16, got 8"):
             checkpoints.restore(3, linear.initial_state(), make_train_iterator(source))
 
+    def test_knows_the_settings_of_an_earlier_version(self, source, open_checkpoints):
+        def identity(activation, **wukong):
+            model = {"gdpa": {"activation": activation}, "wukong": {"partition": "full", **wukong}}
+            return {**IDENTITY, "config": {"model": model}}
+
+        writer = open_checkpoints(identity=identity("gelu,relu", merge="sum"))
+        writer.save(linear.initial_state(), make_train_iterator(source))
+        writer.wait()
+        reader = open_checkpoints(writer.directory, identity=identity(("gelu", "relu")))
+        reader.restore(0, linear.initial_state(), make_train_iterator(source))
+        reader = open_checkpoints(writer.directory, identity=identity(("gelu", "silu")))
+        with pytest.raises(CheckpointError, match=r"activation: .*'silu'\], got .*'relu'\]"):
+            reader.restore(0, linear.initial_state(), make_train_iterator(source))
+
     def test_refuses_another_pipeline(self, saved, source, open_checkpoints):
         directory, _, _ = saved
         checkpoints = open_checkpoints(directory, identity={**IDENTITY, "pipeline": "abd"})

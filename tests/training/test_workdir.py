@@ -54,6 +54,20 @@ class TestOpenWorkdir:
         start(tmp_path, changed)
         assert json.loads((tmp_path / "config.json").read_text())["data"]["prefetch"] == 9
 
+    def test_a_run_of_an_earlier_version_comes_back(self, tmp_path):
+        record(start(tmp_path))
+        file = tmp_path / "config.json"
+        earlier = json.loads(file.read_text())
+        earlier["model"]["gdpa"]["activation"] = "gelu_tanh"
+        earlier["model"]["wukong"]["merge"] = "concat"
+        file.write_text(json.dumps(earlier))
+        start(tmp_path)
+        assert json.loads(file.read_text()) == json.loads(json.dumps(to_mapping(CONFIG)))
+        earlier["model"]["gdpa"]["activation"] = "relu"
+        file.write_text(json.dumps(earlier))
+        with pytest.raises(WorkdirError, match=r"activation = \['relu'\], got \['gelu_tanh'\]"):
+            start(tmp_path)
+
     @pytest.mark.parametrize(
         ("changed", "message"),
         [

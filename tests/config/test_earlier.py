@@ -1,0 +1,61 @@
+"""Settings that earlier versions wrote are read as those of today."""
+
+import copy
+import json
+
+import pytest
+
+from kunlun_jax.config import (
+    ConfigError,
+    ExperimentConfig,
+    experiment_config,
+    in_current_form,
+    to_mapping,
+)
+from tests import factories
+
+TODAY = json.loads(json.dumps(to_mapping(ExperimentConfig(model=factories.config()))))
+
+
+def earlier(activation="gelu_tanh", partition="round_robin", merge="concat"):
+    """Return today's settings as the version before wrote them."""
+    mapping = copy.deepcopy(TODAY)
+    mapping["model"]["gdpa"]["activation"] = activation
+    mapping["model"]["wukong"] |= {"partition": partition, "merge": merge}
+    return mapping
+
+
+def test_earlier_settings_are_todays():
+    assert in_current_form(earlier()) == TODAY
+    assert experiment_config(earlier()) == experiment_config(TODAY)
+
+
+def test_todays_settings_stay():
+    assert in_current_form(TODAY) is TODAY
+
+
+def test_one_activation_a_head_was_a_text_with_commas():
+    found = in_current_form(earlier(activation="gelu,relu"))
+    assert found["model"]["gdpa"]["activation"] == ["gelu", "relu"]
+
+
+def test_outputs_of_a_full_partition_were_merged_by_a_sum():
+    found = in_current_form(earlier(partition="full", merge="sum"))
+    assert found["model"]["wukong"] == {**TODAY["model"]["wukong"], "partition": "full"}
+
+
+@pytest.mark.parametrize(("partition", "merge"), [("full", "concat"), ("contiguous", "sum")])
+def test_a_merge_that_does_not_go_with_the_partition_is_refused(partition, merge):
+    with pytest.raises(ConfigError, match=r"^config\.model\.wukong: unknown key 'merge'"):
+        experiment_config(earlier(partition=partition, merge=merge))
+
+
+@pytest.mark.parametrize("values", [None, 3, [], {"model": 3}, {"model": {"gdpa": []}}, {}])
+def test_whatever_else_it_is_comes_back(values):
+    assert in_current_form(values) == values
+
+
+def test_the_settings_that_were_given_are_not_changed():
+    given = earlier()
+    in_current_form(given)
+    assert given == earlier()
