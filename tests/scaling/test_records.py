@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import threading
 
@@ -201,6 +202,18 @@ class TestConfig:
         record.content["config"]["model"]["gone"] = 3
         add_record(tmp_path, record)
         assert read_record(tmp_path, run.name, run.config) is not None
+
+    def test_settings_of_an_earlier_version_are_compared_as_those_of_today(self, tmp_path):
+        run, record = RUNS[0], planted_record(RUNS[0])
+        model = record.content["config"]["model"]
+        model["gdpa"]["activation"] = "gelu_tanh"
+        model["wukong"]["merge"] = "concat"
+        add_record(tmp_path, record)
+        assert read_record(tmp_path, run.name, run.config) is not None
+        gdpa = dataclasses.replace(run.config.model.gdpa, activation=("relu",))
+        other = dataclasses.replace(run.config.model, gdpa=gdpa)
+        with pytest.raises(WorkdirError, match=r"activation = \['gelu_tanh'\], got \['relu'\]"):
+            read_record(tmp_path, run.name, dataclasses.replace(run.config, model=other))
 
     def test_what_changes_no_number_may_differ(self, tmp_path):
         run, record = RUNS[0], planted_record(RUNS[0])
