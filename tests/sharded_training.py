@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import chex
 import flax.linen as nn
 import jax
 import numpy as np
@@ -96,7 +97,7 @@ def main(kernels: str) -> None:
         return
     want = train(model, make_mesh(MeshConfig(), jax.local_devices()[:1]))
     for sizes, got in zip(meshes, found, strict=True):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), got, want)
+        chex.assert_trees_all_close(got, want, rtol=1e-3, atol=2e-5)
         print(*sizes, flush=True)
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -56,15 +57,11 @@ def test_is_a_pure_function_that_changes_histories_only(batch, name):
     before = jax.tree.map(np.array, batch)
     perturb = perturbations(STREAMS)[name]
     first, again = perturb(batch, (0, 1)), perturb(batch, (0, 1))
-    for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
-        assert np.array_equal(x, y)
-    for x, y in zip(jax.tree.leaves(batch), jax.tree.leaves(before), strict=True):
-        assert np.array_equal(x, y)
-    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), b) for b in (batch, first)]
-    assert shapes[0] == shapes[1]
+    chex.assert_trees_all_equal(first, again)
+    chex.assert_trees_all_equal(batch, before)
+    chex.assert_trees_all_equal_shapes_and_dtypes(batch, first)
     rest, rest_before = (dataclasses.replace(b, streams={}) for b in (first, batch))
-    for x, y in zip(jax.tree.leaves(rest), jax.tree.leaves(rest_before), strict=True):
-        assert np.array_equal(x, y)
+    chex.assert_trees_all_equal(rest, rest_before)
     assert any(
         not np.array_equal(x, y)
         for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(batch), strict=True)
@@ -136,10 +133,8 @@ class TestHistoriesSwapped:
         (donors,) = {tuple(e.ages[:, 0]) for e in after.streams.values()}
         donors = np.array(donors)
         for name, events in after.streams.items():
-            for x, y in zip(
-                jax.tree.leaves(events), jax.tree.leaves(batch.streams[name]), strict=True
-            ):
-                assert np.array_equal(x, np.asarray(y)[donors])
+            donated = jax.tree.map(lambda x: np.asarray(x)[donors], batch.streams[name])
+            chex.assert_trees_all_equal(events, donated)
         return donors
 
     @pytest.mark.parametrize("users", [[5, 3, 3, 9], [1, 2], [*range(100)]])

@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,8 +67,7 @@ def test_garbage_in_the_padding_stays_finite_and_out_of_the_gradient():
         return jnp.sum(jnp.where(real[..., None], tokens, 0) ** 2)
 
     gradient = factories.jit(jax.grad(loss, argnums=(0, 1)))
-    jax.tree.map(
-        np.testing.assert_array_equal,
+    chex.assert_trees_all_equal(
         gradient(variables, EMBEDDINGS, poisoned),
         gradient(variables, EMBEDDINGS, events),
     )

@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +97,7 @@ class TestSeedPooling:
         gradient = factories.jit(jax.grad(loss, argnums=(0, 1)))
         clean, to_events = gradient(variables, EVENTS)
         other, _ = gradient(variables, jnp.where(real, EVENTS, -9.0))
-        jax.tree.map(np.testing.assert_array_equal, clean, other)
+        chex.assert_trees_all_equal(clean, other)
         assert np.all(np.isfinite(to_events))
         np.testing.assert_array_equal(np.where(real, 0.0, to_events), 0.0)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +67,7 @@ def test_what_stands_in_the_padding_changes_no_gradient():
     variables = factories.drawn_variables(kunlun, BATCH)
     gradient = factories.loss_gradient(kunlun)
     clean, other = gradient(variables, BATCH), gradient(variables, poisoned(BATCH))
-    jax.tree.map(np.testing.assert_array_equal, other, clean)
+    chex.assert_trees_all_equal(other, clean)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(clean))
 
 
@@ -111,12 +112,12 @@ class TestLayer:
     @pytest.mark.parametrize("index", [0, 2])
     def test_an_even_layer_ignores_the_cache(self, index):
         other = {name: h + 1.0 for name, h in POOLED.items()}
-        jax.tree.map(np.testing.assert_array_equal, self.run(index), self.run(index, pooled=other))
+        chex.assert_trees_all_equal(self.run(index), self.run(index, pooled=other))
 
     @pytest.mark.parametrize("index", [1, 3])
     def test_an_odd_layer_hands_on_the_very_cache_and_interacts_with_it(self, index):
         tokens, _, pooled = self.run(index)
-        jax.tree.map(np.testing.assert_array_equal, pooled, POOLED)
+        chex.assert_trees_all_equal(pooled, POOLED)
         other = {name: -2.0 * h for name, h in POOLED.items()}
         assert np.all(np.abs(self.run(index, pooled=other)[0] - tokens).max(axis=(1, 2)) > 1e-3)
 
@@ -124,7 +125,7 @@ class TestLayer:
     def test_the_events_of_an_odd_layer_ignore_the_context(self, index):
         _, events, _ = self.run(index)
         _, other, _ = self.run(index, tokens=-2.0 * TOKENS)
-        jax.tree.map(np.testing.assert_array_equal, other, events)
+        chex.assert_trees_all_equal(other, events)
 
     @pytest.mark.parametrize("index", [0, 2])
     def test_the_events_of_an_even_layer_are_personalised(self, index):

@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -195,17 +196,14 @@ def test_the_kernels_compute_what_the_reference_computes():
     reference = dataclasses.replace(VARIANTS["uneven_widths"], kernels="xla")
     kernels = dataclasses.replace(reference, kernels="triton_interpret")
     variables = factories.drawn_variables(factories.kunlun(reference), BATCH)
-    logits, gradients = (
+    got, want = (
         (
             factories.apply(factories.kunlun(model), variables, BATCH),
             factories.loss_gradient(factories.kunlun(model))(variables, BATCH),
         )
         for model in (kernels, reference)
     )
-    jax.tree.map(
-        lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5),
-        *(logits, gradients),
-    )
+    chex.assert_trees_all_close(got, want, rtol=1e-3, atol=1e-5)
 
 
 def test_the_kernels_of_the_config_are_those_that_a_gpu_runs():

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def test_every_parameter_and_every_used_row_gets_a_gradient_and_padding_none(nam
     for vocabulary, leaf in clean["tables"]["embedding"].items():
         touched = np.any(np.asarray(leaf) != 0, axis=1)
         np.testing.assert_array_equal(touched, used[vocabulary], err_msg=vocabulary)
-    jax.tree.map(np.testing.assert_array_equal, gradient(name, poisoned(BATCH)), clean)
+    chex.assert_trees_all_equal(gradient(name, poisoned(BATCH)), clean)
 
 
 def favourites(step):

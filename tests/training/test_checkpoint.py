@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +84,7 @@ class TestRestore:
         target = jax.eval_shape(linear.initial_state)
         restored = open_checkpoints(directory).restore(3, target, data)
         assert_equal_states(restored, state)
-        jax.tree.map(np.testing.assert_array_equal, next(data), next_batch)
+        chex.assert_trees_all_equal(next(data), next_batch)
 
     def test_without_an_iterator_gives_the_state(self, saved, open_checkpoints):
         directory, state, _ = saved

@@ -1,5 +1,6 @@
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,5 +85,4 @@ def test_dense_optimizer_equals_adamw_where_only_kernels_decay(clip_norm):
     for gradient in gradients:
         params, state = step(params, state, gradient)
     expected = adamw(PARAMS, gradients, config, 10)
-    for actual, wanted in zip(jax.tree.leaves(params), expected, strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(jax.tree.leaves(params), expected, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +122,7 @@ class TestTrainState:
 
     def test_depends_on_the_shapes_of_the_batch_only(self, state):
         again = create(factories.batch(size=4, seed=9))
-        jax.tree.map(np.testing.assert_array_equal, again, state)
+        chex.assert_trees_all_equal(again, state)
 
 
 class TestTrainStep:
@@ -130,11 +131,7 @@ class TestTrainStep:
         optimizer = dense_optimizer(CONFIG.optimizer, NUM_STEPS)
         updates, _ = factories.jit(optimizer.update)(gradients, state.opt_state, state.params)
         expected = jax.tree.map(lambda p, u: np.asarray(p) + np.asarray(u), state.params, updates)
-        jax.tree.map(
-            lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-4, atol=2e-5),
-            after.params,
-            expected,
-        )
+        chex.assert_trees_all_close(after.params, expected, rtol=1e-4, atol=2e-5)
         norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradients)))
         np.testing.assert_allclose(after.gradient_norm, norm, rtol=1e-5)
 
@@ -162,16 +159,12 @@ class TestTrainStep:
         assert set(np.flatnonzero(moved)) == used
 
     def test_is_bitwise_repeatable(self, state, after):
-        jax.tree.map(np.testing.assert_array_equal, train_step(state, BATCH), after)
+        chex.assert_trees_all_equal(train_step(state, BATCH), after)
 
     def test_counts_steps_examples_and_unknown_ids(self, state, after):
         assert after.step == 1
         expected = eval_step(state.params, state.tables, binary_metrics.init(2), BATCH)[0]
-        jax.tree.map(
-            lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6),
-            after.metrics,
-            expected,
-        )
+        chex.assert_trees_all_close(after.metrics, expected, rtol=1e-5, atol=1e-6)
         second = train_step(after, BATCH)
         assert second.step == 2
         np.testing.assert_array_equal(
@@ -265,6 +258,4 @@ def test_eval_step_returns_the_logits_of_the_model_and_updates_the_metrics(state
     by_hand = binary_metrics.update(
         start, logits=logits, labels=BATCH.labels, weights=BATCH.weights
     )
-    jax.tree.map(
-        lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6), updated, by_hand
-    )
+    chex.assert_trees_all_close(updated, by_hand, rtol=1e-5, atol=1e-6)

@@ -1,6 +1,7 @@
 import itertools
 import threading
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_empty_split_has_no_batches(tmp_path):
 
 
 def assert_equal(left, right):
-    jax.tree.map(np.testing.assert_array_equal, left, right)
+    chex.assert_trees_all_equal(left, right)
 
 
 @pytest.mark.parametrize("num_threads", [0, 1, 4])
