@@ -20,13 +20,15 @@ from kunlun_jax.plan.program import COLLECTIVES, Operation, Program
 from kunlun_jax.sharding import AXES
 
 # Matrix products of queries with keys that a kernel makes, by the name of its launch.
-_PRODUCTS = {
+KERNEL_PRODUCTS = {
     "gdpa_forward": 2,
     "gdpa_backward": 5,
     "gdpa_backward_keys": 4,
     "gdpa_backward_queries": 3,
     "seed_attention_forward": 2,
     "seed_attention_backward": 5,
+    "seed_attention_backward_seeds": 3,
+    "seed_attention_backward_keys": 4,
     "window_attention_forward": 2,
     "window_attention_backward_queries": 3,
     "window_attention_backward_keys": 4,
@@ -123,7 +125,7 @@ def _of_kernel(operation: Operation, module: str, model: ModelConfig) -> float:
     """Count the operations of an attention kernel from the shapes it is given."""
     if operation.primitive != "pallas_call":
         return 0.0
-    products = _PRODUCTS[operation.scope.rsplit("/", 1)[-1]]
+    products = KERNEL_PRODUCTS[operation.scope.rsplit("/", 1)[-1]]
     query, key = [shape for shape in operation.shapes if len(shape) == 4][:2]
     batch, num_keys, heads, head_dim = key
     pairs = query[1] * num_keys
