@@ -1,6 +1,7 @@
 """What the programs share: flags in, one line out where something is wrong with them."""
 
 import io
+import os
 import pathlib
 import re
 import sys
@@ -21,6 +22,8 @@ STUDIES = CONFIGS / "scaling"
 def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], list[str]]) -> None:
     """Run a program: whatever it prints can be printed, and Ctrl-C ends it in one line.
 
+    Where nobody reads on, as behind `| head`, it ends in one line too.
+
     Args:
         main: Takes the arguments that are no flags, after the name of the program.
         parser: `parse_flags`, with what it needs.
@@ -32,7 +35,14 @@ def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], 
     for stream in (sys.stdout, sys.stderr):  # names and paths go beyond ASCII; a terminal may not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    app.run(main, flags_parser=parser)
+    try:
+        try:
+            app.run(main, flags_parser=parser)
+        finally:
+            sys.stdout.flush()  # not at exit, where Python would print what it cannot raise
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(one_line(error))
 
 
 def parse_flags(argv: list[str], config: flags.FlagHolder[Any] | None = None) -> list[str]:

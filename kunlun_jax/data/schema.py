@@ -129,8 +129,8 @@ class Limits:
             on it is told if all of them have the same label.
         stranger_share: Largest share of a table's events whose user has no request.
         unseen_share: Largest share of the examples' candidate ids that no event has.
-        spelling_share: Largest share of a vocabulary's values that equal another one but for `.0`,
-            blanks, case or leading zeros.
+        spelling_share: Largest share of the users, or of a vocabulary's values, that equal another
+            one but for `.0`, blanks, case or leading zeros.
         nothing_share: Largest share of the values of a vocabulary that look like nothing, as `-`.
     """
 

@@ -138,6 +138,19 @@ def one_moment(shop):
     change_rows(shop / "impressions.csv", change)
 
 
+def condition(where):
+    """A fault: the schema takes only the views of which an SQL condition is true."""
+
+    def fault(shop):
+        path = shop / "my_schema.py"
+        text = path.read_text()
+        known = 'dense=("seconds",)'
+        assert known in text
+        path.write_text(text.replace(known, f"{known}, where={where!r}"))
+
+    return fault
+
+
 FAULTS = {
     "milliseconds": (
         milliseconds,
@@ -209,6 +222,14 @@ FAULTS = {
         r"the candidate as the newest event before it in 100% of the positive and \d+% of the neg",
     ),
     "other users": (other_users, "views.csv: column 'user': expected users that occur in the imp"),
+    "a condition on a column that is not there": (
+        condition("kind = 'view'"),
+        r"views.csv: where \"kind = 'view'\": no column 'kind'; expected a condition on the col",
+    ),
+    "a condition that draws lots": (
+        condition("random() < 0.5"),
+        r"views.csv: where \"random\(\) < 0.5\": random\(\) does not depend on the row alone",
+    ),
     "one moment": (one_moment, "expected requests in train, got none"),
 }
 

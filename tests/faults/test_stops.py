@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from kunlun_jax.interrupts import LINE
 from kunlun_jax.training import run
 from kunlun_jax.training.workdir import open_workdir
-from tests.faults.harness import behind_log_line, steps
+from tests.faults.harness import Outcome, behind_log_line, steps
 from tests.training import tiny
 from tests.training.runs import records
 
@@ -50,6 +51,45 @@ def test_sigterm(runs, uninterrupted, tmp_path, monkeypatch, observe):
     assert "resumed from step 7 of 20" in resumed.out
     runs.assert_same_run(workdir, uninterrupted)
     observe(outcome, "stopped and saved at step 7; the same command continues")
+
+
+@pytest.mark.fault(
+    "Ctrl-C before the first step", "one line; the same command begins, as if nothing had been"
+)
+def test_ctrl_c_before_the_first_step(runs, uninterrupted, tmp_path, observe):
+    workdir = tmp_path / "run"
+    process = runs.start(workdir)
+    assert any(line.startswith("attention kernels") for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    outcome = runs.finish(process)
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.err
+    assert outcome.message == LINE.strip()
+    assert not (workdir / "metrics.jsonl").exists()
+    assert runs.here(workdir).code == 0
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome)
+
+
+@pytest.mark.fault(
+    "nobody reads what a run prints, as behind `head`",
+    "one line; the same command goes on",
+)
+def test_output_that_nobody_reads(runs, uninterrupted, tmp_path, observe):
+    workdir = tmp_path / "run"
+    process = runs.start(workdir)
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=900)
+    outcome = Outcome(process.returncode, "", err)
+    assert outcome.code == 1
+    assert err.splitlines()[-1] == outcome.message == "error: [Errno 32] Broken pipe"
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert runs.here(workdir).code == 0
+    runs.assert_same_run(workdir, uninterrupted)
+    observe(outcome)
 
 
 @pytest.mark.slow

@@ -54,22 +54,27 @@ def count_values(engine: Engine, queries: Iterable[str], kind: Hashed) -> Counts
         "SELECT coalesce(sum(values), 0), coalesce(sum(values) FILTER (values > 1), 0) "
         f"FROM (SELECT {look}, count(DISTINCT value) AS values FROM {values} GROUP BY ALL)"
     )
+    respelled, pair = count_spellings(engine, values)
+    nothing = engine.execute(
+        f"SELECT DISTINCT value FROM {values} AND {is_one_of('value', DOUBTFUL)} ORDER BY value"
+    )
+    return Counts(int(total), int(collided), respelled, pair, tuple(v for (v,) in nothing))
+
+
+def count_spellings(engine: Engine, values: str) -> tuple[int, tuple[str, ...]]:
+    """Return how many different values equal another one but for their spelling, and two of them.
+
+    Args:
+        engine: DuckDB.
+        values: SQL of what follows FROM, with a column `value`.
+    """
     spelt = (
         f"(SELECT {spelling_sql('value')} AS spelling, count(DISTINCT value) AS values, "
         f"min(value) AS low, max(value) AS high FROM {values} GROUP BY spelling) WHERE values > 1"
     )
     ((respelled,),) = engine.execute(f"SELECT coalesce(sum(values), 0) FROM {spelt}")
     pair = engine.execute(f"SELECT low, high FROM {spelt} ORDER BY spelling LIMIT 1")
-    nothing = engine.execute(
-        f"SELECT DISTINCT value FROM {values} AND {is_one_of('value', DOUBTFUL)} ORDER BY value"
-    )
-    return Counts(
-        int(total),
-        int(collided),
-        int(respelled),
-        pair[0] if pair else (),
-        tuple(v for (v,) in nothing),
-    )
+    return int(respelled), pair[0] if pair else ()
 
 
 def counts_path(place: pathlib.Path, number: int) -> pathlib.Path:

@@ -18,7 +18,23 @@ FLOATS = ("FLOAT", "DOUBLE", "DECIMAL")
 TEXT = ("VARCHAR", "UUID")
 # Between the values of a cell with several: a character that text does not contain.
 UNIT_SEPARATOR = "chr(31)"
-TYPE_SHOWN = 60
+_TYPES = {
+    "varchar": "text",
+    "blob": "binary",
+    "float": "float32",
+    "double": "float64",
+    '"null"': "null",
+    "tinyint": "int8",
+    "smallint": "int16",
+    "integer": "int32",
+    "bigint": "int64",
+    "hugeint": "int128",
+    "utinyint": "uint8",
+    "usmallint": "uint16",
+    "uinteger": "uint32",
+    "ubigint": "uint64",
+    "interval": "duration",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +86,8 @@ def moment(name: str, kind: str, *, absent: Absent, latest: int) -> Column:
         sql = f"TRY_CAST({column} AS BIGINT)"
     elif kind == "FLOAT":
         raise SchemaError(
-            f"column {name!r}: expected {expected}, got type FLOAT, which keeps today's seconds to "
-            "the nearest 128 only; write 64 bits"
+            f"column {name!r}: expected {expected}, got type float32, which keeps today's seconds "
+            "to the nearest 128 only; write 64 bits"
         )
     elif _is_float(kind):
         sql = f"TRY_CAST(floor({column}) AS BIGINT)"
@@ -208,8 +224,16 @@ def _is_float(kind: str) -> bool:
 
 
 def _wrong_type(name: str, expected: str, kind: str, hint: str = "") -> SchemaError:
-    shown = kind if len(kind) <= TYPE_SHOWN else f"{kind[:TYPE_SHOWN]}..."
-    return SchemaError(f"column {name!r}: expected {expected}, got type {shown}{hint}")
+    return SchemaError(f"column {name!r}: expected {expected}, got type {_type_shown(kind)}{hint}")
+
+
+def _type_shown(kind: str) -> str:
+    """Return an SQL type by the name that Arrow and NumPy give it."""
+    element = re.sub(r"\[\d*\]$", "", kind)
+    if element != kind:
+        return f"list of {_type_shown(element)}"
+    name = kind.split("(")[0].split(" WITH ")[0].lower()
+    return _TYPES.get(name, name if name != "decimal" else kind.lower())
 
 
 def impression_columns(

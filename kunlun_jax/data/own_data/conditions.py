@@ -2,14 +2,22 @@
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.messages import clipped, names_shown
+from kunlun_jax.data.own_data.texts import literal
 from kunlun_jax.data.schema import SchemaError
 
 CLAUSE_SHOWN = 90
 # Rows without an answer that are looked at, to find the one that cannot be asked.
 ROWS_TRIED = 100
+# What depends on the clock, the session or the machine, besides all that DuckDB calls volatile.
+_OUTSIDE = re.compile(
+    r"(get_)?current_\w+|(transaction|statement|clock)_timestamp|local(time|timestamp)|now|today|age|"
+    r"(session_)?user|get_?env|getvariable|in_search_path|txid_current|version|pg_\w+"
+)
 _REASONS = (
     (r'Referenced (?:column|table) "(.+?)" not found', "no column '{}'"),
     (r"Function with name (\S+) does not exist", "no function '{}'"),
@@ -30,7 +38,8 @@ def check_condition(engine: Engine, rows: str, where: str, names: list[str]) -> 
         names: Their columns.
 
     Raises:
-        SchemaError: If it is not; quotes it.
+        SchemaError: If it is not, or does not depend on the row alone, as `random() < 0.5`; quotes
+            it.
     """
     expected = f"expected a condition on the columns {names_shown(names)}"
     try:
@@ -41,6 +50,38 @@ def check_condition(engine: Engine, rows: str, where: str, names: list[str]) -> 
     if len(found) != 1 or found[0][1] != "BOOLEAN":
         got = ", ".join(row[1] for row in found)
         raise SchemaError(f"{_shown(where)}: neither true nor false, but {got}; {expected}")
+    for outside in _outside_of_row(engine, where, names):
+        raise SchemaError(
+            f"{_shown(where)}: {clipped(outside, 40)} does not depend on the row alone; {expected}"
+        )
+
+
+def _outside_of_row(engine: Engine, where: str, names: list[str]) -> Iterator[str]:
+    """Yield what in a condition may differ from build to build of the same row."""
+    query = literal(f"SELECT (\n{where}\n)")
+    ((tree,),) = engine.execute(f"SELECT CAST(json_serialize_sql({query}) AS VARCHAR)")
+    volatile = engine.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+    )
+    known = {name.lower() for name in names}
+    for node in _nodes(json.loads(tree)):
+        function = str(node.get("function_name", "")).lower()
+        if (function,) in volatile or _OUTSIDE.fullmatch(function):
+            yield f"{function}()"
+        if node.get("class") == "SUBQUERY":
+            yield "a query of its own"
+        if node.get("class") == "COLUMN_REF":  # `current_date` is one, unless a column is called so
+            name = node["column_names"][-1].lower()
+            if name not in known and _OUTSIDE.fullmatch(name):
+                yield name
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dictionary of a tree of dictionaries and lists."""
+    if isinstance(tree, dict):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(part)
 
 
 def explain_condition(engine: Engine, rows: str, where: str) -> None:

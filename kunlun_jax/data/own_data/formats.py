@@ -74,7 +74,9 @@ def open_bytes(path: pathlib.Path) -> Iterator[BinaryIO]:
             yield file
         return
     try:
-        with pa.input_stream(str(path), compression=compression, buffer_size=BYTES_AT_ONCE) as file:
+        with pa.input_stream(
+            str(path.absolute()), compression=compression, buffer_size=BYTES_AT_ONCE
+        ) as file:
             yield io.BufferedReader(cast(io.RawIOBase, file), BYTES_AT_ONCE)
     except OSError as error:
         if error.errno is not None:

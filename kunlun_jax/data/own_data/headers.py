@@ -29,7 +29,8 @@ def column_names(path: pathlib.Path) -> list[str]:
         kind = known_format(path)
         if kind.is_parquet:
             with parquet_errors():
-                names = pq.read_schema(path).names
+                # Arrow takes a path that is not absolute for a URI, or `~` for a home.
+                names = pq.read_schema(path.absolute()).names
         else:
             with open_bytes(path) as file:
                 names = _header(file, kind.separator)
@@ -76,6 +77,22 @@ def _header(file: BinaryIO, separator: str) -> list[str]:
     return names
 
 
+def duration_types(path: pathlib.Path) -> dict[int, str]:
+    """Return the SQL types of the columns of a Parquet file that hold durations, by their places.
+
+    Parquet has integers for these, and DuckDB reads it so: an interval in whatever unit would be an
+    id, or a time.
+    """
+    found = {}
+    for place, kind in enumerate(pq.read_schema(path.absolute()).types):
+        brackets = ""
+        while isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+            kind, brackets = kind.value_type, f"{brackets}[]"
+        if pa.types.is_duration(kind):
+            found[place] = f"INTERVAL{brackets}"
+    return found
+
+
 def _refuse_doubles(names: list[str]) -> None:
     """Refuse names that are equal but for case: SQL does not tell them from each other."""
     first: dict[str, str] = {}
@@ -102,6 +119,6 @@ def verify_pages(path: pathlib.Path) -> None:
     """
     with named(path), parquet_errors():
         options = {"page_checksum_verification": True, "buffer_size": BYTES_AT_ONCE}
-        with pq.ParquetFile(path, **options) as file:
+        with pq.ParquetFile(path.absolute(), **options) as file:
             for _ in file.iter_batches():
                 pass

@@ -12,6 +12,9 @@ from kunlun_jax.data.own_data.messages import clipped, names_shown, path_shown, 
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, TableSchema
 from kunlun_jax.data.schema import SchemaError
 
+# The folder of rows that Spark and Hadoop write before they are the table's; its own ones again.
+UNFINISHED = "_temporary"
+
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
@@ -140,6 +143,11 @@ def _files_of(path: pathlib.Path, above: frozenset[tuple[int, int]]) -> Iterator
         if inside.name.startswith("."):
             raise SchemaError(
                 f"{path_shown(inside)}: expected no hidden file in a folder of tables, got this one"
+            )
+        if inside.name == UNFINISHED:
+            raise SchemaError(
+                f"{path_shown(inside)}: expected a finished table, got what Spark or Hadoop has "
+                "not finished writing"
             )
         yield from _files_of(inside, above | {place})
 

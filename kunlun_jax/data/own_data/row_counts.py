@@ -38,6 +38,16 @@ def stored_counts(place: pathlib.Path, table: int, num_files: int) -> list[RowCo
     return [RowCount(*json.loads(path.read_text())) for path in paths]
 
 
+def store_spellings(respelled: int, pair: tuple[str, ...], place: pathlib.Path) -> None:
+    """Keep how many users equal another one but for their spelling, and two of them."""
+    publish(spellings_path(place), json.dumps({"respelled": respelled, "pair": pair}))
+
+
+def spellings_path(place: pathlib.Path) -> pathlib.Path:
+    """Return where that is kept during a build."""
+    return place / SCRATCH / "user_spellings.json"
+
+
 def refuse_no_rows(counts: list[RowCount], shown: str) -> None:
     """Refuse a table of which no row is taken.
 
@@ -53,7 +63,7 @@ def refuse_no_rows(counts: list[RowCount], shown: str) -> None:
 
 
 def describe_rows(inputs: Inputs, place: pathlib.Path, kept: dict[str, int]) -> dict[str, Any]:
-    """Return what the manifest says of the rows: those of every file, and what became of them.
+    """Return what the manifest says of the rows: those of every file, what became of them, users.
 
     Args:
         inputs: The files.
@@ -70,7 +80,9 @@ def describe_rows(inputs: Inputs, place: pathlib.Path, kept: dict[str, int]) -> 
         tables[table] = {"read": read, "kept": count, "left_out": {"where": where}}
         if table != IMPRESSIONS:
             tables[table]["left_out"]["user_without_impressions"] = read - where - count
-    return {"files": files, "tables": tables}
+    path = spellings_path(place)  # of a pipeline, there only if there are any
+    users = json.loads(path.read_text()) if path.exists() else {"respelled": 0, "pair": []}
+    return {"files": files, "tables": tables, "users": users}
 
 
 def _count_path(place: pathlib.Path, table: int, file: int) -> pathlib.Path:

@@ -6,7 +6,7 @@ import pathlib
 from kunlun_jax.data.own_data.columns import quoted
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.formats import known_format
-from kunlun_jax.data.own_data.headers import column_names
+from kunlun_jax.data.own_data.headers import column_names, duration_types
 from kunlun_jax.data.own_data.messages import named
 from kunlun_jax.data.own_data.texts import literal
 
@@ -85,6 +85,8 @@ def layout_of(engine: Engine, path: pathlib.Path) -> Layout:
             relation = f"read_parquet([{engine.path(path)}], hive_partitioning=false)"
             rows = engine.execute(f"DESCRIBE SELECT * FROM {relation}")
             found = [(str(name), str(sql)) for name, sql, *_ in rows]
+            for place, sql in duration_types(path).items():
+                found[place] = (found[place][0], sql)
         else:
             found = [(f"c{i}", "VARCHAR") for i in range(len(names))]
     places = tuple(place for place, name in enumerate(names) if name)

@@ -26,7 +26,12 @@ from kunlun_jax.data.own_data import collisions, columns, vocabularies
 from kunlun_jax.data.own_data.engine import Engine, rewrite
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import plan_readings, strangers
-from kunlun_jax.data.own_data.row_counts import describe_rows, stored_counts
+from kunlun_jax.data.own_data.row_counts import (
+    describe_rows,
+    spellings_path,
+    store_spellings,
+    stored_counts,
+)
 from kunlun_jax.data.own_data.splits import (
     Bounds,
     empty_split,
@@ -140,6 +145,10 @@ class Stage:
                 }
 
             rewrite([ordered], path, number)
+        if not spellings_path(self._place).exists():
+            users = f"(SELECT key AS value FROM {self._from(path.name)})"
+            counted = collisions.count_spellings(self._engine, users)
+            store_spellings(*counted, self._place)
         count = pq.read_metadata(path).num_rows
         if count > np.iinfo(np.int32).max:
             raise SchemaError(f"users: expected at most 2^31 - 1, got {count}")

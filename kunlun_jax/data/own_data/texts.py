@@ -16,6 +16,7 @@ MISSING = (
 DOUBTFUL = (
     *MISSING,
     *("-", "--", "?", ".", "nil", "undefined", "(null)", "[null]", "(none)", "[]", "{}", "()"),
+    *("n.a.", "\u200b", "\u2060", "\ufeff", "\ufffd"),  # the four cannot be seen, or read
 )
 
 
@@ -74,7 +75,7 @@ def looks_like_nothing(values: pa.Array) -> pa.Array:
 
 # One after the other, these turn the spellings of a value into one. DuckDB and Arrow have RE2.
 _SPELLINGS = (
-    (r"[\s\pZ]+", ""),
+    (r"[\s\pZ\x{200b}\x{2060}\x{feff}]+", ""),
     (r"^([+-]?[0-9]+)\.0*$", r"\1"),
     (r"^([+-]?)0+([0-9]+)$", r"\1\2"),
 )

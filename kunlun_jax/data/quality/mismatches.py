@@ -71,7 +71,7 @@ def find_mismatches(
 
     Args:
         schema: The schema with its limits.
-        manifest: Its `source_rows`, `vocabularies` and `hashed_vocabularies`.
+        manifest: Its `counts`, `source_rows`, `vocabularies` and `hashed_vocabularies`.
         meetings: As `count_meetings`, of the whole data set.
         directory: Where the files of the vocabularies are.
     """
@@ -84,6 +84,11 @@ def find_mismatches(
                 f"stream {stream!r}: expected at most {limits.stranger_share:.2%} of events whose "
                 f"user has no request, got {share:.2%}; are users spelled alike in both tables?"
             )
+    users = manifest.get("source_rows", {}).get("users")  # older data sets do not say
+    if users is not None:
+        share = users["respelled"] / manifest["counts"]["users"]
+        if share > limits.spelling_share:
+            yield _respelled("users", share, limits.spelling_share, users["pair"])
     for feature in schema.candidate:
         if f"candidate/{feature}" in meetings:
             examples = np.array(meetings[f"candidate/{feature}"])
@@ -112,7 +117,9 @@ def name_ids(
         entry = manifest.get("vocabularies", {}).get(vocabularies[feature])
         first = 1
         if entry is not None:
-            with pq.ParquetFile(directory / entry["name"]) as file:
+            # Arrow takes a path that is not absolute for a URI, or `~` for a home.
+            path = (directory / entry["name"]).absolute()
+            with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(ROWS_AT_ONCE, columns=["value"]):
                     if number < first + len(batch):
                         return shown(batch["value"][number - first].as_py())
@@ -146,7 +153,7 @@ def _count(ids: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def _strange_values(name: str, path: pathlib.Path, schema: Schema) -> Iterator[str]:
     """Yield a line for values that look like nothing, and one for those of two spellings."""
     seen, empty, example, kept = 0, 0, "", []
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path.absolute()) as file:
         modulus = -(-file.metadata.num_rows // SPELLINGS_LOOKED_AT)
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=["value", "count"]):
             values, counts = batch["value"], batch["count"].to_numpy()
@@ -168,7 +175,7 @@ def _strange_values(name: str, path: pathlib.Path, schema: Schema) -> Iterator[s
     share, limit = twins / max(table.num_rows, 1), schema.limits.spelling_share
     if share > limit:
         pair = (several["value_min"][0].as_py(), several["value_max"][0].as_py())
-        yield _respelled(name, share, limit, pair)
+        yield _respelled(f"vocabulary {name!r}", share, limit, pair)
 
 
 def _strange_hashed(name: str, entry: dict[str, Any], limits: Limits) -> Iterator[str]:
@@ -178,7 +185,7 @@ def _strange_hashed(name: str, entry: dict[str, Any], limits: Limits) -> Iterato
         yield _nothing(name, len(nothing) / total, limits.nothing_share, shown(nothing[0]))
     share = entry.get("respelled", 0) / total
     if share > limits.spelling_share:
-        yield _respelled(name, share, limits.spelling_share, entry["pair"])
+        yield _respelled(f"vocabulary {name!r}", share, limits.spelling_share, entry["pair"])
 
 
 def _nothing(name: str, share: float, limit: float, example: str) -> str:
@@ -188,9 +195,9 @@ def _nothing(name: str, share: float, limit: float, example: str) -> str:
     )
 
 
-def _respelled(name: str, share: float, limit: float, pair: Sequence[str]) -> str:
+def _respelled(place: str, share: float, limit: float, pair: Sequence[str]) -> str:
     return (
-        f"vocabulary {name!r}: expected at most {limit:.2%} of values that equal another but "
+        f"{place}: expected at most {limit:.2%} of values that equal another but "
         f"for '.0', blanks, case or leading zeros, got {share:.2%}, such as {shown(pair[0])} "
         f"and {shown(pair[1])}"
     )

@@ -52,6 +52,8 @@ def build(tables, out, where, table="events"):
         ("kind = 'view' OR kind = 'cart'", 40),
         ("TRY_CAST(price AS DOUBLE) >= 20", 20),  # nothing is not true
         ("\"kind\" LIKE 'c%'\n", 10),
+        ("date_part('year', to_timestamp(CAST(time AS BIGINT))) = 2023", 40),
+        ("hash(item) % 2 >= 0 AND kind = 'view'", 30),
     ],
 )
 def test_a_condition_takes_some_of_the_rows(tables, tmp_path, where, events):
@@ -77,6 +79,14 @@ def test_a_condition_takes_some_of_the_rows(tables, tmp_path, where, events):
         ("true, false", "neither true nor false|not SQL"),
         ("CAST(price AS INT) > 3", "got a value in row 8 "),
         ("price IN (1, 2)", "got a value in row 8 "),
+        ("random() < 0.5", r"random\(\) does not depend on the row alone"),
+        ("kind = 'view' AND CASE WHEN Random() < 0.5 THEN true ELSE false END", r"random\(\) does"),
+        ("CAST(uuid() AS TEXT) < item", r"uuid\(\) does not depend on the row alone"),
+        ("now() > make_timestamp(2020, 1, 1, 0, 0, 0)", r"now\(\) does not depend on the row"),
+        ("current_date > DATE '2020-01-01'", "current_date does not depend on the row alone"),
+        ("current_setting('threads') = '1'", r"current_setting\(\) does not depend on the row"),
+        ("item IN (SELECT 'i1')", "a query of its own does not depend on the row alone"),
+        ("EXISTS (SELECT 1)", "a query of its own does not depend on the row alone"),
         ("kindd = 'view' AND " * 40 + "true", "no column 'kindd'"),
         ("kïnd = '\U0001f6d2'\n\n", "no column 'kïnd'"),
     ],

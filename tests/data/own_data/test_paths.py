@@ -18,6 +18,8 @@ from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.own_data.formats import open_bytes
 from kunlun_jax.data.own_data.inputs import Inputs, find_files
 from kunlun_jax.data.own_data.links import Links
+from kunlun_jax.data.quality.card import write_card
+from kunlun_jax.data.validate import validate
 from tests.data.own_data import world
 
 # A build takes too long to look for a smaller failing case.
@@ -121,6 +123,28 @@ def test_a_folder_is_no_column(tmp_path_factory, tables, dataset, column, value)
         assert shard_bytes(target) == shard_bytes(dataset.directory)
 
 
+@pytest.mark.parametrize("folder", ["~", "~root", "file:", "s3:", "gs:", "hdfs:", "label=1"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_relative_path_is_no_home_and_no_uri(
+    tmp_path, tables, dataset, monkeypatch, folder, suffix
+):
+    inside = folder_named(tmp_path, folder)
+    (write_parquet if suffix == "parquet" else world.write_tables)(inside, tables)
+    if suffix == "csv.gz":
+        for path in list(inside.glob("*.csv")):
+            path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    monkeypatch.chdir(tmp_path)
+    events = [f"{name}={folder}/{name}.{suffix}" for name in ("view", "order")]
+    inputs = Inputs.parse(world.SCHEMA, f"{folder}/impressions.{suffix}", events)
+    build_own_data(world.SCHEMA, inputs, f"{folder}/built", num_shards=3)
+    assert shard_bytes(inside / "built") == shard_bytes(dataset.directory)
+    findings = json.loads((inside / "built" / "dataset.json").read_text())["findings"]
+    report = validate(pathlib.Path(folder, "built"))
+    assert set(findings) <= set(report.findings)
+    assert not [line for line in report.findings if "checksum" in line or "damaged" in line]
+    assert write_card(report, pathlib.Path(folder, "card")).is_file()
+
+
 def test_temporary_files_under_a_hostile_folder(tmp_path, tables, dataset, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(folder_named(tmp_path, "t[1]=*")))
     other = world.build(tmp_path, tables)
@@ -168,6 +192,11 @@ class TestFindFiles:
     def test_what_cannot_be_read_is_refused_by_name(self, tmp_path, name):
         self.write(tmp_path, "0.csv", name)
         with pytest.raises(SchemaError, match=rf"{name.split('/')[0]}.*: expected .*, got "):
+            find_files(str(tmp_path))
+
+    def test_rows_that_are_not_the_tables_yet_are_refused(self, tmp_path):
+        self.write(tmp_path, "part-0.csv", "_temporary/0/task_1/part-0.csv")
+        with pytest.raises(SchemaError, match=r"_temporary: expected a finished table, got"):
             find_files(str(tmp_path))
 
     def test_text_beside_parquet_is_refused(self, tmp_path):

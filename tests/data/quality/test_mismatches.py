@@ -56,7 +56,9 @@ def test_honest_values_have_no_finding(tmp_path):
     assert lines(tmp_path, [*PLAIN, "7.5", "75", "a.0", "a0", "x1", "x01", "Nancy", "-1"]) == []
 
 
-@pytest.mark.parametrize("value", ["nan", "NULL", "None", r"\N", "-", "?", "undefined", "[]"])
+@pytest.mark.parametrize(
+    "value", ["n.a.", "\u200b", "nan", "NULL", "None", r"\N", "-", "?", "undefined", "[]"]
+)
 def test_a_value_that_looks_like_nothing(tmp_path, value):
     (line,) = lines(tmp_path, [*PLAIN, value], counts=[1] * 150 + [50])
     assert line == (

@@ -37,7 +37,12 @@ from kunlun_jax.data.own_data.beam.numbering import (
 from kunlun_jax.data.own_data.collisions import Counts, store_counts
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.reading import Reading
-from kunlun_jax.data.own_data.row_counts import refuse_no_rows, store_count, stored_counts
+from kunlun_jax.data.own_data.row_counts import (
+    refuse_no_rows,
+    store_count,
+    store_spellings,
+    stored_counts,
+)
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
 from kunlun_jax.data.own_data.splits import Bounds
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, ByTime, Hashed, TableSchema
@@ -178,6 +183,10 @@ def _bring_to_shards(rows: Any, plan: Plan) -> Any:
     """Return (shard, tables) for every shard, from (table, typed rows)."""
     keys = rows | "user keys" >> beam.FlatMap(_user_keys)
     users = number_in_order(keys, USERS, num_ranges=plan.num_shards, least={USERS: 1})
+    named = users.values | "each user" >> beam.FlatMap(_each_user)
+    _ = _count_spellings(named, "spellings of users") | "store users" >> beam.Map(
+        _store_user_spellings, plan
+    )
     placed = rows | "place rows" >> beam.FlatMap(_place_rows, beam.pvalue.AsDict(users.cuts))
     every = rows.pipeline | "shards" >> beam.Create(range(plan.num_shards))
     every = every | "no rows" >> beam.Map(lambda shard: (shard, None))
@@ -199,6 +208,16 @@ def _user_keys(pair: tuple[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
     if name == IMPRESSIONS:
         counts = rows["key"].value_counts()
         yield USERS, pa.table({"value": counts.field("values"), "count": counts.field("counts")})
+
+
+def _each_user(pair: tuple[Key, pa.Table]) -> Iterator[tuple[str, str]]:
+    for user in pair[1]["value"].to_pylist():
+        yield USERS, user
+
+
+def _store_user_spellings(pair: tuple[str, tuple[int, tuple[str, str, str]]], plan: Plan) -> None:
+    _, (respelled, (_, low, high)) = pair
+    store_spellings(respelled, (low, high), plan.place)
 
 
 def _place_rows(
@@ -281,19 +300,24 @@ def _count_values(shards: Any, schema: TableSchema) -> Any:
         | "of a vocabulary" >> beam.MapTuple(lambda key, n: (key[0], (n, n if n > 1 else 0)))
         | "in total" >> beam.CombinePerKey(_sum_of_pairs)
     )
-    spelled = (
-        values
-        | "spellings" >> beam.Map(steps.spelling_of)
-        | "values a spelling" >> beam.CombinePerKey(steps.merge_spelled)
-        | "several" >> beam.Filter(lambda pair: pair[1][0] > 1)
-        | "by name" >> beam.Map(_by_name)
-        | "spelled in total" >> beam.CombinePerKey(_count_spelled)
-    )
+    spelled = _count_spellings(values, "spellings of values")
     nothing = values | "doubtful" >> beam.Filter(steps.is_doubtful)
     return (
         {"looks": looks, "spelled": spelled, "nothing": nothing}
         | "what is said of values" >> beam.CoGroupByKey()
         | "counts" >> beam.MapTuple(_counts)
+    )
+
+
+def _count_spellings(values: Any, label: str) -> Any:
+    """Return (name, (values spelled twice, (spelling, least, largest))) of different values."""
+    return (
+        values
+        | f"{label}: of each" >> beam.Map(steps.spelling_of)
+        | f"{label}: values a spelling" >> beam.CombinePerKey(steps.merge_spelled)
+        | f"{label}: several" >> beam.Filter(lambda pair: pair[1][0] > 1)
+        | f"{label}: by name" >> beam.Map(_by_name)
+        | f"{label}: spelled in total" >> beam.CombinePerKey(_count_spelled)
     )
 
 
