@@ -15,14 +15,14 @@ class DIN(Recommender):
         self, tokens: Float[Array, "B F D"], events: dict[str, Array], batch: Batch
     ) -> Float[Array, "B tokens D"]:
         """Return one token a stream, behind the context where the head does not read it itself."""
-        candidate, interests = tokens[:, 0], []
+        candidate, interests = tokens[:, 0], list[Array]()
         for stream in self.model.streams:
             attend = TargetAttention(
                 self.model.din.attention_dims, tokens.dtype, name=f"{stream.name}_attention"
             )
             lengths = batch.streams[stream.name].lengths
             interests.append(attend(candidate, events[stream.name], lengths))
-        interests = jnp.stack(interests, axis=1)
+        stacked = jnp.stack(interests, axis=1)
         if self.model.head_context:
-            return interests
-        return jnp.concatenate([tokens, interests], axis=1)
+            return stacked
+        return jnp.concatenate([tokens, stacked], axis=1)

@@ -4,6 +4,8 @@ Decisions: streams are merged in time order; context features enter as leading t
 the request; the head reads the leading tokens beside the candidate's.
 """
 
+# pyright: reportUnknownMemberType=false
+
 import jax.numpy as jnp
 
 from kunlun_jax.data.batch import Batch

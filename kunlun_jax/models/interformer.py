@@ -9,6 +9,8 @@ the paper's MLP(Interaction(.)). PFFN and MHA stand in the norms and residuals t
 so that InterFormer's PFFN and Kunlun's ablation "linear" are the same module.
 """
 
+# pyright: reportUnknownMemberType=false
+
 import dataclasses
 
 import flax.linen as nn

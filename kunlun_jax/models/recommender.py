@@ -44,7 +44,7 @@ class Recommender(nn.Module):
         )
         embeddings = tables()
         tokens = ContextTokens(schema, model.dim, dtype, name="context")(embeddings, batch)
-        events = {}
+        events: dict[str, Array] = {}
         for stream in model.encoded_streams:
             described, history = schema.stream_by_name[stream.name], batch.streams[stream.name]
             encode = EventEncoder(described, stream, model, name=f"{stream.name}_encoder")

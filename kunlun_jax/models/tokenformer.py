@@ -8,6 +8,8 @@ behaviours and no static field. No static field looks at a behaviour, so above t
 the static tokens rest, and the head reads them as they are.
 """
 
+# pyright: reportUnknownMemberType=false
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

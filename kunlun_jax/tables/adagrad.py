@@ -1,5 +1,7 @@
 """Row-wise Adagrad: one sum a row, and a step that touches the named rows alone."""
 
+# pyright: reportUnknownMemberType=false
+
 import jax
 import jax.numpy as jnp
 
@@ -53,11 +55,10 @@ def update_rows(
     new_sums = sums.at[rows].get(mode="clip") + squares
     change = -(learning_rate * jax.lax.rsqrt(new_sums + _EPSILON))[:, None] * gradient
     target = jnp.where(take, rows, table.shape[0])  # past the end, and so dropped
-    options = {"mode": "drop", "unique_indices": False}
     if key is not None:
         updated = table.at[rows].get(mode="clip") + change
         updated = round_stochastically(updated, key, first_row + rows)
-        table = table.at[target].set(updated, **options)
+        table = table.at[target].set(updated, mode="drop")
     else:
-        table = table.at[target].add(change, **options)
-    return table, sums.at[target].set(new_sums, **options)
+        table = table.at[target].add(change, mode="drop")
+    return table, sums.at[target].set(new_sums, mode="drop")

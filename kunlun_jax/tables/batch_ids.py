@@ -1,5 +1,8 @@
 """The ids of a batch: listed by vocabulary, counted, and renumbered to its distinct rows."""
 
+# pyright: reportUnknownMemberType=false
+
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -53,7 +56,7 @@ def renumber(
     """
     id_arrays = _id_arrays(batch, schema)
     renumbered: list[Array] = [ids for _, ids, _ in id_arrays]
-    rows = {}
+    rows: dict[str, Array] = {}
     for name, size in stored.items():
         own = [i for i, (vocabulary, _, _) in enumerate(id_arrays) if vocabulary == name]
         flat = [jnp.zeros(1, jnp.int32)]  # the OOV row comes along, and comes first
@@ -68,6 +71,11 @@ def renumber(
             renumbered[i] = inverse[start : start + count].reshape(shape)
             start += count
     return rows, _with_ids(batch, schema, renumbered)
+
+
+def with_shard_axis(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what belongs to one shard of a batch with a leading axis of 1, the shards'."""
+    return {name: array[None] for name, array in arrays.items()}
 
 
 def distinct_rows(ids: Int[Array, "U"], *, fill: int) -> tuple[Int[Array, "U"], Int[Array, "U"]]:
@@ -89,7 +97,7 @@ def distinct_rows(ids: Int[Array, "U"], *, fill: int) -> tuple[Int[Array, "U"], 
 
 def _id_arrays(batch: Batch, schema: Schema) -> list[tuple[str, Array, Bool[Array, "B ..."]]]:
     """List vocabulary name, ids and which of them are real, for every id array of a batch."""
-    arrays = []
+    arrays: list[tuple[str, Array, Array]] = []
     for feature in schema.sparse:
         values = batch.sparse[feature.name]
         arrays.append((feature.vocabulary, values.ids, _real(values.ids, values.lengths)))
@@ -109,13 +117,13 @@ def _with_ids(batch: Batch, schema: Schema, arrays: list[Array]) -> Batch:
     """Rebuild a batch with the id arrays that `_id_arrays` listed replaced."""
     remaining = iter(arrays)
     sparse = {
-        f.name: batch.sparse[f.name].replace(ids=next(remaining))  # type: ignore[attr-defined]
+        f.name: dataclasses.replace(batch.sparse[f.name], ids=next(remaining))
         for f in schema.sparse
     }
     streams = {
-        name: events.replace(  # type: ignore[attr-defined]
-            ids={f.name: next(remaining) for f in schema.stream_by_name[name].ids}
+        name: dataclasses.replace(
+            events, ids={f.name: next(remaining) for f in schema.stream_by_name[name].ids}
         )
         for name, events in batch.streams.items()
     }
-    return batch.replace(sparse=sparse, streams=streams)  # type: ignore[attr-defined]
+    return dataclasses.replace(batch, sparse=sparse, streams=streams)

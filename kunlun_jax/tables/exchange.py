@@ -20,8 +20,10 @@ a number, and the result is exact.
 All functions run inside `jax.shard_map` over every axis of the mesh.
 """
 
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +35,9 @@ from kunlun_jax.tables.batch_ids import distinct_rows
 _SLACK = 1.25
 _SMALLEST_MESSAGE = 8
 
-# By table.
+# By table; a state is the table itself and its sums.
 Arrays = dict[str, Array]
+States = dict[str, tuple[Array, Array]]
 
 
 class Plan(NamedTuple):
@@ -63,7 +66,8 @@ class Plan(NamedTuple):
             either.
         """
         owner = jnp.arange(jax.lax.axis_size(self.axes), dtype=jnp.int32)[:, None]
-        slots, named = {}, {}
+        slots: Arrays = {}
+        named: Arrays = {}
         for name, rows in self.rows.items():
             block = self.blocks[name]
             step = (block + self.rounds - 1) // self.rounds
@@ -84,10 +88,10 @@ class Plan(NamedTuple):
             messages: By table, [devices, capacity] or [devices, capacity, W]. What agrees in W and
                 type goes together.
         """
-        groups: dict[tuple, list[str]] = {}
+        groups: dict[tuple[tuple[int, ...], Any], list[str]] = {}
         for name, array in messages.items():
             groups.setdefault((array.shape[2:], array.dtype), []).append(name)
-        found = {}
+        found: Arrays = {}
         for names in groups.values():
             sent = jnp.concatenate([messages[name] for name in names], axis=1)
             got = jax.lax.all_to_all(sent, self.axes, split_axis=0, concat_axis=0, tiled=True)
@@ -108,7 +112,8 @@ def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[
         axes: All axes of the mesh.
     """
     devices = jax.lax.axis_size(axes)
-    capacities, most = {}, 1
+    capacities: dict[str, int] = {}
+    most = 1
     for name, block in blocks.items():
         room = max(_SMALLEST_MESSAGE, round(_SLACK * rows[name].size / devices))
         capacities[name] = min(room, rows[name].size, block)
@@ -156,7 +161,7 @@ def fetch(tables: Mapping[str, Array], rows: Mapping[str, Array], axes: tuple[st
         return {n: found[n].at[slots[n]].set(answers[n], mode="drop") for n in found}
 
     start = {n: jnp.zeros((rows[n].size, t.shape[1]), t.dtype) for n, t in tables.items()}
-    return jax.lax.fori_loop(0, plan.rounds, one_round, start)
+    return cast("Arrays", jax.lax.fori_loop(0, plan.rounds, one_round, start))
 
 
 def push(
@@ -183,11 +188,11 @@ def push(
     blocks = {name: state[0].shape[0] for name, state in states.items()}
     plan = make_plan(rows, blocks, axes)
 
-    def one_round(index: Array, states: dict[str, tuple[Array, Array]]):
+    def one_round(index: Array, states: States) -> States:
         slots, named = plan.messages(index)
         named = plan.swap(named)
         sent = plan.swap({n: jnp.take(gradients[n], slots[n], axis=0, mode="clip") for n in named})
-        updated = {}
+        updated: States = {}
         for name, state in states.items():
             gradient = sent[name].reshape(-1, sent[name].shape[2])
             distinct, inverse = distinct_rows(named[name].ravel(), fill=blocks[name])
@@ -195,4 +200,4 @@ def push(
             updated[name] = update(name, state, distinct, summed)
         return updated
 
-    return jax.lax.fori_loop(0, plan.rounds, one_round, dict(states))
+    return cast("States", jax.lax.fori_loop(0, plan.rounds, one_round, dict(states)))

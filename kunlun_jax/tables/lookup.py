@@ -22,8 +22,12 @@ def lookup(
     if table.ndim == 2:
         return table.at[row_of(ids, num_rows)].get(mode="promise_in_bounds")
     rest = (None,) * (ids.ndim - 1)
+
+    def of_shard(table: Array, ids: Array) -> Array:
+        return table[0].at[ids].get(mode="promise_in_bounds")
+
     return on_each_shard(
-        lambda table, ids: table[0].at[ids].get(mode="promise_in_bounds"),
+        of_shard,
         {"table": (table, ("batch", None, None)), "ids": (ids, ("batch", *rest))},
         ("batch", *rest, None),
     )

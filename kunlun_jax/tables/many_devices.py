@@ -3,6 +3,8 @@
 The rows travel between their owners and the devices whose examples need them (`exchange.py`).
 """
 
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Mapping
 
 import jax
@@ -21,10 +23,8 @@ from kunlun_jax.sharding import (
     speaks_for_its_examples,
 )
 from kunlun_jax.tables.adagrad import update_rows
-from kunlun_jax.tables.batch_ids import renumber
-from kunlun_jax.tables.exchange import fetch, push
-
-Arrays = dict[str, Array]
+from kunlun_jax.tables.batch_ids import renumber, with_shard_axis
+from kunlun_jax.tables.exchange import Arrays, States, fetch, push
 
 
 def gather(
@@ -48,7 +48,7 @@ def gather(
         sizes = {name: block.shape[0] * mesh.size for name, block in blocks.items()}
         rows, local = renumber(sizes, batch, schema)
         found = fetch(blocks, rows, AXES)
-        return *jax.tree.map(lambda x: x[None], (found, rows)), local
+        return with_shard_axis(found), with_shard_axis(rows), local
 
     run = on_every_device(fetch_own, (TABLE[:1], EXAMPLES), (EXAMPLES, EXAMPLES, EXAMPLES))
     return run(cut, batch)
@@ -77,14 +77,16 @@ def update(
         The new tables and sums.
     """
 
-    def update_own(states, gradients, rows, learning_rate, take, keys):
+    def update_own(
+        states: States, gradients: Arrays, rows: Arrays, rate: Array, take: Array, keys: Arrays
+    ) -> tuple[States]:
         device, devices = jax.lax.axis_index(AXES), jax.lax.axis_size(AXES)
 
-        def step(name: str, state: tuple[Array, Array], rows: Array, gradient: Array):
+        def step(
+            name: str, state: tuple[Array, Array], rows: Array, gradient: Array
+        ) -> tuple[Array, Array]:
             first, key = device * state[0].shape[0], keys.get(name)
-            return update_rows(
-                *state, gradient, rows, learning_rate, take=take, key=key, first_row=first
-            )
+            return update_rows(*state, gradient, rows, rate, take=take, key=key, first_row=first)
 
         ends = {name: devices * table.shape[0] for name, (table, _) in states.items()}
         speaks = speaks_for_its_examples()

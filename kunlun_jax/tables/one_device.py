@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
-import jax
-
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.shapes import Array, Bool, Float, Shaped
 from kunlun_jax.tables.adagrad import update_rows
-from kunlun_jax.tables.batch_ids import count_ids, renumber
+from kunlun_jax.tables.batch_ids import count_ids, renumber, with_shard_axis
 
 Arrays = dict[str, Array]
 
@@ -31,7 +29,7 @@ def gather(
     cut = {name: t for name, t in tables.items() if t.shape[0] > counts.get(name, 0)}
     rows, local = renumber({name: t.shape[0] for name, t in cut.items()}, batch, schema)
     found = {name: t.at[rows[name]].get(mode="clip") for name, t in cut.items()}
-    return *jax.tree.map(lambda x: x[None], (found, rows)), local
+    return with_shard_axis(found), with_shard_axis(rows), local
 
 
 def update(

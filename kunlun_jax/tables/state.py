@@ -12,6 +12,8 @@ small tables is the whole gradient. Where the rows lie, on one device or split o
 here and below, and nowhere above.
 """
 
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Mapping
 from typing import no_type_check
 
