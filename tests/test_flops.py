@@ -1,72 +1,106 @@
 import dataclasses
 import functools
-import math
+import importlib
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from kunlun_jax.flops import attended_pairs, causal_pairs, flops_by_module, flops_by_stream
+from kunlun_jax.flops import (
+    flops_by_module,
+    flops_by_stream,
+    is_layer,
+    operations_by_scope,
+)
 from kunlun_jax.layers import PFFN, Head, SeedPooling, WeightGeneration, WindowAttention
+from kunlun_jax.layers.attended_pairs import attended_pairs, causal_pairs
 from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.event_encoder import EventEncoder
 from kunlun_jax.layers.hstu import HSTUBlock
 from kunlun_jax.layers.target_attention import TargetAttention
 from kunlun_jax.layers.wukong import WukongExperts
 from kunlun_jax.models.tokenformer import TokenFormerBlock
+from kunlun_jax.plan.schemas import schema_of
+from kunlun_jax.scaling.records import read_records
+from kunlun_jax.scaling.study import plan, study_config
 from tests import factories
 from tests.models.variants import PEERS, VARIANTS
 
+ROOT = pathlib.Path(__file__).parents[1]
 SCHEMA = factories.SCHEMA
 FLOAT32 = jnp.dtype("float32")
 
 
-def products(jaxpr, scope=""):
-    """Yield (scope of the Linen module, operations) of every matrix product of a jaxpr."""
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    for equation in jaxpr.eqns:
-        inside = f"{scope}/{equation.source_info.name_stack}"
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-            yield inside, 2 * math.prod(out) * math.prod(left[i] for i in contracted)
-        for parameter in equation.params.values():
-            for inner in parameter if isinstance(parameter, tuple | list) else [parameter]:
-                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                    yield from products(inner, inside)
-
-
-def traced(model, size):
-    """Return the operations that a batch of this size takes, by module path."""
-    max_lens = {"buy": factories.BUY.max_len, "view": factories.VIEW.max_len}
-    batch = factories.batch(size=size, max_lens=max_lens)
-    module = factories.recommender(model)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), batch)
-    jaxpr = jax.make_jaxpr(module.apply)(shapes, batch)
-    counts = {}
-    for scope, count in products(jaxpr):
-        path = [part for part in scope.split("/") if part and not part.endswith(".trunk")][1:]
-        key = "/".join(path[:2] if path[0].startswith("layer_") else path[:1])
-        counts[key] = counts.get(key, 0) + count
-    return counts
+STUDIES = ("complete_journey", "movielens_1m", "movielens_1m_rechorus", "synthetic")
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, *PEERS])
-def test_every_module_counts_what_the_trace_multiplies(name):
+def test_every_module_with_parameters_is_told(name):
     model = {**VARIANTS, **PEERS}[name]
-    one, two = traced(model, 1), traced(model, 2)
-    # What a second example adds: the seeds' query projection is shared by the batch.
-    per_example = {path: two[path] - one[path] for path in two}
-    analytic = flops_by_module(model, SCHEMA)
-    assert set(per_example) == {path for path, count in analytic.items() if count}
-    for path, count in analytic.items():
-        if not count:
-            continue
-        if (path.endswith("attention") and name != "din") or path.startswith("block"):
-            # Short streams are computed whole, and a band has corners that are masked.
-            assert count <= per_example[path] <= 3 * count
-        else:
-            assert count == per_example[path], path
+    module, batch = factories.recommender(model), factories.batch()
+    params = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
+    paths = {"context"}
+    for part, below in params.items():
+        paths |= {f"{part}/{each}" for each in below} if is_layer(part) else {part}
+    counts = flops_by_module(model, SCHEMA)
+    assert set(counts) == paths
+    assert all(counts[path] > 0 for path in paths - {"embedding", "merged", "context"})
+
+
+def test_the_implementation_of_the_kernels_changes_nothing():
+    model = VARIANTS["uneven_widths"]
+    interpreted = dataclasses.replace(model, kernels="triton_interpret")
+    assert flops_by_module(interpreted, SCHEMA) == flops_by_module(model, SCHEMA)
+
+
+def counts_of_records(name, wanted):
+    """Return (run, operations counted, operations that its record holds)."""
+    config = importlib.import_module(f"configs.scaling.{name}").get_config().to_dict()
+    # Of another split of the same data set, which nobody knows without its ratings.
+    file = ROOT / "configs" / "scaling" / f"{name.removesuffix('_rechorus')}.py"
+    other = importlib.import_module(f"configs.scaling.{file.stem}").get_config().to_dict()
+    schema = schema_of(plan(study_config(other))[0].config.data, file)
+    records = read_records(ROOT / "benchmarks" / "results" / "runs" / name)
+    for run in plan(study_config(config)):
+        if run.name in records and wanted(run):
+            counted = sum(flops_by_module(run.config.model, schema).values())
+            yield run.name, counted, records[run.name].content["flops"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_families_count_what_their_committed_records_hold(name):
+    """The records hold formulas by hand, of an earlier version."""
+    found = list(counts_of_records(name, lambda run: re.fullmatch(r"[a-z]+_seed0", run.name)))
+    assert len(found) >= 2
+    assert [x for x in found if x[1] != x[2]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_all_committed_records_hold_what_is_counted(name):
+    found = list(counts_of_records(name, lambda run: True))
+    assert len(found) == len(read_records(ROOT / "benchmarks" / "results" / "runs" / name))
+    assert [x for x in found if x[1] != x[2]] == []
+
+
+def test_loops_count_as_often_as_they_run_and_what_shapes_do_not_tell_is_refused():
+    weights = jnp.zeros((8, 8))
+
+    def scanned(x):
+        return jax.lax.scan(lambda x, _: (x @ weights, None), x, length=5)[0]
+
+    x = jnp.zeros((3, 8))
+    assert total(jax.make_jaxpr(scanned)(x)) == 5 * 2 * 3 * 8 * 8
+    assert total(jax.make_jaxpr(jax.checkpoint(jax.jit(scanned)))(x)) == 5 * 2 * 3 * 8 * 8
+    endless = jax.make_jaxpr(lambda x: jax.lax.while_loop(jnp.any, scanned, x))(x)
+    with pytest.raises(NotImplementedError, match="got while"):
+        total(endless)
+
+
+def total(jaxpr):
+    return sum(count for _, count in operations_by_scope(jaxpr))
 
 
 def large(**changes):
@@ -193,8 +227,8 @@ def test_a_narrow_window_costs_little_more_than_its_pairs():
             jax.ShapeDtypeStruct((1,), jnp.int32),
         )
         shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
-        total = sum(count for _, count in products(jax.make_jaxpr(module.apply)(shapes, *args)))
-        executed.append(total - 8 * num_events * 8**2)  # without the four projections
+        multiplied = total(jax.make_jaxpr(module.apply)(shapes, *args))
+        executed.append(multiplied - 8 * num_events * 8**2)  # without the four projections
         pairs.append(4 * 8 * attended_pairs(num_events, 16))
         analytic = flops_by_module(model, SCHEMA)["layer_1/buy_attention"]
         assert analytic == 8 * num_events * 8**2 + pairs[-1]

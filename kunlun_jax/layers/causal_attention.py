@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from kunlun_jax.layers.attended_pairs import causal_pairs, masked_products
 from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.rote import rotate
 from kunlun_jax.shapes import Array, Float
@@ -29,10 +30,15 @@ def causal_attention(
     """
     query, key = rotate(query, angles), rotate(key, angles)
     scale, rows = query.shape[-1] ** -0.5, []
-    for queries, keys, _, seen in causal_blocks(query.shape[1], window):
-        scores = scale * jnp.einsum(
-            "btnh,bsnh->bnts", query[:, queries], key[:, keys], preferred_element_type=jnp.float32
-        )
-        weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
-        rows.append(jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value[:, keys]))
+    _, num_tokens, num_heads, head_dim = query.shape
+    with masked_products(4 * num_heads * head_dim * causal_pairs(num_tokens, window)):
+        for queries, keys, _, seen in causal_blocks(num_tokens, window):
+            scores = scale * jnp.einsum(
+                "btnh,bsnh->bnts",
+                query[:, queries],
+                key[:, keys],
+                preferred_element_type=jnp.float32,
+            )
+            weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
+            rows.append(jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value[:, keys]))
     return jnp.concatenate(rows, axis=1)

@@ -17,6 +17,7 @@ import numpy as np
 from jax.nn.initializers import normal
 
 from kunlun_jax.config import HSTUConfig
+from kunlun_jax.layers.attended_pairs import causal_pairs, masked_products
 from kunlun_jax.layers.causal_blocks import CausalBlock, causal_blocks
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
@@ -93,16 +94,17 @@ class HSTUBlock(nn.Module):
         v, q, k = (x.reshape(*x.shape[:2], heads, dim // heads) for x in (v, q, k))
         relative_bias = RelativeBias(self.max_len, self.config.num_time_buckets, name="bias")
         rows = []
-        for block in causal_blocks(tokens.shape[1]):
-            scores = (dim // heads) ** -0.5 * jnp.einsum(
-                "btnh,bsnh->bnts",
-                q[:, block.queries],
-                k[:, block.keys],
-                preferred_element_type=jnp.float32,
-            )
-            weights = jax.nn.silu(scores + relative_bias(ages, block)[:, None]) / self.max_len
-            weights = jnp.where(block.seen, weights, 0).astype(v.dtype)
-            rows.append(jnp.einsum("bnts,bsnh->btnh", weights, v[:, block.keys]))
+        with masked_products(4 * dim * causal_pairs(tokens.shape[1])):
+            for block in causal_blocks(tokens.shape[1]):
+                scores = (dim // heads) ** -0.5 * jnp.einsum(
+                    "btnh,bsnh->bnts",
+                    q[:, block.queries],
+                    k[:, block.keys],
+                    preferred_element_type=jnp.float32,
+                )
+                weights = jax.nn.silu(scores + relative_bias(ages, block)[:, None]) / self.max_len
+                weights = jnp.where(block.seen, weights, 0).astype(v.dtype)
+                rows.append(jnp.einsum("bnts,bsnh->btnh", weights, v[:, block.keys]))
         attended = jnp.concatenate(rows, axis=1).reshape(tokens.shape)
         out = dense(dim, ("heads", "embed"), name="out", dtype=self.dtype)
         return tokens + out(layer_norm(attended) * u)

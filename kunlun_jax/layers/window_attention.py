@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kunlun_jax.config import ModelConfig, StreamConfig
+from kunlun_jax.layers.attended_pairs import attended_pairs, masked_products
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.rote import TimeFrequencies, frequencies, log_gaps
@@ -48,26 +49,27 @@ class WindowAttention(nn.Module):
         )
         num_events = events.shape[1]
         positions = jnp.broadcast_to(jnp.arange(num_events, dtype=jnp.float32), ages.shape)
-        attended = on_each_shard(
-            partial(
-                window_attention,
-                window_size=stream.window,
-                implementation=self.model.implementation,
-            ),
-            {
-                "query": (query, ROWS),
-                "key": (key, ROWS),
-                "value": (value, ROWS),
-                "lengths": (lengths, EXAMPLES),
-                "positions": (positions, NUMBERS),
-                "times": (log_gaps(ages, rote), NUMBERS),
-                "position_frequencies": (frequencies(stream.head_dim, rote.base), REPLICATED),
-                "time_frequencies": (
-                    TimeFrequencies(stream.head_dim, rote, name="rote")(),
-                    REPLICATED,
+        with masked_products(4 * width * attended_pairs(num_events, stream.window)):
+            attended = on_each_shard(
+                partial(
+                    window_attention,
+                    window_size=stream.window,
+                    implementation=self.model.implementation,
                 ),
-            },
-            ROWS,
-        )
+                {
+                    "query": (query, ROWS),
+                    "key": (key, ROWS),
+                    "value": (value, ROWS),
+                    "lengths": (lengths, EXAMPLES),
+                    "positions": (positions, NUMBERS),
+                    "times": (log_gaps(ages, rote), NUMBERS),
+                    "position_frequencies": (frequencies(stream.head_dim, rote.base), REPLICATED),
+                    "time_frequencies": (
+                        TimeFrequencies(stream.head_dim, rote, name="rote")(),
+                        REPLICATED,
+                    ),
+                },
+                ROWS,
+            )
         out = dense(width, ("heads", "stream"), name="out", dtype=dtype)
         return events + out(attended.reshape(events.shape))

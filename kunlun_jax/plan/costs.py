@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kunlun_jax.config import ModelConfig
-from kunlun_jax.flops import attended_pairs, is_layer
+from kunlun_jax.flops import is_layer
+from kunlun_jax.layers.attended_pairs import attended_pairs
 from kunlun_jax.models.interformer import merged_stream
 from kunlun_jax.plan.machines import Machine
 from kunlun_jax.plan.memory import Kernel
