@@ -6,13 +6,14 @@ whose attention has a mask of fixed form says in a scope what of it is of use (`
 
 import contextlib
 import re
+from typing import Any
 
 import jax
 
 _SCOPE = re.compile(r"masked_products_([0-9]+)")
 
 
-def masked_products(useful: int) -> contextlib.AbstractContextManager[None]:
+def masked_products(useful: int) -> contextlib.AbstractContextManager[Any]:
     """Name the scope of an attention's matrix products, of which a mask hides a part.
 
     Args:
