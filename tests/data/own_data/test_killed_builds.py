@@ -12,7 +12,7 @@ import time
 import pytest
 
 from kunlun_jax.data.build import build_own_data
-from kunlun_jax.data.building.directory import directory as building
+from kunlun_jax.data.building import directory as building
 from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
 
