@@ -243,6 +243,10 @@ from those that are there, on any machine; with `--max-minutes=25` they do so in
 hour. Lower NE is better. A difference holds where its 95 % interval, from a bootstrap over test
 users and (from two on) seeds, does not hold 0. Records hold sums over all users alone: those of
 MovieLens-1M give no rating away.
+
+All runs have the wiring that Kunlun had here before Figure 1 of the paper was known
+(`model.pooling.pool_from = "events"`, `model.interaction_input = "summary"`), and are given events
+alone, without counts of matches between candidate and history. They say nothing of today's default.
 """
 
 _AUDITED = """The run is configs/base.py's; the audit, with `audit.json` kept as
