@@ -24,7 +24,11 @@ import jax  # noqa: E402
 from kunlun_jax.command_line import define_config, one_line, parse_flags, run_program  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.hosts.processes import Options, connected  # noqa: E402
+from kunlun_jax.models.registry import create_model  # noqa: E402
+from kunlun_jax.training.batches import open_data  # noqa: E402
+from kunlun_jax.training.results import report_best  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
+from kunlun_jax.training.run_loop import run_loop  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402
 
@@ -65,12 +69,15 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
     """
     print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
     print(kernels_line(config.model), flush=True)
-    with Run(config, workdir) as run:  # data, model, step functions, checkpoints
+    data = open_data(config, workdir)  # built first where it is missing
+    model = create_model(config, data.schema)
+    with Run(config, workdir, data, model) as run:  # the devices and the checkpoints
         print(run.summary(), flush=True)
-        state = run.resume_or_initialize()
-        state, complete = run.train(state)
+        state = run.resume_or_initialize()  # and the training batches stand at its step
+        train_step = run.train_step()
+        state, complete = run_loop(run, state, train_step)
         if complete:
-            print(run.report_best(state), flush=True)
+            print(report_best(run, state), flush=True)
         else:
             print(f"stopped and saved at step {int(state.step)}; the same command continues")
 

@@ -21,6 +21,7 @@ from kunlun_jax.metrics.comparison import METRICS, difference, measure, task_col
 from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.metrics.user_bootstrap import NUM_RESAMPLES, ComparisonError, UserBootstrap
 from kunlun_jax.training.finished_run import keep_beside, open_finished
+from kunlun_jax.training.results import predict
 from kunlun_jax.training.run import USER_ERRORS, Run
 
 
@@ -68,10 +69,11 @@ def compare_runs(
     a = _score(first, split, task, dataset, lambda run: None)
 
     def require_same_data(run: Run) -> None:
-        if run.dataset.identity != a.identity:
+        other = run.data.dataset
+        if other.identity != a.identity:
             raise ComparisonError(
                 f"expected two runs of one data set, got {a.dataset} ({a.identity[:12]}) in "
-                f"{first} and {run.dataset.schema.name} ({run.dataset.identity[:12]}) in {second}"
+                f"{first} and {run.data.schema.name} ({other.identity[:12]}) in {second}"
             )
 
     b = _score(second, split, task, dataset, require_same_data)
@@ -113,16 +115,16 @@ def _score(
     """Predict a split, unless the check raises."""
     with open_finished(workdir, dataset=dataset) as (run, state):
         check(run)
-        column = task_column(run.dataset.schema.labels, task)
+        column = task_column(run.data.schema.labels, task)
         return _Scored(
             workdir=workdir,
             step=int(state.step),
-            dataset=run.dataset.schema.name,
-            identity=run.dataset.identity,
-            label_rate=run.label_rates[column],
-            labels=run.dataset.schema.labels,
+            dataset=run.data.schema.name,
+            identity=run.data.dataset.identity,
+            label_rate=run.data.label_rates[column],
+            labels=run.data.schema.labels,
             task=column,
-            scores=run.scores(state, split),
+            scores=predict(run, state, split),
         )
 
 

@@ -20,7 +20,9 @@ def finished_runs(tmp_path_factory, compilation_cache):
     """Working directories of two runs that differ in their seed; the model compiles quickly."""
     del compilation_cache
     # Not above: what is imported before pytest is set up escapes jaxtyping's checks.
-    from kunlun_jax.training.run import Run
+    from kunlun_jax.training.results import report_best
+    from kunlun_jax.training.run import open_run
+    from kunlun_jax.training.run_loop import run_loop
     from kunlun_jax.training.workdir import open_workdir
     from tests.training import tiny
 
@@ -28,8 +30,11 @@ def finished_runs(tmp_path_factory, compilation_cache):
     workdirs = []
     for seed in (0, 1):
         config = tiny.experiment(root / "data", **{"model.name": "din", "seed": seed})
-        with open_workdir(root / f"seed_{seed}", config) as workdir, Run(config, workdir) as run:
-            state, _ = run.train(run.resume_or_initialize())
-            run.report_best(state)
+        with (
+            open_workdir(root / f"seed_{seed}", config) as workdir,
+            open_run(config, workdir) as run,
+        ):
+            state, _ = run_loop(run, run.resume_or_initialize(), run.train_step())
+            report_best(run, state)
         workdirs.append(workdir)
     return workdirs

@@ -9,7 +9,9 @@ from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.metrics.user_bootstrap import ComparisonError, UserBootstrap
 from kunlun_jax.training.checkpoint import CheckpointError
 from kunlun_jax.training.finished_run import open_finished
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import report_best
+from kunlun_jax.training.run import open_run
+from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import WorkdirError, open_workdir
 from tests.training import tiny
 from tests.training.runs import records
@@ -47,8 +49,8 @@ class TestCompareRuns:
 
     def test_refuses_another_data_set(self, finished_runs, tmp_path):
         config = tiny.experiment(tmp_path / "data", **{"model.name": "din", "data.options.seed": 1})
-        with open_workdir(tmp_path / "run", config) as workdir, Run(config, workdir) as run:
-            run.report_best(run.train(run.resume_or_initialize())[0])
+        with open_workdir(tmp_path / "run", config) as workdir, open_run(config, workdir) as run:
+            report_best(run, run_loop(run, run.resume_or_initialize(), run.train_step())[0])
         with pytest.raises(ComparisonError, match="expected two runs of one data set, got synth"):
             compare_runs(str(finished_runs[0]), str(tmp_path / "run"))
 

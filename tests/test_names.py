@@ -19,7 +19,9 @@ from kunlun_jax.flops import flops_by_module, flops_by_stream
 from kunlun_jax.plan.machines import machine
 from kunlun_jax.plan.prediction import predict
 from kunlun_jax.training.diagnosis import Diagnosis, load_batch, save_diagnosis
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import report_best
+from kunlun_jax.training.run import open_run
+from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import open_workdir
 from tests.training.runs import assert_equal_states, records
 
@@ -85,14 +87,14 @@ def experiment(dataset, streams=STREAMS, model="kunlun"):
 def test_they_work_from_the_tables_to_the_end(dataset, tmp_path):
     config = experiment(dataset, STREAMS[::2], "din")
     assert validate(dataset.directory).findings == []
-    with open_workdir(tmp_path / "run", config) as workdir, Run(config, workdir) as run:
+    with open_workdir(tmp_path / "run", config) as workdir, open_run(config, workdir) as run:
         assert all(name in run.summary() for name in STREAMS[::2])
-        state, complete = run.train(run.resume_or_initialize(), deadline=0.0)
+        state, complete = run_loop(run, run.resume_or_initialize(), run.train_step(), deadline=0.0)
         assert not complete
-    with open_workdir(tmp_path / "run", config) as workdir, Run(config, workdir) as run:
-        state, complete = run.train(run.resume_or_initialize())
+    with open_workdir(tmp_path / "run", config) as workdir, open_run(config, workdir) as run:
+        state, complete = run_loop(run, run.resume_or_initialize(), run.train_step())
         assert complete
-        assert run.report_best(state).startswith("best checkpoint")
+        assert report_best(run, state).startswith("best checkpoint")
     *_, last = records(workdir)
     assert {f"test/{task}/normalized_entropy" for task in TASKS} <= set(last)
     result = compare_runs(str(workdir), str(workdir), task=TASKS[0], num_resamples=9)

@@ -12,7 +12,7 @@ from absl import flags
 
 from kunlun_jax.config import experiment_config
 from kunlun_jax.training import allocator
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.run import open_run
 from tests.training import tiny
 from tests.training.runs import assert_equal_states, records
 
@@ -153,7 +153,7 @@ class TestBadPlaces:
 
     def test_data_set_of_other_options(self, complaint, data, tmp_path, train_module):
         config = tiny.experiment(data)
-        with train_module.Run(config, tmp_path):
+        with open_run(config, tmp_path):
             pass
         message = self.refuse(complaint, data, tmp_path / "w", "--config.data.options.num_users=41")
         assert f"{data}: expected source" in message
@@ -228,7 +228,7 @@ def run_to_the_end(program, workdir, *arguments):
     assert code == 0, err
     config = json.loads((program.directory / workdir / "config.json").read_text())
     config["data"]["directory"] = str(program.directory / "data")
-    with Run(experiment_config(config), program.directory / workdir) as run:
+    with open_run(experiment_config(config), program.directory / workdir) as run:
         state = run.resume_or_initialize()
     lines = records(program.directory / workdir)
     assert int(state.step) == lines[-1]["step"]

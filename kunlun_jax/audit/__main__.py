@@ -56,7 +56,7 @@ def audit(
         ImportError: If rows have to be made and scikit-learn is not installed.
     """
     with open_finished(workdir, dataset=dataset) as (run, state):
-        data, schema = run.dataset, run.dataset.schema
+        data, schema = run.data.dataset, run.data.schema
         column = task_column(schema.labels, task)
         # First, because rows of other data are refused and a model takes long.
         rows = _counting(data, schema.labels[column], out or workdir, counting, num_rounds)

@@ -8,6 +8,7 @@ from kunlun_jax.audit.perturbations import perturbations
 from kunlun_jax.data import Batch
 from kunlun_jax.metrics.comparison import METRICS, Measurement, difference, measure
 from kunlun_jax.metrics.user_bootstrap import UserBootstrap
+from kunlun_jax.training.results import predict
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import TrainState
 
@@ -54,7 +55,7 @@ def audit_model(
         ComparisonError: If a prediction is not finite, or the examples do not suffice.
     """
     streams = [stream.name for stream in run.config.model.streams]
-    rate = run.label_rates[options.task]
+    rate = run.data.label_rates[options.task]
     bootstrap: UserBootstrap | None = None
     intact: Measurement | None = None
     rows = []
@@ -63,7 +64,7 @@ def audit_model(
         def change(batch: Batch, index: int, perturb=perturb, number=number) -> Batch:
             return perturb(batch, (options.seed, number, index)) if perturb else batch
 
-        scores = run.scores(state, "test", perturb=change, max_examples=options.max_examples)
+        scores = predict(run, state, "test", perturb=change, max_examples=options.max_examples)
         if bootstrap is None:
             bootstrap = UserBootstrap(
                 scores.user_ids, num_resamples=options.num_resamples, seed=options.seed

@@ -22,7 +22,9 @@ from kunlun_jax.scaling.records import (
     resample,
 )
 from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import evaluate, restore_best
+from kunlun_jax.training.run import Run, open_run
+from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.step import TrainState
 from kunlun_jax.training.workdir import METRICS_FILE, open_workdir
 
@@ -80,19 +82,19 @@ def _run(
 ) -> Record | None:
     """Train one run, or resume it, as train.py does; returns its record once it is complete."""
     start = time.monotonic(), time.process_time()
-    with open_workdir(directory, planned.config), Run(planned.config, directory) as run:
+    with open_workdir(directory, planned.config), open_run(planned.config, directory) as run:
         state = run.resume_or_initialize()
         trained_before = int(state.step) == run.num_steps
-        state, complete = run.train(state, deadline=deadline)
+        state, complete = run_loop(run, state, run.train_step(), deadline=deadline)
         # A start that finds nothing left but the evaluation does it: time too short for both
         # would otherwise never get past it.
         if not complete or (time.monotonic() >= deadline and not trained_before):
             _add_piece(directory, start)
             print(f"stopped and saved at step {int(state.step)} of {run.num_steps}", flush=True)
             return None
-        state = run.restore_best(state)
-        metrics, scores = run.evaluate(state, "test")
-        resampled = resample(scores, run.label_rates, task_weights=run.task_weights)
+        state = restore_best(run, state)
+        metrics, scores = evaluate(run, state, "test")
+        resampled = resample(scores, run.data.label_rates, task_weights=run.data.task_weights)
         wall, processor = _add_piece(directory, start)
         measured = _measured(run, state, directory)
     content = {
@@ -114,15 +116,18 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
     """Return sizes, speed and learning curve of a finished run."""
     lines = [json.loads(line) for line in (directory / METRICS_FILE).read_text().splitlines()]
     validation = [line for line in lines if "val/normalized_entropy" in line][-1]
-    flops = flops_by_module(run.config.model, run.dataset.schema)
+    flops = flops_by_module(run.config.model, run.data.schema)
 
     def speed(key: str) -> float | None:
         rates = [line[key] for line in lines if key in line]
         return float(np.median(rates)) if rates else None
 
     return {
-        "dataset": {"name": run.dataset.schema.name}
-        | {"counts": run.dataset.manifest["counts"], "label_rates": run.dataset.label_rates},
+        "dataset": {
+            "name": run.data.schema.name,
+            "counts": run.data.dataset.manifest["counts"],
+            "label_rates": run.data.dataset.label_rates,
+        },
         "step": int(state.step),
         "examples": run.num_steps * run.config.data.batch_size,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 
 from kunlun_jax.config import experiment_config
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import restore_best
+from kunlun_jax.training.run import Run, open_run
 from kunlun_jax.training.step import TrainState
 from kunlun_jax.training.workdir import CONFIG_FILE, WorkdirError
 
@@ -60,5 +61,5 @@ def open_finished(
             f"{directory}: expected the working directory of a run: {error}"
         ) from error
     config = experiment_config(values)
-    with Run(config, directory, read_only=True, dataset=dataset) as run:
-        yield run, run.restore_best()
+    with open_run(config, directory, read_only=True, dataset=dataset) as run:
+        yield run, restore_best(run)

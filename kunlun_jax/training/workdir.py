@@ -272,3 +272,17 @@ class MetricWriter:
             yield
         except OSError as error:
             raise WorkdirError(f"{self.path.parent}: metrics cannot be written: {error}") from error
+
+
+def open_writer(directory: pathlib.Path, *, from_step: int) -> MetricWriter | NoWriter:
+    """Return what records the metrics of a run; all processes call this together.
+
+    Args:
+        directory: The working directory.
+        from_step: As of `MetricWriter`.
+
+    Raises:
+        WorkdirError: If the record is not one, or cannot be written.
+    """
+    with together():
+        return MetricWriter(directory, from_step=from_step) if is_first() else NoWriter()

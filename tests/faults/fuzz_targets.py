@@ -33,7 +33,7 @@ from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.reading.shard_reader import read_shard
 from kunlun_jax.training.checkpoint import Checkpoints
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.run import open_run
 from kunlun_jax.training.step import make_train_step
 from kunlun_jax.training.workdir import MetricWriter, open_workdir
 from tests.data import toy
@@ -266,9 +266,9 @@ def runs_of_configurations(place):
         workdir = place / "run"
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir()
-        with Run(config, workdir) as run:
-            step = make_train_step(run._model, run.dataset.schema, config, num_steps=run.num_steps)
-            state = jax.eval_shape(step, run._target, run._source[0])
+        with open_run(config, workdir) as run:
+            step = make_train_step(run.model, run.data.schema, config, num_steps=run.num_steps)
+            state = jax.eval_shape(step, run.state_shapes, run.train_batches[0])
         assert state.step.dtype == "int32"
 
     return attempt

@@ -20,7 +20,7 @@ from absl import flags
 
 from kunlun_jax.data import Batch, Schema, build
 from kunlun_jax.training import allocator, run
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.run import open_run
 from kunlun_jax.training.step import apply_model
 from kunlun_jax.training.workdir import MetricWriter
 from tests.faults import small_model
@@ -94,6 +94,7 @@ class Runs:
 
     Attributes:
         data: Its directory.
+        program: The module train.py.
     """
 
     def __init__(self, data: pathlib.Path, compilation_cache: pathlib.Path) -> None:
@@ -106,7 +107,7 @@ class Runs:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(allocator, "keep_freed_memory", lambda: False)
             import train
-        self._train = train
+        self.program = train
         self._finished: dict[pathlib.Path, Any] = {}
 
     def arguments(self, workdir: pathlib.Path, *changes: str) -> list[str]:
@@ -120,12 +121,15 @@ class Runs:
 
     def _call_main(self, arguments: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                self.program, "create_model", run.create_model
+            )  # the small one, if in use
             patch.setattr(sys, "argv", ["train.py", *arguments])
             flags.FLAGS.unparse_flags()
             for name in [name for name in flags.FLAGS if name.startswith("config.")]:
                 delattr(flags.FLAGS, name)  # the overrides of an earlier call
             sys.modules.pop("config_config", None)  # its config file, as ml_collections names it
-            self._train.main(self._train._parse_flags(sys.argv))
+            self.program.main(self.program._parse_flags(sys.argv))
 
     def start(
         self,
@@ -166,7 +170,7 @@ class Runs:
 
     def state(self, workdir: pathlib.Path, **changes: Any) -> Any:
         """Return the state from which a run would go on."""
-        with Run(tiny.experiment(self.data, **changes), workdir) as opened:
+        with open_run(tiny.experiment(self.data, **changes), workdir) as opened:
             return opened.resume_or_initialize()
 
     def logits(self, state: Any, schema: Schema, batch: Batch) -> np.ndarray:

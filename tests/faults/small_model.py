@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data import Batch, Schema
 from kunlun_jax.layers.embedding import EmbeddingTables
+from kunlun_jax.models import registry
 from kunlun_jax.shapes import Array, Float
 from kunlun_jax.training import run
 
@@ -42,5 +43,6 @@ def create_model(config: ExperimentConfig, schema: Schema) -> SmallModel:
 
 def use_small_model() -> None:
     """Let every run of this process train it."""
+    registry.create_model = create_model  # type: ignore[assignment]  # train.py takes it from there
     run.create_model = create_model  # type: ignore[assignment]
     run.model_summary = lambda *arguments: "a small model"  # its modules are not Kunlun's

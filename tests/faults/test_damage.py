@@ -14,7 +14,7 @@ from kunlun_jax.data.build import build_dataset
 from kunlun_jax.data.sources.registry import SOURCES
 from kunlun_jax.training import run
 from kunlun_jax.training.checkpoint import Checkpoints
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import report_best
 from tests.data import toy
 from tests.faults import small_model
 from tests.faults.harness import flip_bit, steps
@@ -102,15 +102,13 @@ def test_all_damaged(runs, finished, observe):
     "exits with 1 and sets it aside; the same command then reports the best one that is left",
 )
 def test_best_damaged(runs, uninterrupted, finished, monkeypatch, observe):
-    report = Run.report_best
-
-    def damage_and_report(self, state):
+    def damage_and_report(run, state):
         best = int(records(uninterrupted)[-1]["best/step"])
         shutil.rmtree(finished / "checkpoints" / str(best) / "state")
-        return report(self, state)
+        return report_best(run, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "report_best", damage_and_report)
+        patch.setattr(runs.program, "report_best", damage_and_report)
         outcome = runs.here(finished)
     assert outcome.code == 1
     assert f"the best checkpoint is lost: {finished}/checkpoints/" in outcome.message

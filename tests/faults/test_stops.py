@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.interrupts import LINE
-from kunlun_jax.training import run
+from kunlun_jax.training import run_loop
 from kunlun_jax.training.workdir import open_workdir
 from tests.faults.harness import Outcome, behind_log_line, steps
 from tests.training import tiny
@@ -132,7 +132,7 @@ def test_exception(runs, uninterrupted, tmp_path, monkeypatch, observe):
     "ends with it; the same command goes on from the last checkpoint",
 )
 def test_error_in_a_step(runs, uninterrupted, tmp_path, monkeypatch, observe_text):
-    workdir, trainer = tmp_path / "run", run.Trainer
+    workdir, trainer = tmp_path / "run", run_loop.Trainer
 
     def failing(train_step, **others):
         def step(state, batch):
@@ -145,7 +145,7 @@ def test_error_in_a_step(runs, uninterrupted, tmp_path, monkeypatch, observe_tex
         return trainer(train_step=step, **others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "Trainer", failing)
+        patch.setattr(run_loop, "Trainer", failing)
         with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
             runs.here(workdir)
     assert steps(workdir) == {"8"}

@@ -212,7 +212,7 @@ class TestConfig:
         assert read_record(tmp_path, run.name, run.config) is not None
         gdpa = dataclasses.replace(run.config.model.gdpa, activation=("relu",))
         other = dataclasses.replace(run.config.model, gdpa=gdpa)
-        with pytest.raises(WorkdirError, match=r"activation = \['gelu_tanh'\], got \['relu'\]"):
+        with pytest.raises(WorkdirError, match=r"activation\[0\] = 'gelu_tanh', got 'relu'"):
             read_record(tmp_path, run.name, dataclasses.replace(run.config, model=other))
 
     def test_what_changes_no_number_may_differ(self, tmp_path):

@@ -13,7 +13,9 @@ from configs import smoke
 from kunlun_jax.config import ConfigError, DataConfig, experiment_config
 from kunlun_jax.data import DatasetError
 from kunlun_jax.training.checkpoint import CheckpointError
-from kunlun_jax.training.run import Run, open_dataset
+from kunlun_jax.training.results import report_best
+from kunlun_jax.training.run import open_dataset, open_run
+from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import MetricWriter
 from tests.training import tiny
 from tests.training.runs import assert_equal_states, records
@@ -55,9 +57,9 @@ def counted_compilations():
 def run_to_the_end(config, workdir):
     """Do what train.py does; return the final state and the report, None if stopped."""
     workdir.mkdir(exist_ok=True)
-    with Run(config, workdir) as run:
-        state, complete = run.train(run.resume_or_initialize())
-        return state, run.report_best(state) if complete else None
+    with open_run(config, workdir) as run:
+        state, complete = run_loop(run, run.resume_or_initialize(), run.train_step())
+        return state, report_best(run, state) if complete else None
 
 
 @dataclasses.dataclass
@@ -111,7 +113,7 @@ class TestRun:
         assert_equal_states(state, finished.state)
 
     def test_summary_names_every_stream(self, config, tmp_path):
-        with Run(config, tmp_path) as run:
+        with open_run(config, tmp_path) as run:
             text = run.summary()
         assert "purchase_pooling" in text
         assert "table item" in text
@@ -145,7 +147,7 @@ class TestResume:
         message = r"config\.model\.n_sum: expected 6, got 4"
         with (
             pytest.raises(CheckpointError, match=message),
-            Run(other, finished.workdir) as run,
+            open_run(other, finished.workdir) as run,
         ):
             run.resume_or_initialize()
 
@@ -153,7 +155,7 @@ class TestResume:
         other = tiny.experiment(tmp_path / "data", **{"data.options.seed": 1})
         with (
             pytest.raises(CheckpointError, match="pipeline: expected"),
-            Run(other, finished.workdir) as run,
+            open_run(other, finished.workdir) as run,
         ):
             run.resume_or_initialize()
 
@@ -161,8 +163,8 @@ class TestResume:
 class TestEvaluation:
     def test_does_not_depend_on_the_batch_size(self, data_directory, finished):
         other = tiny.experiment(data_directory, **{"data.eval_batch_size": 37})
-        with Run(other, finished.workdir) as run:
-            run.report_best(run.resume_or_initialize())
+        with open_run(other, finished.workdir) as run:
+            report_best(run, run.resume_or_initialize())
         # The line above replaced the finished run's; both are of the same checkpoint.
         *_, last = records(finished.workdir)
         evaluated = next(
@@ -214,14 +216,14 @@ class TestBadData:
     def test_one_class_only(self, config, tmp_path, monkeypatch):
         dataset = open_dataset(config.data)
         dataset.splits["train"].labels[:] = 0.0
-        monkeypatch.setattr("kunlun_jax.training.run.open_dataset", lambda _: dataset)
+        monkeypatch.setattr("kunlun_jax.training.batches.open_dataset", lambda _: dataset)
         with pytest.raises(DatasetError, match=r"'click' of both classes, got a mean of 0\.0"):
-            Run(config, tmp_path)
+            open_run(config, tmp_path)
 
     def test_more_events_than_the_data_set_has(self, data_directory, tmp_path):
         config = tiny.experiment(data_directory, **{"model.streams.purchase.max_len": 1000})
         with pytest.raises(ConfigError, match=r"purchase\.max_len: expected at most 8, got 1000"):
-            Run(config, tmp_path)
+            open_run(config, tmp_path)
 
 
 def test_the_smoke_config_lowers_normalized_entropy(tmp_path):

@@ -12,8 +12,10 @@ from kunlun_jax.data import DatasetError
 from kunlun_jax.data.build import build_dataset
 from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.training.finished_run import keep_beside, open_finished
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import predict
+from kunlun_jax.training.run import open_run
 from kunlun_jax.training.run_data import DATA_FILE, find_dataset
+from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import WorkdirError, open_workdir
 from tests.training import tiny
 from tests.training.runs import assert_equal_states, records
@@ -24,8 +26,8 @@ MODEL = {"model.name": "din"}
 def resume(workdir, directory, **changes):
     """Start a finished run again; returns its last state."""
     config = tiny.experiment(directory, **MODEL, **changes)
-    with open_workdir(workdir, config), Run(config, workdir) as run:
-        state, complete = run.train(run.resume_or_initialize())
+    with open_workdir(workdir, config), open_run(config, workdir) as run:
+        state, complete = run_loop(run, run.resume_or_initialize(), run.train_step())
         assert complete
         return state
 
@@ -97,7 +99,7 @@ class TestOpenFinished:
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         with open_finished("../home/runs/a") as (run, _):
-            assert run.dataset.directory.resolve() == data
+            assert run.data.dataset.directory.resolve() == data
 
     def test_after_all_has_moved(self, copied, tmp_path, monkeypatch):
         workdir, data = copied
@@ -106,7 +108,7 @@ class TestOpenFinished:
         data.parent.rename(tmp_path / "new_home")
         monkeypatch.chdir(tmp_path)
         with open_finished("new_home/runs/a") as (run, _):
-            assert run.dataset.directory.resolve() == tmp_path / "new_home" / "data"
+            assert run.data.dataset.directory.resolve() == tmp_path / "new_home" / "data"
 
     def test_writes_nothing_and_asks_for_no_lock(self, copied):
         workdir, data = copied
@@ -114,7 +116,7 @@ class TestOpenFinished:
         with open_workdir(workdir, config):  # somebody trains in it
             before = everything(workdir.parent.parent)
             with open_finished(workdir, dataset=str(data)) as (run, state):
-                run.scores(state, "test")
+                predict(run, state, "test")
             assert everything(workdir.parent.parent) == before
 
     def test_builds_no_data_set(self, copied):
@@ -131,7 +133,7 @@ class TestOpenFinished:
         resume(workdir, data)
         data.rename(tmp_path / "moved")
         with open_finished(workdir, dataset=str(tmp_path / "moved")) as (run, _):
-            assert run.dataset.directory == tmp_path / "moved"
+            assert run.data.dataset.directory == tmp_path / "moved"
         both = compare_runs(*[str(workdir)] * 2, dataset=str(tmp_path / "moved"), num_resamples=5)
         assert both["difference"]["auc_roc"]["value"] == 0.0
 

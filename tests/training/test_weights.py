@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from sklearn.metrics import log_loss, roc_auc_score
 
 from configs import base
+from kunlun_jax.audit import shortcuts
 from kunlun_jax.audit.counting import counting_rows
 from kunlun_jax.audit.report import screen
 from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
@@ -19,7 +20,9 @@ from kunlun_jax.data.build import write_dataset
 from kunlun_jax.data.dataset import MANIFEST, manifest_checksum
 from kunlun_jax.training.checkpoint import CheckpointError
 from kunlun_jax.training.finished_run import open_finished
-from kunlun_jax.training.run import Run
+from kunlun_jax.training.results import predict, report_best
+from kunlun_jax.training.run import open_run
+from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import WorkdirError, open_workdir
 from tests.data import toy
 from tests.training import tiny
@@ -76,9 +79,9 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     config, path = experiment(dataset.directory), tmp_path_factory.mktemp("weights") / "run"
-    with open_workdir(path, config) as workdir, Run(config, workdir) as run:
-        state, _ = run.train(run.resume_or_initialize())
-        report = run.report_best(state)
+    with open_workdir(path, config) as workdir, open_run(config, workdir) as run:
+        state, _ = run_loop(run, run.resume_or_initialize(), run.train_step())
+        report = report_best(run, state)
     return Finished(workdir, report)
 
 
@@ -99,8 +102,8 @@ def test_the_report_agrees_with_scikit_learn(finished, oracle):
     rates, labels, weights = oracle
     *_, last = records(finished.workdir)
     with open_finished(finished.workdir) as (run, state):
-        scores = run.scores(state, "test")
-        assert run.label_rates == pytest.approx(list(rates), rel=1e-12)
+        scores = predict(run, state, "test")
+        assert run.data.label_rates == pytest.approx(list(rates), rel=1e-12)
     entropies = []
     for i, task in enumerate(toy.SCHEMA.labels):
         logits = scores.logits[:, i].astype(np.float64)
@@ -143,19 +146,20 @@ def test_the_constant_of_the_counting_rows_has_the_entropy_of_the_formula(datase
         assert constant["auc_roc"] == 0.5
 
 
-def test_a_model_that_predicts_the_rate_gains_nothing_over_the_constant(finished, dataset):
+def test_a_model_that_predicts_the_rate_gains_nothing_over_the_constant(
+    finished, dataset, monkeypatch
+):
     """The audit's two sides, model and counting rows, have one scale."""
     with open_finished(finished.workdir) as (run, state):
-        rates = np.array(run.label_rates)
+        rates = np.array(run.data.label_rates)
         constant, *_ = counting_rows(dataset, task=1, num_rounds=1)
-        evaluate = run.scores
 
         def predict_the_rate(*arguments, **options):
-            scores = evaluate(*arguments, **options)
+            scores = predict(*arguments, **options)
             logits = np.tile(np.log(rates / (1 - rates)), (len(scores), 1)).astype(np.float32)
             return dataclasses.replace(scores, logits=logits)
 
-        run.scores = predict_the_rate
+        monkeypatch.setattr(shortcuts, "predict", predict_the_rate)
         intact, *_ = audit_model(run, state, AuditOptions(1, 0, 20, 0))
     assert intact["normalized_entropy"] == pytest.approx(constant["normalized_entropy"], rel=1e-6)
 
@@ -184,7 +188,7 @@ def test_what_an_earlier_version_recorded_changes_no_number(finished, dataset):
     path.write_text(json.dumps(content))
     try:
         with open_finished(finished.workdir) as (run, _):
-            assert run.label_rates == list(dataset.label_rates["train"].values())
+            assert run.data.label_rates == list(dataset.label_rates["train"].values())
     finally:
         path.write_text(before)
 
@@ -196,7 +200,7 @@ class TestResume:
             open_workdir(finished.workdir, config).__enter__()
         with (
             pytest.raises(CheckpointError, match="task_weights"),
-            Run(config, finished.workdir) as run,
+            open_run(config, finished.workdir) as run,
         ):
             run.resume_or_initialize()
 
@@ -221,38 +225,38 @@ class TestRefusals:
         directory = build(tmp_path / "data", **{split: lambda x: np.zeros(len(x))})
         message = f"data: split '{split}': expected examples with a weight above 0, got none of"
         with pytest.raises(DatasetError, match=message):
-            Run(experiment(directory), tmp_path)
+            open_run(experiment(directory), tmp_path)
         with pytest.raises(DatasetError, match=f"split '{split}': expected examples with a weight"):
             counting_rows(Dataset.open(directory))
 
     def test_training_without_weight(self, tmp_path):
         directory = build(tmp_path / "data", train=lambda x: np.zeros(len(x)))
         with pytest.raises(DatasetError, match="data: split 'train': expected examples with a"):
-            Run(experiment(directory), tmp_path)
+            open_run(experiment(directory), tmp_path)
 
     def test_one_class_once_weighted(self, tmp_path):
         directory = build(tmp_path / "data", train=lambda x: 1.0 - x.labels[:, 1])
         with pytest.raises(DatasetError, match=r"'buy' of both classes, got a mean of 0\.0"):
-            Run(experiment(directory), tmp_path)
+            open_run(experiment(directory), tmp_path)
 
     def test_a_sample_without_weight(self, tmp_path):
         first = {"validation": lambda x: np.arange(len(x)) == 0}
         config = experiment(build(tmp_path / "data", **first), **{"data.max_eval_examples": 1})
         with (
             pytest.raises(ConfigError, match="'validation': expected examples with a weight above"),
-            Run(config, tmp_path / "run") as run,
+            open_run(config, tmp_path / "run") as run,
         ):
-            run.train(run.resume_or_initialize())
+            run_loop(run, run.resume_or_initialize(), run.train_step())
         assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
 
     def test_no_checkpoint_with_a_number(self, finished, monkeypatch):
         with open_finished(finished.workdir) as (run, state):
-            monkeypatch.setattr(type(run._checkpoints), "best_step", None)
+            monkeypatch.setattr(type(run.checkpoints), "best_step", None)
             with pytest.raises(CheckpointError, match="validation NE is a number, got none"):
-                run.report_best(state)
+                report_best(run, state)
 
     def test_a_task_that_is_not_there(self, dataset, tmp_path):
         config = experiment(dataset.directory)
         training = dataclasses.replace(config.training, task_weights=(("bye", 2.0),))
         with pytest.raises(ConfigError, match=r"expected labels .*'click', 'buy'\], got 'bye'"):
-            Run(dataclasses.replace(config, training=training), tmp_path)
+            open_run(dataclasses.replace(config, training=training), tmp_path)

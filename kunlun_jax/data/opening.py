@@ -1,0 +1,31 @@
+"""Opens the data set that a configuration names; builds it first where it is missing."""
+
+from kunlun_jax.config import ConfigError, DataConfig
+from kunlun_jax.data.build import open_or_build
+from kunlun_jax.data.dataset import Dataset
+from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.sources import SOURCES
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """Open the data set that a configuration names; build it first where it is missing.
+
+    Args:
+        config: Source, its options, and the directory.
+
+    Raises:
+        ConfigError: On an unknown source or options it does not have.
+        DatasetError: If the directory holds something else.
+    """
+    if config.source not in SOURCES:
+        raise ConfigError(
+            f"config.data.source: expected one of {sorted(SOURCES)}, got {config.source!r}"
+        )
+    try:
+        options = SOURCES[config.source].make_options(dict(config.options))
+    except ValueError as error:
+        raise ConfigError(f"config.data.options: {error}") from error
+    try:
+        return open_or_build(config.source, options, config.directory)
+    except ValueError as error:  # files that are not what the source expects
+        raise DatasetError(str(error)) from error
