@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from kunlun_jax.environment import environment
+from kunlun_jax.files import publish
 
 __all__ = ["RESULTS", "ROOT", "environment", "write_json"]
 
@@ -14,11 +15,9 @@ _WIDTH = 100  # of a line of JSON, where it can be broken
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Write a result, by way of a temporary file."""
+    """Write a result, all at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(compact(json.loads(json.dumps(content))) + "\n")
-    temporary.replace(path)
+    publish(path, compact(json.loads(json.dumps(content))) + "\n")
 
 
 def compact(content: Any, indent: int = 0) -> str:

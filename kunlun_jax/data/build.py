@@ -19,7 +19,7 @@ from typing import Any
 from absl import app, flags
 
 from kunlun_jax.command_line import parse_flags, run_program
-from kunlun_jax.data.building.directory import locked
+from kunlun_jax.data.building.directory import building_right
 from kunlun_jax.data.building.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.building.writing import write_data_set
 from kunlun_jax.data.dataset import Dataset, read_manifest
@@ -67,7 +67,7 @@ def build_dataset(
     directory = pathlib.Path(directory).absolute()
     refuse_bytes(directory)
     source = SOURCES[source_name]
-    with locked(directory):
+    with building_right(directory):
         _refuse_existing(directory)
         if source.shards is not None:
             shards = source.shards(options, num_shards)
@@ -120,7 +120,7 @@ def build_own_data(
     num_shards = num_shards or default_num_shards(inputs)
     checksums = inputs.checksums()
     description = {"name": "own_data", "version": 2, "options": schema.to_json()}
-    with locked(directory):
+    with building_right(directory):
         if directory.exists():
             manifest = read_manifest(directory)
             difference = _difference(manifest, description, checksums)
@@ -221,7 +221,7 @@ def write_dataset(
     """
     validate_tables(tables)
     shards = shards_of_tables(tables, num_shards)
-    with locked(directory):
+    with building_right(directory):
         _refuse_existing(directory)
         write_data_set(lambda _: shards, directory, source, tables.checksums, num_shards, 1)
 

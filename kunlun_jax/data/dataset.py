@@ -1,7 +1,6 @@
 """A built data set: dataset.json beside ArrayRecord shards, opened into NumPy columns."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from functools import cached_property
@@ -9,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.data.building.directory import file_sha256
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.label_rates import label_rates
 from kunlun_jax.data.reading.gather import padded_log
 from kunlun_jax.data.reading.shard_reader import empty_examples, read_shard
 from kunlun_jax.data.schema import EventStream, Schema, SchemaError
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard
+from kunlun_jax.files import file_sha256, first_difference, json_sha256
 
 MANIFEST = "dataset.json"
 FORMAT_VERSION = 1
@@ -59,7 +58,10 @@ class Dataset:
         path = directory / MANIFEST
         found = _schema_of(manifest, path)
         if schema is not None and schema != found:
-            raise DatasetError(f"{path}: {_first_difference(schema.to_json(), found.to_json())}")
+            difference = first_difference(schema.to_json(), found.to_json(), "schema")
+            assert difference, "two schemas differ just where their JSON does"
+            place, expected, got = difference
+            raise DatasetError(f"{path}: {place}: expected {expected}, got {got}")
         verify_files(directory, manifest)
         try:
             assembler = _Assembler(found, manifest["counts"])
@@ -100,7 +102,7 @@ def identity_of(manifest: dict[str, Any]) -> str:
         manifest: The content of dataset.json.
     """
     content = {"schema": manifest["schema"], "files": manifest["files"]}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_sha256(content)
 
 
 def verify_files(directory: pathlib.Path, manifest: dict[str, Any]) -> None:
@@ -142,7 +144,7 @@ def read_schema(directory: pathlib.Path) -> Schema:
 def manifest_checksum(manifest: dict[str, Any]) -> str:
     """Return the SHA-256 of what dataset.json says, apart from its own checksum."""
     content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_sha256(content)
 
 
 def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
@@ -286,14 +288,3 @@ class _Assembler:
         ids = {f.name: scatter([log.ids[f.name] for log in logs]) for f in stream.ids}
         times, dense = scatter([log.times for log in logs]), scatter([log.dense for log in logs])
         return EventLog(offsets, times, ids, dense)
-
-
-def _first_difference(expected: Any, got: Any, place: str = "schema") -> str:
-    if isinstance(expected, dict) and isinstance(got, dict) and expected.keys() == got.keys():
-        pairs = [(f"{place}.{key}", expected[key], got[key]) for key in expected]
-    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
-        pairs = [(f"{place}[{i}]", *pair) for i, pair in enumerate(zip(expected, got, strict=True))]
-    else:
-        return f"{place}: expected {expected}, got {got}"
-    name, left, right = next(pair for pair in pairs if pair[1] != pair[2])
-    return _first_difference(left, right, name)

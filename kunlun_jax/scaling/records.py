@@ -4,23 +4,19 @@ A run that has a record is not run again, on this machine or another. A record s
 single user or example, so that those of data that may not be redistributed can be published.
 """
 
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from kunlun_jax.config import FREE_SETTINGS, ExperimentConfig, in_current_form, to_mapping
+from kunlun_jax.files import discard_parts, first_difference, locked, publish
 from kunlun_jax.metrics.comparison import METRICS, measure
 from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.metrics.user_bootstrap import UserBootstrap
 from kunlun_jax.scaling.record_lines import Record, decode, encode
 from kunlun_jax.shapes import Float
-from kunlun_jax.training.manifest import first_difference
 from kunlun_jax.training.workdir import WorkdirError
 
 RECORDS_FILE = "runs.jsonl"
@@ -41,17 +37,14 @@ def add_record(directory: pathlib.Path, record: Record) -> None:
         OSError: If it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path, temporary = (directory / f"{RECORDS_FILE}{suffix}" for suffix in ("", ".tmp"))
-    with _locked(directory):
+    path = directory / RECORDS_FILE
+    with locked(directory):  # the folder itself: no lock's file is left in what is published
+        discard_parts(path)
         before = path.read_bytes() if path.exists() else b""
         before += b"" if before.endswith(b"\n") or not before else b"\n"
         after = before + encode(path, before, record)
         decode(path, after)
-        with temporary.open("wb") as file:
-            file.write(after)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        publish(path, after)
 
 
 def read_records(directory: pathlib.Path) -> dict[str, Record]:
@@ -124,17 +117,6 @@ def _shared(values: Any, other: Any, where: tuple[str, ...] = ()) -> Any:
         for key, value in values.items()
         if key in other and (*where, key) not in FREE_SETTINGS | _LOCAL_SETTINGS
     }
-
-
-@contextlib.contextmanager
-def _locked(directory: pathlib.Path) -> Iterator[None]:
-    """Let one process at a time change the directory; the lock leaves no file behind."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def resample(

@@ -20,9 +20,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from kunlun_jax.config import in_current_form
+from kunlun_jax.files import first_difference
 from kunlun_jax.hosts.processes import is_first, several, together
 from kunlun_jax.training import manifest as manifests
-from kunlun_jax.training.manifest import ManifestError, first_difference
+from kunlun_jax.training.manifest import ManifestError
 from kunlun_jax.training.step import TrainState
 
 BEST_METRIC = "normalized_entropy"

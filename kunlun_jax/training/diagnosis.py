@@ -4,6 +4,7 @@ batch = load_batch("runs/base/nonfinite/step_41/batch.npz")
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
 from kunlun_jax.data.schema import Schema
+from kunlun_jax.files import publish
 from kunlun_jax.tables import TableState
 from kunlun_jax.training.step import apply_model, weighted_loss
 
@@ -103,9 +105,11 @@ def save_diagnosis(directory: pathlib.Path, batch: Batch, diagnosis: Diagnosis) 
     """
     directory.mkdir(parents=True, exist_ok=True)
     leaves: dict[str, Any] = dict(flatten_dict(_to_mapping(batch), sep="/"))
-    np.savez_compressed(directory / BATCH_FILE, **leaves)
+    content = io.BytesIO()
+    np.savez_compressed(content, **leaves)
+    publish(directory / BATCH_FILE, content.getvalue())
     report = json.dumps(dataclasses.asdict(diagnosis), indent=1)
-    (directory / REPORT_FILE).write_text(report + "\n")
+    publish(directory / REPORT_FILE, report + "\n")
 
 
 def load_batch(path: str | pathlib.Path) -> Batch:

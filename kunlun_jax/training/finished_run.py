@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from kunlun_jax.config import experiment_config
+from kunlun_jax.files import publish
 from kunlun_jax.training.results import restore_best
 from kunlun_jax.training.run import Run, open_run
 from kunlun_jax.training.step import TrainState
@@ -26,7 +27,7 @@ def keep_beside(path: pathlib.Path, text: str, *, flag: str) -> bool:
         flag: The flag that names another place.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        publish(path, text)
     except OSError as error:
         print(f"warning: {path}: not written: {error.strerror}; {flag} names another place",
               file=sys.stderr)  # fmt: skip

@@ -13,12 +13,12 @@ changes the sum; several cancel out with a probability of about 2^-64.
 """
 
 import hashlib
-import json
 from typing import Any
 
 import jax
 import numpy as np
 
+from kunlun_jax.files import json_sha256
 from kunlun_jax.hosts.processes import is_first, sum_over_processes
 
 _BLOCK = 2**18  # elements that are widened to 64 bits at once
@@ -56,7 +56,7 @@ def make_manifest(
             for name, leaf in _named_leaves(state)
         },
     }
-    return {**content, "sha256": _json_sha256(content)}
+    return {**content, "sha256": json_sha256(content)}
 
 
 def verify_manifest(manifest: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def verify_manifest(manifest: Any) -> dict[str, Any]:
     if not isinstance(manifest, dict) or "sha256" not in manifest:
         raise ManifestError("the manifest is damaged: expected a mapping with its own checksum")
     content = {key: value for key, value in manifest.items() if key != "sha256"}
-    expected, got = manifest["sha256"], _json_sha256(content)
+    expected, got = manifest["sha256"], json_sha256(content)
     if expected != got:
         raise ManifestError(f"the manifest is damaged: expected SHA-256 {expected}, got {got}")
     return manifest
@@ -101,20 +101,6 @@ def verify_leaves(state: Any, manifest: dict[str, Any]) -> None:
         kind, got = ("checksum", sums[name]) if "checksum" in saved else ("sha256", _sha256(leaf))
         if saved[kind] != got:
             raise ManifestError(f"{name} is damaged: expected {kind} {saved[kind]}, got {got}")
-
-
-def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:
-    """Return the path to, and the two values of, the first place where nested mappings differ."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        for key in sorted(set(expected) | set(got)):
-            place = f"{where}.{key}" if where else key
-            if key not in expected or key not in got:
-                return place, expected.get(key, "nothing"), got.get(key, "nothing")
-            difference = first_difference(expected[key], got[key], place)
-            if difference:
-                return difference
-        return None
-    return None if expected == got else (where, expected, got)
 
 
 def _named_leaves(state: Any) -> list[tuple[str, Any]]:
@@ -179,7 +165,3 @@ def _sha256(leaf: Any) -> str:
     # As bytes: bfloat16 is no type of NumPy's own, and its arrays export no buffer.
     content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
     return hashlib.sha256(content.data).hexdigest()
-
-
-def _json_sha256(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

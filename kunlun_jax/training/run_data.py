@@ -8,8 +8,8 @@ import pathlib
 from typing import Any
 
 from kunlun_jax.data import Dataset, DatasetError
-from kunlun_jax.data.building.directory import publish
 from kunlun_jax.data.dataset import MANIFEST, identity_of, read_manifest
+from kunlun_jax.files import publish
 from kunlun_jax.training.workdir import WorkdirError, has_record
 
 DATA_FILE = "data.json"

@@ -1,12 +1,10 @@
 """The working directory of a run: whose it is, who works in it, and what is written into it."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import pathlib
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,11 +20,18 @@ from kunlun_jax.config import (
     in_current_form,
     to_mapping,
 )
+from kunlun_jax.files import (
+    InUseError,
+    discard_parts,
+    first_difference,
+    is_part_of,
+    locked,
+    publish,
+)
 from kunlun_jax.hosts.processes import is_first, together
-from kunlun_jax.training.manifest import first_difference
 
 CONFIG_FILE = "config.json"
-TEMPORARY_CONFIG_FILE = "config.tmp"
+_EARLIER_PART = "config.tmp"  # how earlier versions named a part of it
 LOCK_FILE = "lock"
 METRICS_FILE = "metrics.jsonl"
 BEST_STEP = "best/step"  # marks the line of the final report
@@ -95,9 +100,7 @@ def _resolved(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _write_config(directory: pathlib.Path, resolved: dict[str, Any]) -> None:
-    temporary = directory / TEMPORARY_CONFIG_FILE
-    temporary.write_text(json.dumps(resolved, indent=1) + "\n")
-    temporary.rename(directory / CONFIG_FILE)
+    publish(directory / CONFIG_FILE, json.dumps(resolved, indent=1) + "\n")
 
 
 @contextlib.contextmanager
@@ -125,23 +128,25 @@ def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(directory: pathlib.Path) -> Iterator[None]:
-    """Hold the directory; the system lets go of it however the process ends."""
-    with (directory / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise WorkdirError(f"{directory}: in use by {holder}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+    """Hold the directory, and remove what a killed holder was writing."""
+    try:
+        with locked(directory / LOCK_FILE, wait=False):
+            for name in (CONFIG_FILE, METRICS_FILE):
+                discard_parts(directory / name)
+            (directory / _EARLIER_PART).unlink(missing_ok=True)
+            yield
+    except InUseError as error:
+        raise WorkdirError(f"{directory}: in use by {error}") from None
 
 
 def _require_empty(directory: pathlib.Path) -> None:
     # A start that was killed may have left these.
-    strangers = {path.name for path in directory.iterdir()} - {TEMPORARY_CONFIG_FILE, LOCK_FILE}
+    known = {_EARLIER_PART, LOCK_FILE}
+    strangers = {
+        path.name
+        for path in directory.iterdir()
+        if path.name not in known and not is_part_of(path, CONFIG_FILE)
+    }
     if strangers:
         raise WorkdirError(
             f"{directory}: expected an empty directory or one of a run (with {CONFIG_FILE}), got "
@@ -216,9 +221,7 @@ class MetricWriter:
         with self._explained():
             if self.path.exists():
                 kept = [line for line in self._lines() if self._stays(line, from_step)]
-                temporary = self.path.with_suffix(".tmp")
-                temporary.write_text("".join(kept))
-                temporary.rename(self.path)
+                publish(self.path, "".join(kept))
             board.mkdir(exist_ok=True)
             self._file = self.path.open("a")
             self._board = EventsWriter(str(board / "events"))

@@ -18,11 +18,11 @@ from kunlun_jax.data.build import (
     open_or_build,
     write_dataset,
 )
-from kunlun_jax.data.building.directory import file_sha256
-from kunlun_jax.data.building.directory import shards as shards_module
+from kunlun_jax.data.building import shards as shards_module
 from kunlun_jax.data.building.shards import shard_of_users
 from kunlun_jax.data.dataset import MANIFEST, verify_files
 from kunlun_jax.data.sources import SOURCES, Source
+from kunlun_jax.files import file_sha256
 from tests.data import toy
 
 SOURCE = {"name": "toy", "version": 1, "options": {"seed": 3}}
@@ -205,7 +205,7 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, re
     program = textwrap.dedent(
         """
         import pathlib, sys, time
-        from kunlun_jax.data.building.directory import shards
+        from kunlun_jax.data.building import shards
         from tests.data import toy
 
         def hang(path):

@@ -10,7 +10,6 @@ import pytest
 from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.manifest import (
     ManifestError,
-    first_difference,
     layout,
     make_manifest,
     saved_layout,
@@ -126,11 +125,3 @@ def test_layout_is_dtype_and_shape(manifest):
         "step": "int32[]",
     }
     assert saved_layout(manifest) == layout(STATE)
-
-
-def test_first_difference_names_the_place():
-    a = {"x": {"y": 1, "z": [1, 2]}, "w": "v"}
-    assert first_difference(a, {"x": {"y": 1, "z": [1, 2]}, "w": "v"}) is None
-    assert first_difference(a, {"x": {"y": 1, "z": [1, 3]}, "w": "v"}) == ("x.z", [1, 2], [1, 3])
-    assert first_difference(a, {"x": {"y": 1}, "w": "v"}) == ("x.z", [1, 2], "nothing")
-    assert first_difference({}, {"x": 1}) == ("x", "nothing", 1)

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import re
+import shutil
 import signal
 
 import jax
@@ -152,10 +153,13 @@ class TestResume:
             run.resume_or_initialize()
 
     def test_refuses_a_checkpoint_of_other_data(self, tmp_path, finished):
+        workdir = tmp_path / "run"
+        shutil.copytree(finished.workdir, workdir)
+        (workdir / "data.json").unlink()  # which would refuse first
         other = tiny.experiment(tmp_path / "data", **{"data.options.seed": 1})
         with (
             pytest.raises(CheckpointError, match="pipeline: expected"),
-            open_run(other, finished.workdir) as run,
+            open_run(other, workdir) as run,
         ):
             run.resume_or_initialize()
 

@@ -104,8 +104,9 @@ class TestOpenWorkdir:
             start(tmp_path)
         assert (tmp_path / "config.json").read_text(encoding="latin-1") == text
 
-    def test_a_start_killed_while_writing_the_config_does_not_matter(self, tmp_path):
-        (tmp_path / "config.tmp").write_text("{")
+    @pytest.mark.parametrize("part", ["config.json.0123456789abcdef.part", "config.tmp"])
+    def test_a_start_killed_while_writing_the_config_does_not_matter(self, tmp_path, part):
+        (tmp_path / part).write_text("{")
         start(tmp_path)
         assert names(tmp_path) == ["config.json", "lock"]
 

@@ -1,26 +1,23 @@
 """The directory in which a data set is built: locked, resumable, renamed when it is complete."""
 
 import contextlib
-import fcntl
-import hashlib
 import json
-import os
 import pathlib
-import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
+
+from kunlun_jax.files import PART, locked, publish, sync
 
 SCRATCH = "scratch"
 PLAN = "plan.json"
 
 
 @contextlib.contextmanager
-def locked(directory: pathlib.Path) -> Iterator[None]:
+def building_right(directory: pathlib.Path) -> Iterator[None]:
     """Hold the right to build this directory; another process waits here."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / f".{directory.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(directory.parent / f".{directory.name}.lock"):
         yield
 
 
@@ -44,14 +41,14 @@ def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.
         _discard(staging)
         (staging / SCRATCH).mkdir(parents=True)
         publish(staging / SCRATCH / PLAN, json.dumps(plan))
-    for path in staging.glob("*.part"):
+    for path in staging.glob(f"*{PART}"):
         path.unlink()
     try:
         yield staging
         _forget_plan(staging)
         shutil.rmtree(staging / SCRATCH)
         sync(staging)
-        staging.rename(directory)
+        staging.rename(directory)  # its files are on the disk already
         sync(directory.parent)
     except ValueError:
         _discard(staging)
@@ -71,31 +68,3 @@ def _forget_plan(staging: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         (staging / SCRATCH / PLAN).unlink()
         sync(staging / SCRATCH)
-
-
-def publish(path: pathlib.Path, text: str) -> None:
-    """Write a file that appears only when it is complete."""
-    temporary = part_of(path)
-    temporary.write_text(text)
-    sync(temporary)
-    temporary.rename(path)
-
-
-def part_of(path: pathlib.Path) -> pathlib.Path:
-    """Return a new name for a file that is not complete yet, for this writer alone."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-
-
-def sync(path: pathlib.Path) -> None:
-    """Wait until a file or directory is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_sha256(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data import format as blocks
-from kunlun_jax.data.building.directory import SCRATCH, file_sha256, part_of, publish, sync
+from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.quality.consistency import validate_tables
 from kunlun_jax.data.quality.summary import Summary, summarize
 from kunlun_jax.data.schema import Schema, SchemaError
 from kunlun_jax.data.tables import Shard, SourceTables
+from kunlun_jax.files import file_sha256, part_of, publish, settle
 
 REPORT_VERSION = 2  # of the report of a shard, which only the build itself reads
 
@@ -176,9 +177,7 @@ def write_shard(shard: Shard, directory: pathlib.Path, number: int, num_shards: 
     # A process of a build that was killed may be at this very shard still.
     temporary = part_of(directory / SCRATCH / path.name)
     blocks.write_shard(temporary, blocks.shard_blocks(shard))
-    sync(temporary)
-    temporary.rename(path)
-    sync(directory)
+    settle(temporary, path)
     entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
     publish(report, json.dumps({"file": entry, "summary": summarize(shard).to_json()}))
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from kunlun_jax.data.building.directory import building, publish
+from kunlun_jax.data.building.directory import building
 from kunlun_jax.data.building.shards import REPORT_VERSION, ShardSource, write_shards
 from kunlun_jax.data.building.standardize import fit_schema
 from kunlun_jax.data.dataset import FORMAT_VERSION, MANIFEST, manifest_checksum
@@ -16,6 +16,7 @@ from kunlun_jax.data.quality.one_sided import find_one_sided
 from kunlun_jax.data.quality.summary import LENGTHS, Summary, merge_all
 from kunlun_jax.data.reading.shard_reader import read_shard
 from kunlun_jax.data.tables import SPLITS
+from kunlun_jax.files import publish
 
 LIBRARIES = ("numpy", "pyarrow", "array-record")
 

@@ -10,12 +10,13 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from kunlun_jax.data.building.directory import SCRATCH, publish
+from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.hashing import expected_collision_rate
 from kunlun_jax.data.own_data.engine import Engine
 from kunlun_jax.data.own_data.table_schema import Hashed
 from kunlun_jax.data.own_data.texts import DOUBTFUL, is_one_of, spelling_sql
 from kunlun_jax.data.own_data.vocabularies import hashed_sql
+from kunlun_jax.files import publish
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from kunlun_jax.data.own_data.links import Links
 from kunlun_jax.data.own_data.messages import clipped
 from kunlun_jax.data.own_data.texts import literal
 from kunlun_jax.data.schema import SchemaError
+from kunlun_jax.files import discard_parts, part_of, settle
 
 ROWS_AT_ONCE = 65_536
 # Characters of what DuckDB says.
@@ -110,12 +111,12 @@ class Engine:
         """
         if path.exists():
             return
-        temporary = path.with_name(f"{path.name}.part")
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard_parts(path)
+        temporary = part_of(path)
         options = f", PARTITION_BY ({partition_by})" if partition_by else ""
         self.execute(f"SET preserve_insertion_order = {str(in_order).lower()}")
         self.execute(f"COPY ({sql}) TO {self.path(temporary)} (FORMAT parquet{options})")
-        temporary.rename(path)
+        settle(temporary, path)
 
 
 def rewrite(sources: list[pathlib.Path], target: pathlib.Path, columns_of: Any) -> None:
@@ -126,7 +127,8 @@ def rewrite(sources: list[pathlib.Path], target: pathlib.Path, columns_of: Any) 
         target: The new file; its bytes depend on the rows alone.
         columns_of: Returns new columns, given the number of the first row and a table of rows.
     """
-    temporary = target.with_name(f"{target.name}.part")
+    discard_parts(target)
+    temporary = part_of(target)
     writer, first = None, 0
     for rows in _equal_parts(sources):
         table = pa.table(columns_of(first, rows))
@@ -135,7 +137,7 @@ def rewrite(sources: list[pathlib.Path], target: pathlib.Path, columns_of: Any) 
         first += rows.num_rows
     assert writer is not None
     writer.close()
-    temporary.rename(target)
+    settle(temporary, target)
     for source in sources:
         source.unlink()
 

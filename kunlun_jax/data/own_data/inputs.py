@@ -6,11 +6,11 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from kunlun_jax.data.building.directory import file_sha256
 from kunlun_jax.data.own_data.formats import EXPECTED, format_of
 from kunlun_jax.data.own_data.messages import clipped, names_shown, path_shown, value_shown
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, TableSchema
 from kunlun_jax.data.schema import SchemaError
+from kunlun_jax.files import file_sha256
 
 # The folder of rows that Spark and Hadoop write before they are the table's; its own ones again.
 UNFINISHED = "_temporary"

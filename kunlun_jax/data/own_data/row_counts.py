@@ -5,11 +5,12 @@ import json
 import pathlib
 from typing import Any
 
-from kunlun_jax.data.building.directory import SCRATCH, publish
+from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.messages import named
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS
 from kunlun_jax.data.schema import SchemaError
+from kunlun_jax.files import publish
 
 
 @dataclasses.dataclass(frozen=True)

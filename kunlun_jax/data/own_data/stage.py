@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from kunlun_jax.data.building.directory import SCRATCH, publish
+from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import shard_of_users
 from kunlun_jax.data.own_data import collisions, columns, vocabularies
 from kunlun_jax.data.own_data.engine import Engine, rewrite
@@ -47,6 +47,7 @@ from kunlun_jax.data.own_data.table_schema import (
 )
 from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
 from kunlun_jax.data.tables import SPLITS
+from kunlun_jax.files import publish
 
 DAY = 86400
 

@@ -6,10 +6,10 @@ import io
 import pathlib
 from collections.abc import Iterator
 
-from kunlun_jax.data.building.directory import part_of
 from kunlun_jax.data.own_data.formats import BYTES_AT_ONCE, known_format, open_bytes
 from kunlun_jax.data.own_data.messages import named, value_shown
 from kunlun_jax.data.schema import SchemaError
+from kunlun_jax.files import part_of, settle
 
 # A longer line is refused by DuckDB, which holds several of this length in memory.
 LONGEST_LINE = 2_000_000
@@ -63,7 +63,7 @@ def write_plain(path: pathlib.Path, target: pathlib.Path) -> None:
                 for cell in cells
             )
             file.write(separator.join(quoted) + "\n")
-    temporary.rename(target)
+    settle(temporary, target)
 
 
 def explain(path: pathlib.Path) -> None:

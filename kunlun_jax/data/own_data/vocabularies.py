@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.building.directory import file_sha256
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.engine import rewrite
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
 from kunlun_jax.data.schema import EventId, SchemaError, SparseFeature
+from kunlun_jax.files import file_sha256
 
 FOLDER = "vocabularies"
 

@@ -4,19 +4,17 @@ import datetime
 import math
 import pathlib
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kunlun_jax.data.building.standardize import training_moments
 from kunlun_jax.data.quality.checks import drift
 from kunlun_jax.data.quality.profile import EDGES, Profile, quantile
+from kunlun_jax.data.quality.report import Report
 from kunlun_jax.data.quality.summary import Summary
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.tables import SPLITS
-
-if TYPE_CHECKING:
-    from kunlun_jax.data.validate import Report
 
 CARD = "README.md"
 QUANTILES = (0.1, 0.5, 0.9)
@@ -25,7 +23,7 @@ COLUMNS = 4
 STEP = EDGES[1] - EDGES[0]
 
 
-def write_card(report: "Report", directory: pathlib.Path) -> pathlib.Path:
+def write_card(report: Report, directory: pathlib.Path) -> pathlib.Path:
     """Write the card and its pictures.
 
     Without matplotlib there are no pictures, and the card says so.

@@ -8,8 +8,6 @@ Batch i is that of all processes together. Each gathers only the examples of its
 neither order nor position nor fingerprint depend on how many processes there are.
 """
 
-import hashlib
-import json
 import threading
 
 import grain
@@ -19,6 +17,7 @@ from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.reading.gather import Columns
+from kunlun_jax.files import json_sha256
 
 # Training has no end of its own; the caller decides about the number of steps.
 ENDLESS = 2**40
@@ -91,8 +90,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             "seed": seed,
             "max_examples": max_examples,
         }
-        serialized = json.dumps(content, sort_keys=True)
-        self.fingerprint = hashlib.sha256(serialized.encode()).hexdigest()
+        self.fingerprint = json_sha256(content)
         self._description = f"BatchSource({split}, {self.fingerprint[:16]})"
         self._orders: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()

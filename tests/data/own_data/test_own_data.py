@@ -268,7 +268,7 @@ def test_the_same_tables_are_not_built_twice(tmp_path, tables):
 
 
 def test_an_interrupted_build_does_not_stage_again(tmp_path, tables, dataset, monkeypatch):
-    from kunlun_jax.data.building.directory import shards as shards_module
+    from kunlun_jax.data.building import shards as shards_module
 
     def fail(path):
         raise OSError("disk full")

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.building.directory import SCRATCH, part_of, publish
+from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import report_path, write_shard
 from kunlun_jax.data.own_data.beam import steps
 from kunlun_jax.data.own_data.beam.numbering import (
@@ -48,6 +48,7 @@ from kunlun_jax.data.own_data.splits import Bounds
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, ByTime, Hashed, TableSchema
 from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.data.tables import SPLITS
+from kunlun_jax.files import part_of, publish, settle
 
 USERS = "users"
 REFUSED = "refused"
@@ -366,7 +367,7 @@ def _store_values(pair: tuple[Key, pa.Table], plan: Plan) -> None:
     path = values_path(plan.place, number, key[1])
     temporary = part_of(path)
     pq.write_table(table.select(["value", "count"]), temporary)
-    temporary.rename(path)
+    settle(temporary, path)
 
 
 def values_path(place: pathlib.Path, vocabulary: int, part: int | str) -> pathlib.Path:
