@@ -129,7 +129,7 @@ def test_what_a_killed_removal_has_left_is_not_used(shop, untouched, tmp_path, m
     rmtree = shutil.rmtree
 
     def remove_a_part(path, **options):
-        if path.name != building.SCRATCH:
+        if pathlib.Path(path).name != building.SCRATCH:
             rmtree(path, **options)
             return
         victims = sorted(path.glob("staged-1/*/*.parquet")) + sorted(path.glob("shard-*.json"))
