@@ -11,11 +11,13 @@ import tarfile
 import grain
 import numpy as np
 
-from kunlun_jax.config import ExperimentConfig
+from kunlun_jax.config import ExperimentConfig, OptimizerConfig
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.step import apply_model, create_train_state, make_train_step
 from tests import factories
 
+# The rate that was the default then.
+OPTIMIZER = OptimizerConfig(learning_rate=4e-3)
 ARCHIVE = pathlib.Path(__file__).with_name("checkpoint_c8f04b0.tar.gz")
 # The wiring of that time, and a batch that the state has seen three times.
 BUY = dataclasses.replace(factories.BUY, num_layers=2, n_tokens=3)
@@ -28,7 +30,7 @@ BATCH = factories.batch(lengths={"buy": [10, 4, 0, 7], "view": [7, 1, 2, 0]}, se
 def test_state_position_and_logits_are_those_that_were_saved(tmp_path):
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
-    config, kunlun = ExperimentConfig(model=MODEL), factories.kunlun(MODEL)
+    config, kunlun = ExperimentConfig(model=MODEL, optimizer=OPTIMIZER), factories.kunlun(MODEL)
     state = create_train_state(kunlun, config, BATCH, num_steps=10)
     data = iter(grain.MapDataset.source(list(range(100))).to_iter_dataset())
 
