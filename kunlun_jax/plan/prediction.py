@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,7 +65,7 @@ class Prediction:
     state_bytes: dict[str, int]
     temporary_bytes: int
     alive_bytes: dict[str, int]
-    flops_per_example: dict[str, int]
+    flops_per_example: Mapping[str, int]
     costs: dict[str, Cost]
     exchanges: dict[str, Exchange]
     seconds: float
