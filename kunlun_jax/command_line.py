@@ -37,11 +37,19 @@ def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], 
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app.run(main, flags_parser=parser)
+            app.run(lambda argv: _in_one_line(main, argv), flags_parser=parser)
         finally:
             sys.stdout.flush()  # not at exit, where Python would print what it cannot raise
     except BrokenPipeError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(one_line(error))
+
+
+def _in_one_line(main: Callable[[list[str]], Any], argv: list[str]) -> Any:
+    """Run `main`; a wrong use is one line, where absl would print all of its help."""
+    try:
+        return main(argv)
+    except app.UsageError as error:
         sys.exit(one_line(error))
 
 

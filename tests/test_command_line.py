@@ -121,3 +121,22 @@ def test_the_package_has_no_second_copy_of_programs_and_configs():
     assert (package / "configs").samefile(ROOT / "configs")
     for path in (ROOT / "configs").rglob("*.py"):  # a config works where no `configs` is
         assert "from configs" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("kunlun_jax.build", "--out=x", "views 1.csv"),
+            "error: expected flags only, got 'views 1.csv' (quote",
+        ),
+        (("kunlun_jax.validate",), "error: expected the directory of a data set"),
+        (("kunlun_jax.compare", "runs/a"), "error: expected the working directories of two runs"),
+    ],
+)
+def test_a_wrong_use_is_one_line_and_not_all_of_the_help(arguments, line):
+    process = start(*arguments)
+    out, err = process.communicate(timeout=300)
+    assert (out, process.returncode) == ("", 1)
+    assert err.startswith(line)
+    assert err.count("\n") == 1

@@ -240,7 +240,7 @@ def _at_least_one(**numbers: int) -> None:
 def _main(argv: list[str]) -> None:
     values = flags.FLAGS
     if len(argv) > 1 and not values.beam:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        raise app.UsageError(f"expected flags only, got {argv[1]!r:.100} (quote paths with blanks)")
     try:
         counts = _run(values, argv[1:])
         findings = read_manifest(pathlib.Path(values.out)).get("findings", [])
