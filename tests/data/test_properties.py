@@ -36,7 +36,8 @@ OPTIONS = st.builds(
     num_eval=st.integers(0, 20),
     seed=st.integers(0, 2**31),
 )
-NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}9", fullmatch=True)  # tests/data/test_names.py tries others
+# What a schema takes; tests/data/test_names.py tries others.
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}9", fullmatch=True)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
