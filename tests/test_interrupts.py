@@ -14,19 +14,24 @@ from tests.data import toy
 ROOT = pathlib.Path(__file__).parents[1]
 SLEEPS = "import time\nprint('here', flush=True)\ntime.sleep(300)\n"
 DATA = "kunlun_jax.data"
+# Tests that run in the background hand on that they ignore Ctrl-C. It is undone in the program
+# itself: `preexec_fn` would fork this process, in which JAX may run threads.
+CTRL_C_COUNTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def interrupted(*command, at):
     """Send Ctrl-C as soon as a program has printed a line that begins so; return what it left."""
     process = subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, "-c", CTRL_C_COUNTS, sys.executable, *command],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test that is run in the background would hand on that it ignores it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert any(line.startswith(at) for line in process.stdout), process.stderr.read()
     process.send_signal(signal.SIGINT)
