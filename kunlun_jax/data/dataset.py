@@ -92,7 +92,7 @@ class Dataset:
     @cached_property
     def padded_logs(self) -> dict[str, EventLog]:
         """The logs as the pipeline gathers from them (`gather.padded_log`)."""
-        return {s.name: padded_log(self.logs[s.name], s) for s in self.schema.streams}
+        return {s.name: padded_log(self.logs[s.name], s, s.max_len) for s in self.schema.streams}
 
 
 def identity_of(manifest: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ both come through here, so that an input means the same to both.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,12 @@ class Columns:
 
     Attributes:
         schema: The schema.
-        examples: Examples; their dense features are raw.
-        dense: float32 [n, features], the same dense features, standardised.
+        examples: Examples; their dense features are standardised.
         logs: Event logs by stream, as `padded_log` returns them.
     """
 
     schema: Schema
     examples: Examples
-    dense: np.ndarray
     logs: dict[str, EventLog]
 
     def batch(self, rows: np.ndarray, real: np.ndarray, max_lens: dict[str, int]) -> Batch:
@@ -57,7 +56,7 @@ class Columns:
             ends = examples.ends[name][rows]
             streams[name] = _events(self.logs[name], max_len, users, times, ends, of)
         return Batch(
-            dense=_leaf(self.dense[rows]),
+            dense=_leaf(examples.dense[rows]),
             sparse=sparse,
             streams=streams,
             labels=_leaf(examples.labels[rows]),
@@ -66,21 +65,25 @@ class Columns:
         )
 
 
-def padded_log(log: EventLog, stream: EventStream) -> EventLog:
+def padded_log(log: EventLog, stream: EventStream, max_len: int) -> EventLog:
     """Return a raw log as it is gathered from.
 
-    Attributes standardised, and one event of zeros appended, to which all padding points.
+    Attributes standardised, and events of zeros appended, so that a window fits behind every event.
 
     Args:
         log: Raw events.
         stream: The stream as the schema describes it, with the mean and std of its attributes.
+        max_len: The most events that an example will get.
     """
-    dense = standardize(log.dense, stream.dense)
+
+    def padded(column: np.ndarray) -> np.ndarray:
+        return np.concatenate([column, np.zeros((max_len, *column.shape[1:]), column.dtype)])
+
     return EventLog(
         offsets=log.offsets,
-        times=np.append(log.times, 0),
-        ids={name: np.append(ids, np.int32(0)) for name, ids in log.ids.items()},
-        dense=np.concatenate([dense, np.zeros((1, dense.shape[1]), np.float32)]),
+        times=padded(log.times),
+        ids={name: padded(ids) for name, ids in log.ids.items()},
+        dense=padded(standardize(log.dense, stream.dense)),
     )
 
 
@@ -92,22 +95,32 @@ def _events(
     ends: np.ndarray,
     vocabularies: dict[str, Vocabulary],
 ) -> EventBatch:
-    lengths = np.minimum(ends, max_len)
+    lengths = np.minimum(ends, max_len).astype(np.int32)
     start = log.offsets[users] + ends - lengths
-    column = np.arange(max_len)
-    # Everything behind the true length points at the appended event of zeros.
-    padding = len(log.times) - 1
-    index = np.where(column < lengths[:, None], start[:, None] + column, padding)
-    ages = np.where(index != padding, times[:, None] - log.times.take(index), 0)
-    return EventBatch(
-        ids={
-            feature: _leaf(separate(ids.take(index), vocabularies[feature]))
-            for feature, ids in log.ids.items()
-        },
-        dense=_leaf(log.dense.take(index, axis=0)),
-        ages=_leaf(np.minimum(ages, np.iinfo(np.int32).max).astype(np.int32)),
-        lengths=_leaf(lengths.astype(np.int32)),
-    )
+    # All bits of what is real, none of what stands behind it.
+    mask = -(np.arange(max_len, dtype=np.int32) < lengths[:, None]).astype(np.int32)
+    ages = times[:, None] - _windows(log.times, start, max_len)
+    ages = np.minimum(ages, np.iinfo(np.int32).max).astype(np.int32)
+    ids = {}
+    for feature, column in log.ids.items():
+        window = _windows(column, start, max_len)
+        window &= mask
+        ids[feature] = _leaf(separate(window, vocabularies[feature]))
+    dense = _windows(log.dense, start, max_len)
+    dense.view(np.int32)[...] &= mask[:, :, None]
+    return EventBatch(ids=ids, dense=_leaf(dense), ages=_leaf(ages & mask), lengths=_leaf(lengths))
+
+
+def _windows(column: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
+    """Return column[s : s + length] for every s of `start`, as [starts, length, ...].
+
+    The rows of a view of overlapping windows are copied whole: an index for every event would take
+    five times as long.
+    """
+    width, size = math.prod(column.shape[1:]), column.itemsize
+    shape = (len(column) - length + 1, length * width)
+    view = np.ndarray(shape, column.dtype, column, strides=(width * size, size))
+    return view[start].reshape(len(start), length, *column.shape[1:])
 
 
 def _leaf(array: np.ndarray) -> Any:

@@ -8,6 +8,7 @@ Batch i is that of all processes together. Each gathers only the examples of its
 neither order nor position nor fingerprint depend on how many processes there are.
 """
 
+import dataclasses
 import threading
 
 import grain
@@ -69,8 +70,9 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         """
         _check(dataset, split, {"batch_size": batch_size, "max_examples": max_examples}, max_lens)
         examples, schema = dataset.splits[split], dataset.schema
+        standardized = standardize(examples.dense, schema.dense)
         self._columns = Columns(
-            schema, examples, standardize(examples.dense, schema.dense), dataset.padded_logs
+            schema, dataclasses.replace(examples, dense=standardized), dataset.padded_logs
         )
         self.batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
         self._indices = np.arange(batch_size) if indices is None else indices

@@ -124,9 +124,9 @@ def batch_requests(
     for stream in schema.streams:
         if stream.name in max_lens:
             log, ends[stream.name] = _log(requests, times, stream, schema)
-            logs[stream.name] = padded_log(log, stream)
+            logs[stream.name] = padded_log(log, stream, max_lens[stream.name])
     examples = _examples(requests, times, ends, schema)
-    columns = Columns(schema, examples, standardize(examples.dense, schema.dense), logs)
+    columns = Columns(schema, examples, logs)
     position = np.arange(size)
     rows = np.minimum(position, len(requests) - 1)
     lengths = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
@@ -149,7 +149,7 @@ def _examples(
         request_times=times,
         labels=np.zeros((count, len(schema.labels)), np.float32),
         weights=np.ones(count, np.float32),
-        dense=dense,
+        dense=standardize(dense, schema.dense),
         sparse=sparse,
         sparse_lengths=lengths,
         ends=ends,
