@@ -22,7 +22,6 @@ columns of different lengths, a time that is not in seconds.
 """
 
 import dataclasses
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -30,17 +29,20 @@ import numpy as np
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.building.standardize import standardize
-from kunlun_jax.data.hashing import hashed_ids, id_dtypes, is_known
+from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.reading.gather import Columns, padded_log
+from kunlun_jax.data.reading.request_values import (
+    RequestError,
+    integers,
+    known_ids,
+    numbers,
+    require_known,
+    require_seconds,
+    second,
+    shape_of,
+)
 from kunlun_jax.data.schema import OOV_ID, EventStream, Schema, SparseFeature
 from kunlun_jax.data.tables import EventLog, Examples
-
-# Year 5138 in seconds; the time in milliseconds passed it in March 1973.
-LATEST_SECOND = 100_000_000_000
-
-
-class RequestError(ValueError):
-    """A request that contradicts the schema; the message names request, field, expected and got."""
 
 
 # Requests come from outside: what is wrong with them is said by `batch_requests`.
@@ -101,7 +103,7 @@ def batch_requests(
             one shape only; by default no filling.
 
     Returns:
-        NumPy arrays; labels are 0, and `user_ids` number the requests.
+        NumPy arrays; labels are 0, and `user_ids` number the histories.
 
     Raises:
         RequestError: On a request that contradicts the schema, or a wrong number of them.
@@ -109,43 +111,79 @@ def batch_requests(
     size = len(requests) if batch_size is None else batch_size
     if not 0 < len(requests) <= size:
         raise RequestError(f"requests: expected 1 .. {size or 'more'}, got {len(requests)}")
-    for index, request in enumerate(requests):
-        subject = f"request {index}"
-        _require_known(f"{subject}: dense", request.dense, [f.name for f in schema.dense])
-        _require_known(f"{subject}: sparse", request.sparse, [f.name for f in schema.sparse])
-        _require_known(f"{subject}: events", request.events, [s.name for s in schema.streams])
-        for name, events in request.events.items():
-            if not isinstance(events, Events):
-                raise RequestError(
-                    f"{subject}: stream {name!r}: expected Events, got {events!r:.60}"
-                )
-    times = np.array([_time(r.time, f"request {i}: time") for i, r in enumerate(requests)])
-    logs, ends = {}, {}
-    for stream in schema.streams:
-        if stream.name in max_lens:
-            log, ends[stream.name] = _log(requests, times, stream, schema)
-            logs[stream.name] = padded_log(log, stream, max_lens[stream.name])
-    examples = _examples(requests, times, ends, schema)
-    columns = Columns(schema, examples, logs)
+    columns = request_columns(requests, schema, max_lens)
     position = np.arange(size)
     rows = np.minimum(position, len(requests) - 1)
     lengths = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
     return columns.batch(rows, position < len(requests), lengths)
 
 
+def request_columns(
+    requests: Sequence[Request], schema: Schema, max_lens: dict[str, int]
+) -> Columns:
+    """Turn requests into columns, from which batches are gathered as from a data set's.
+
+    Requests whose `events` are the very same object share one history, which is read once.
+
+    Args:
+        requests: At least one.
+        schema: As of `batch_requests`.
+        max_lens: Likewise.
+
+    Returns:
+        Examples in the order of the requests; labels are 0, and a user is a history.
+
+    Raises:
+        RequestError: On a request that contradicts the schema.
+    """
+    for index, request in enumerate(requests):
+        subject = f"request {index}"
+        require_known(f"{subject}: dense", request.dense, [f.name for f in schema.dense])
+        require_known(f"{subject}: sparse", request.sparse, [f.name for f in schema.sparse])
+        require_known(f"{subject}: events", request.events, [s.name for s in schema.streams])
+        for name, events in request.events.items():
+            if not isinstance(events, Events):
+                raise RequestError(
+                    f"{subject}: stream {name!r}: expected Events, got {events!r:.60}"
+                )
+    times = np.array([second(r.time, f"request {i}: time") for i, r in enumerate(requests)])
+    first_of: dict[int, int] = {}  # by history, the first request that has it
+    for index, request in enumerate(requests):
+        first_of.setdefault(id(request.events), index)
+    number_of = {history: number for number, history in enumerate(first_of)}
+    users = np.array([number_of[id(request.events)] for request in requests], np.int32)
+    logs, ends = {}, {}
+    for stream in schema.streams:
+        if stream.name in max_lens:
+            parts = [
+                _history(requests[i].events.get(stream.name, Events()), stream, schema, i)
+                for i in first_of.values()
+            ]
+            pairs = zip(users, times, strict=True)
+            before = [np.searchsorted(parts[user].times, time) for user, time in pairs]
+            ends[stream.name] = np.array(before, np.int32)
+            logs[stream.name] = padded_log(_joined(parts, stream), stream, max_lens[stream.name])
+    examples = _examples(requests, users, times, ends, schema)
+    return Columns(schema, examples, logs)
+
+
 def _examples(
-    requests: Sequence[Request], times: np.ndarray, ends: dict[str, np.ndarray], schema: Schema
+    requests: Sequence[Request],
+    users: np.ndarray,
+    times: np.ndarray,
+    ends: dict[str, np.ndarray],
+    schema: Schema,
 ) -> Examples:
     count = len(requests)
     dense = np.full((count, len(schema.dense)), np.nan, np.float32)
     for i, feature in enumerate(schema.dense):
         values = [r.dense.get(feature.name) for r in requests]
-        dense[:, i] = _numbers(values, lambda n, f=feature: f"request {n}: dense {f.name!r}")
+        dense[:, i] = numbers(values, lambda n, f=feature: f"request {n}: dense {f.name!r}")
     sparse, lengths = {}, {}
     for feature in schema.sparse:
         sparse[feature.name], lengths[feature.name] = _values(requests, feature, schema)
     return Examples(
-        users=np.arange(count, dtype=np.int32),
+        users=users,
         request_times=times,
         labels=np.zeros((count, len(schema.labels)), np.float32),
         weights=np.ones(count, np.float32),
@@ -162,48 +200,55 @@ def _values(
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
     ids = np.zeros((len(requests), feature.max_values), id_dtypes(schema)[feature.vocabulary])
     lengths = np.zeros(len(requests), np.int32)
+    given: dict[int, Any] = {}
     for row, request in enumerate(requests):
         value = request.sparse.get(feature.name)
-        if value is None:
-            continue
-        values = [value] if _shape(value) == () and not isinstance(value, list) else value
-        subject = f"request {row}: sparse {feature.name!r}"
-        known = _known_ids(values, feature.vocabulary, schema, subject)[: feature.max_values]
-        lengths[row] = len(known)
-        ids[row, : len(known)] = known
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu":
+            value = value.tolist()
+        if value is not None:
+            single = isinstance(value, int | str) or (
+                not isinstance(value, list) and shape_of(value) == ()
+            )
+            given[row] = [value] if single else value
+    flat = [value for values in given.values() for value in values]
+    if all(type(value) is int for value in flat):  # all at once, which is much faster
+        known = iter(known_ids(flat, feature.vocabulary, schema, "").tolist())
+        encoded = {row: [next(known) for _ in values] for row, values in given.items()}
+    else:
+        encoded = {
+            row: known_ids(
+                values, feature.vocabulary, schema, f"request {row}: sparse {feature.name!r}"
+            )
+            for row, values in given.items()
+        }
+    for row, known in encoded.items():
+        lengths[row] = min(len(known), feature.max_values)
+        ids[row, : lengths[row]] = known[: feature.max_values]
     return ids, lengths
 
 
-def _log(
-    requests: Sequence[Request], times: np.ndarray, stream: EventStream, schema: Schema
-) -> tuple[EventLog, np.ndarray]:
-    """Return one log with the histories of all requests, and how much of it each one sees."""
-    parts = [
-        _history(request.events.get(stream.name, Events()), stream, schema, f"request {i}")
-        for i, request in enumerate(requests)
-    ]
+def _joined(parts: Sequence[EventLog], stream: EventStream) -> EventLog:
+    """Return the logs of single users as one."""
     sizes = [len(part.times) for part in parts]
-    ends = [np.sum(part.times < time) for part, time in zip(parts, times, strict=True)]
-    log = EventLog(
+    return EventLog(
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         times=np.concatenate([part.times for part in parts]),
         ids={f.name: np.concatenate([part.ids[f.name] for part in parts]) for f in stream.ids},
         dense=np.concatenate([part.dense for part in parts]),
     )
-    return log, np.array(ends, np.int32)
 
 
-def _history(events: Events, stream: EventStream, schema: Schema, subject: str) -> EventLog:
+def _history(events: Events, stream: EventStream, schema: Schema, number: int) -> EventLog:
     """Return the events of one request, encoded and in order."""
-    subject = f"{subject}: stream {stream.name!r}"
-    times = _integers(events.times, f"{subject}: times")
+    subject = f"request {number}: stream {stream.name!r}"
+    times = integers(events.times, f"{subject}: times")
     if times.size:
-        _require_seconds(times.max(), f"{subject}: times")
+        require_seconds(times.max(), f"{subject}: times")
     times = times.astype(np.int64)
-    _require_known(f"{subject}: ids", events.ids, [f.name for f in stream.ids])
-    _require_known(f"{subject}: dense", events.dense, [f.name for f in stream.dense])
+    require_known(f"{subject}: ids", events.ids, [f.name for f in stream.ids])
+    require_known(f"{subject}: dense", events.dense, [f.name for f in stream.dense])
     for name, column in (*events.ids.items(), *events.dense.items()):
-        shape = _shape(column)
+        shape = shape_of(column)
         if shape != (len(times),):
             got = shape[0] if len(shape) == 1 else f"{column!r:.60}"
             raise RequestError(
@@ -214,80 +259,10 @@ def _history(events: Events, stream: EventStream, schema: Schema, subject: str) 
     for feature in stream.ids:
         column = events.ids.get(feature.name, np.full(len(times), OOV_ID))
         where = f"{subject}: {feature.name!r}"
-        ids[feature.name] = _known_ids(column, feature.vocabulary, schema, where)[order]
+        ids[feature.name] = known_ids(column, feature.vocabulary, schema, where)[order]
     dense = np.full((len(times), len(stream.dense)), np.nan, np.float32)
     for i, attribute in enumerate(stream.dense):
         if attribute.name in events.dense:
             where = f"{subject}: {attribute.name!r}"
-            dense[:, i] = _numbers(events.dense[attribute.name], lambda n, w=where: f"{w}[{n}]")
+            dense[:, i] = numbers(events.dense[attribute.name], lambda n, w=where: f"{w}[{n}]")
     return EventLog(np.array([0, len(times)]), times[order], ids, dense[order])
-
-
-def _known_ids(values: Any, vocabulary: str, schema: Schema, subject: str) -> np.ndarray:
-    """Return ids, those without a row replaced by the OOV row, in 64 bits or more."""
-    described = schema.vocabulary_by_name[vocabulary]
-    dtype = id_dtypes(schema)[vocabulary]
-    if described.hashes:
-        texts = [value for value in values if isinstance(value, str)]
-        given = [value is not None for value in values]
-        if texts and len(texts) == sum(given):
-            hashed = np.full(len(values), OOV_ID, dtype)
-            hashed[given] = hashed_ids(texts, described)
-            return hashed
-    ids = _integers(values, subject)
-    return np.where(is_known(ids, described), ids, OOV_ID).astype(dtype)
-
-
-def _shape(values: Any) -> tuple[int, ...]:
-    """Return the shape of what comes from outside; () of what is no array, as lists in lists."""
-    try:
-        return np.shape(values)
-    except ValueError:
-        return ()
-
-
-def _integers(values: Any, subject: str) -> np.ndarray:
-    array = np.asarray(values) if len(_shape(values)) == 1 else np.zeros((), object)
-    if array.ndim != 1:
-        raise RequestError(f"{subject}: expected a list of integers, got {values!r:.60}")
-    if not array.size:
-        return np.zeros(0, np.int64)
-    # Python's integers past 64 bits make an array of objects.
-    large = array.dtype == object and all(type(value) is int for value in array)
-    if array.dtype.kind not in "iu" and not large:
-        raise RequestError(f"{subject}: expected integers, got {values!r:.60}")
-    return array
-
-
-def _numbers(values: Any, subject: Any) -> np.ndarray:
-    """Return float32, NaN for None; `subject` names the n-th value in the message."""
-    flat = len(_shape(values)) == 1
-    if not flat or np.asarray(values).dtype.kind not in "iuf":
-        for index, value in enumerate(values):
-            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if value is not None and not real:
-                raise RequestError(f"{subject(index)}: expected a number, got {value!r:.60}")
-    try:
-        with np.errstate(over="ignore"):
-            return np.asarray(values, np.float64).astype(np.float32)
-    except OverflowError as error:  # an integer of a thousand bits
-        raise RequestError(f"{subject(0)}: expected numbers of 64 bits: {error}") from error
-
-
-def _time(value: Any, subject: str) -> int:
-    (time,) = _integers([value], subject)
-    _require_seconds(time, subject)
-    return int(time)
-
-
-def _require_seconds(latest: Any, subject: str) -> None:
-    if latest > LATEST_SECOND:
-        raise RequestError(f"{subject}: expected Unix seconds, got {latest}")
-
-
-def _require_known(subject: str, got: Any, known: list[str]) -> None:
-    if not isinstance(got, Mapping):
-        raise RequestError(f"{subject}: expected a mapping, got {got!r:.60}")
-    unknown = sorted(set(got) - set(known), key=str)
-    if unknown:
-        raise RequestError(f"{subject}: expected names of {known}, got {unknown[0]!r}")

@@ -76,6 +76,23 @@ class TestSameAsThePipeline:
         assert set(batch.streams) == {"visit"}
 
 
+class TestOneHistoryOfSeveral:
+    def test_equals_histories_of_their_own(self):
+        """Requests of one user at several times share the very object of their events."""
+        clicks = Events(times=[NOW - 5, NOW - 9, NOW - 1], ids={"item": [3, 1, 2]})
+        shared, own = [], []
+        for ago, item in ((0, 4), (3, 5), (7, 6)):
+            request = Request(NOW - ago, sparse={"item": item}, events={"click": clicks})
+            own.append(request)
+            shared.append(dataclasses.replace(request, events=own[0].events))
+        shared.append(Request(NOW))
+        own.append(Request(NOW))
+        got, expected = (batch_requests(r, SCHEMA, max_lens=LENGTHS) for r in (shared, own))
+        jax.tree.map(np.testing.assert_array_equal, got.streams, expected.streams)
+        assert got.streams["click"].lengths.tolist() == [3, 2, 1, 0]
+        assert (got.user_ids.tolist(), expected.user_ids.tolist()) == ([0, 0, 0, 1], [0, 1, 2, 3])
+
+
 class TestIds:
     @pytest.mark.parametrize("value", [-1, 0, toy.NUM_ITEMS + 1, 2**31 + 1, 2**40 + 1, 2**70])
     def test_without_a_row_are_out_of_vocabulary(self, value):
