@@ -1,6 +1,6 @@
 """Draws the training curve of one or more runs.
 
-python -m benchmarks.plot_run --out=docs/training_curve.png runs/base runs/complete_journey
+python -m benchmarks.plot_run --out=training_curve.png runs/base runs/complete_journey
 """
 
 import json
