@@ -43,6 +43,10 @@ def random_batch(config: ExperimentConfig, schema: Schema, batch_size: int) -> B
             dense=numbers(events.dense),
             ages=jnp.cumsum(gaps, axis=1)[:, ::-1].astype(jnp.int32),
             lengths=full(events.lengths, max_lens[name]),
+            matches={
+                key: jax.random.bernoulli(next(keys), 0.1, shape.shape)
+                for key, shape in events.matches.items()
+            },
         )
     return Batch(
         dense=numbers(shapes.dense),

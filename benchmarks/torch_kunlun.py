@@ -41,6 +41,7 @@ def tensors(batch: Batch) -> TensorBatch:
                 "ids": {n: tensor(ids, torch.int64) for n, ids in events.ids.items()},
                 "dense": tensor(events.dense, torch.float32),
                 "ages": tensor(events.ages, torch.float32),
+                "matches": {n: tensor(x, torch.float32) for n, x in events.matches.items()},
             }
             for name, events in batch.streams.items()
         },
@@ -135,6 +136,9 @@ class TorchKunlun(nn.Module):
         rows = [self.tables[f.vocabulary](history["ids"][f.name]) for f in described.ids]
         age = torch.log1p(history["ages"] / self.model.rote.time_scale)[..., None]
         numbers = [history["dense"], age] if described.dense else [age]
+        if self.model.match_attributes:
+            shared = self.schema.shared_ids[stream.name]
+            numbers += [history["matches"][key][..., None] for key in shared]
         name = f"{stream.name}_encoder"
         total = sum(rows)
         if f"{name}/projection/kernel" in self.p:

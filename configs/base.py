@@ -53,6 +53,9 @@ def get_config() -> ConfigDict:
     config.model.interaction_input = "full"
     # "aligned": candidate and history start in one space; "random": independent projections
     config.model.init = "aligned"
+    # Whether events carry, for every id that the context has too, whether it is the candidate's: an
+    # attribute of 0 or 1 beside the others
+    config.model.match_attributes = True
     # Whether the model reads dense features, of the context and of events; the age of an event is
     # not one of them
     config.model.use_dense = True

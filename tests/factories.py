@@ -172,6 +172,11 @@ def _events(
         dense=np.where(real[..., None], dense, 0).astype(np.float32),
         ages=np.where(real, ages, 0).astype(np.int32),
         lengths=count,
+        # Drawn as well: equal ids are too rare. Not by `rng`, so that all else stays what it was.
+        matches={
+            name: real & (np.random.default_rng(i).random(real.shape) < 0.3)
+            for i, name in enumerate(SCHEMA.shared_ids[stream.name])
+        },
     )
 
 

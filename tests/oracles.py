@@ -213,12 +213,13 @@ def projected(params, tables):
     }
 
 
-def event_encoder(p, tables, ids, dense, ages, *, model, model_dim):
-    """Encode events: `ids` is a list of (table name, ids of the events)."""
+def event_encoder(p, tables, ids, dense, ages, matches, *, model, model_dim):
+    """Encode events: `ids` is a list of (table name, ids of the events), `matches` of columns."""
     tokens = []
     for t in range(len(ages)):
         rows = [row(tables[name], values[t]) for name, values in ids]
         numbers = [*dense[t], math.log(1.0 + max(ages[t], 0) / model.rote.time_scale)]
+        numbers += [1.0 if column[t] else 0.0 for column in matches]
         token = mlp(p["mlp"], np.concatenate([*rows, numbers]))
         if model.init == "aligned":
             total = np.sum(rows, axis=0)

@@ -225,12 +225,14 @@ def logits(params, tables, model, schema, batch, b):
         history, length = batch.streams[stream.name], int(batch.streams[stream.name].lengths[b])
         ages = np.asarray(history.ages[b, :length], np.float64)
         described = schema.stream_by_name[stream.name]
+        shared = schema.shared_ids[stream.name] if model.match_attributes else ()
         events = oracles.event_encoder(
             params[f"{stream.name}_encoder"],
             tables,
             [(f.vocabulary, np.asarray(history.ids[f.name][b, :length])) for f in described.ids],
             np.asarray(history.dense[b, :length], np.float64),
             ages,
+            [np.asarray(history.matches[name][b, :length]) for name in shared],
             model=model,
             model_dim=model.dim,
         )

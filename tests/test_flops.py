@@ -136,7 +136,7 @@ def module_under_test(path, model):
     summary, tokens = example(32, 384), example(factories.NUM_CONTEXT_TOKENS, 384)
     return {
         "buy_encoder": lambda: (
-            EventEncoder(described, stream, model),
+            EventEncoder(described, SCHEMA.shared_ids["buy"], stream, model),
             (factories.embeddings(tables), history.streams["buy"]),
         ),
         "layer_0/weight_generation": lambda: (WeightGeneration(model), (tokens,)),

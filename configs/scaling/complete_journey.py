@@ -40,13 +40,23 @@ def get_config() -> ConfigDict:
 
 
 def earlier_wiring(config: ConfigDict) -> ConfigDict:
-    """Return the experiment with the wiring that the recorded runs have: not yet Figure 1's.
+    """Return the experiment as the recorded runs have it: not yet Figure 1's wiring, events alone.
 
     Args:
         config: The experiment; it is changed.
     """
     config.model.pooling.pool_from = "events"
     config.model.interaction_input = "summary"
+    return events_alone(config)
+
+
+def events_alone(config: ConfigDict) -> ConfigDict:
+    """Return the experiment without cross features: a model is not told where ids are equal.
+
+    Args:
+        config: The experiment; it is changed.
+    """
+    config.model.match_attributes = False
     return config
 
 

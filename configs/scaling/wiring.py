@@ -30,7 +30,7 @@ ABLATIONS = {
 
 def get_config() -> ConfigDict:
     """Return one family of one size, and changes of it, three seeds each."""
-    experiment = base.get_config()
+    experiment = complete_journey.events_alone(base.get_config())
     experiment.data.num_epochs = 0.1
     experiment.training.eval_every = 1_000_000  # steps: the last one is evaluated in any case
     experiment.training.checkpoint_every = 200

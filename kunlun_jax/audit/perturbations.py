@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from kunlun_jax.data.batch import Batch, EventBatch
+from kunlun_jax.data.reading.gather import matching
 
 Seed = Sequence[int]
 Perturbation = Callable[[Batch, Seed], Batch]
@@ -98,12 +99,20 @@ def histories_swapped(batch: Batch, seed: Seed) -> Batch:
 
     Where no user has more than half of the examples, histories are permuted: each is used once.
     Otherwise the others' are used repeatedly; and a batch of a single user keeps its own. Ages
-    stay those before the request that the history comes from. Padding (weight 0) is left alone.
+    stay those before the request that the history comes from; what matches is asked anew, of the
+    example's own candidate. Padding (weight 0) is left alone.
     """
     rows = np.flatnonzero(np.asarray(batch.weights) > 0)
     donors = np.arange(len(batch.weights))
     donors[rows] = rows[_of_other_users(np.asarray(batch.user_ids)[rows], seed)]
-    return _with_streams(batch, jax.tree.map(lambda x: np.asarray(x)[donors], batch.streams))
+
+    def swap(events: EventBatch) -> EventBatch:
+        given = jax.tree.map(lambda x: np.asarray(x)[donors], events)
+        candidate = {name: np.asarray(batch.sparse[name].ids) for name in events.matches}
+        matches = {name: matching(given.ids[name], ids) for name, ids in candidate.items()}
+        return dataclasses.replace(given, matches=matches)
+
+    return _with_streams(batch, {name: swap(events) for name, events in batch.streams.items()})
 
 
 def _of_other_users(users: np.ndarray, seed: Seed) -> np.ndarray:

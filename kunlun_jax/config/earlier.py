@@ -14,13 +14,15 @@ def in_current_form(values: Any) -> Any:
 
     `model.gdpa.activation` was one text, with commas between the heads' names. `model.wukong.merge`
     followed from `partition` ("sum" with "full", else "concat"); where the two do not agree, it is
-    left for the parser to refuse.
+    left for the parser to refuse. Models that do not speak of `match_attributes` had none.
 
     Args:
         values: Nested mapping of settings, or of some of them; whatever else it is comes back.
     """
     settings, model = _group(values), _group(_group(values).get("model"))
     changed: dict[str, Any] = {}
+    if "streams" in model and "match_attributes" not in model:  # all settings of a model
+        changed["match_attributes"] = False
     gdpa, wukong = _group(model.get("gdpa")), _group(model.get("wukong"))
     activation = gdpa.get("activation")
     if isinstance(activation, str):

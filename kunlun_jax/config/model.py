@@ -70,6 +70,11 @@ class ModelConfig:
         "aligned",
         '"aligned": candidate and history start in one space; "random": independent projections.',
     )
+    match_attributes: bool = setting(
+        True,
+        "Whether events carry, for every id that the context has too, whether it is the "
+        "candidate's: an attribute of 0 or 1 beside the others.",
+    )
     use_dense: bool = setting(
         True,
         "Whether the model reads dense features, of the context and of events; the age of an event "

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.shapes import Array, Bool, Float, Int
 
 
 @typing.no_type_check
@@ -26,12 +26,15 @@ class EventBatch:
         ages: Seconds from the event to the request, >= 0. Ages rather than timestamps: they
             fit 32 bits, and every use of time in the model is a difference.
         lengths: Events that are real; whatever stands behind them is padding (zeros).
+        matches: By id that the context has too (`Schema.shared_ids`), whether the event's is among
+            the candidate's. What is out of vocabulary equals nothing.
     """
 
     ids: dict[str, Int[Array, "B T ..."]]
     dense: Float[Array, "B T A"]
     ages: Int[Array, "B T"]
     lengths: Int[Array, "B"]
+    matches: dict[str, Bool[Array, "B T"]]
 
 
 @typing.no_type_check
@@ -100,6 +103,7 @@ def batch_shapes(schema: Schema, max_lens: Mapping[str, int], batch_size: int) -
                 dense=shape(jnp.float32, length, len(schema.stream_by_name[name].dense)),
                 ages=shape(jnp.int32, length),
                 lengths=shape(jnp.int32),
+                matches={shared: shape(jnp.bool, length) for shared in schema.shared_ids[name]},
             )
             for name, length in max_lens.items()
         },

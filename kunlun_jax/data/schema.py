@@ -247,6 +247,18 @@ class Schema:
         """The event streams by their names."""
         return {s.name: s for s in self.streams}
 
+    @property
+    def shared_ids(self) -> dict[str, tuple[str, ...]]:
+        """By stream, its ids that the context of a request has too: of equal name and vocabulary.
+
+        Of these it can be said whether an event's equals the candidate's.
+        """
+        context = {f.name: f.vocabulary for f in self.sparse}
+        return {
+            s.name: tuple(f.name for f in s.ids if context.get(f.name) == f.vocabulary)
+            for s in self.streams
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON-serialisable dictionaries and lists."""
         value = json.loads(json.dumps(dataclasses.asdict(self)))

@@ -26,15 +26,18 @@ class EventEncoder(nn.Module):
     random: the MLP alone.
 
     Deviation: the logarithm of the event's age at the request is one more attribute; GDPA and seed
-    pooling have no other notion of how long ago an event happened.
+    pooling have no other notion of how long ago an event happened. So is, for each id that the
+    context has too, whether the event's is the candidate's (docs/model.md#cross-features).
 
     Attributes:
         events: The stream as the schema describes it.
+        matched: Ids of which the attributes say whether they are the candidate's.
         stream: The stream's share of the model.
         model: The model.
     """
 
     events: EventStream
+    matched: tuple[str, ...]
     stream: StreamConfig
     model: ModelConfig
 
@@ -53,7 +56,9 @@ class EventEncoder(nn.Module):
         real = jnp.arange(batch.ages.shape[1]) < batch.lengths[:, None]
         age = log_time(batch.ages, self.model.rote)
         attributes = [batch.dense] if self.events.dense else []
-        numbers = jnp.concatenate([*attributes, age[..., None]], axis=-1)
+        attributes += [age[..., None]]
+        attributes += [batch.matches[name][..., None].astype(age.dtype) for name in self.matched]
+        numbers = jnp.concatenate(attributes, axis=-1)
         numbers = jnp.where(real[..., None], numbers, 0).astype(dtype)
         aligned = self.model.init == "aligned" and rows
         encode = MLP(

@@ -47,7 +47,8 @@ class Recommender(nn.Module):
         events: dict[str, Array] = {}
         for stream in model.encoded_streams:
             described, history = schema.stream_by_name[stream.name], batch.streams[stream.name]
-            encode = EventEncoder(described, stream, model, name=f"{stream.name}_encoder")
+            matched = schema.shared_ids[stream.name] if model.match_attributes else ()
+            encode = EventEncoder(described, matched, stream, model, name=f"{stream.name}_encoder")
             events[stream.name] = encode(embeddings, history)
             self.probe(stream.name, 0, events[stream.name], history.lengths, batch)
         head = Head(model.head_dims, len(schema.labels), dtype, name="head")

@@ -125,7 +125,8 @@ def load_batch(path: str | pathlib.Path) -> Batch:
         content = unflatten_dict({_leaf_path(key): file[key] for key in file.files})
     content["sparse"] = {k: SparseBatch(**v) for k, v in content.get("sparse", {}).items()}
     content["streams"] = {
-        k: EventBatch(**{"ids": {}, **v}) for k, v in content.get("streams", {}).items()
+        k: EventBatch(**{"ids": {}, "matches": {}, **v})
+        for k, v in content.get("streams", {}).items()
     }
     return Batch(**content)
 

@@ -33,8 +33,9 @@ def batch(tmp_path_factory):
 
 
 def columns(events):
-    """Return [B, T, columns]: ids, attributes and age of every event."""
-    parts = [*events.ids.values(), *np.moveaxis(events.dense, 2, 0), events.ages]
+    """Return [B, T, columns]: ids, matches, attributes and age of every event."""
+    parts = [*events.ids.values(), *events.matches.values(), *np.moveaxis(events.dense, 2, 0)]
+    parts.append(events.ages)
     return np.stack([np.asarray(x, np.float64) for x in parts], axis=2)
 
 
@@ -134,7 +135,11 @@ class TestHistoriesSwapped:
         donors = np.array(donors)
         for name, events in after.streams.items():
             donated = jax.tree.map(lambda x: np.asarray(x)[donors], batch.streams[name])
-            chex.assert_trees_all_equal(events, donated)
+            own = dataclasses.replace(donated, matches=events.matches)
+            chex.assert_trees_all_equal(events, own)
+            for feature, column in events.matches.items():
+                ids = events.ids[feature]
+                assert np.array_equal(column, (ids == batch.sparse[feature].ids) & (ids > 0))
         return donors
 
     @pytest.mark.parametrize("users", [[5, 3, 3, 9], [1, 2], [*range(100)]])

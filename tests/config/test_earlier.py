@@ -14,7 +14,8 @@ from kunlun_jax.config import (
 )
 from tests import factories
 
-TODAY = json.loads(json.dumps(to_mapping(ExperimentConfig(model=factories.config()))))
+MODEL = factories.config(match_attributes=False)
+TODAY = json.loads(json.dumps(to_mapping(ExperimentConfig(model=MODEL))))
 
 
 def earlier(activation="gelu_tanh", partition="round_robin", merge="concat"):
@@ -22,6 +23,7 @@ def earlier(activation="gelu_tanh", partition="round_robin", merge="concat"):
     mapping = copy.deepcopy(TODAY)
     mapping["model"]["gdpa"]["activation"] = activation
     mapping["model"]["wukong"] |= {"partition": partition, "merge": merge}
+    del mapping["model"]["match_attributes"]
     return mapping
 
 

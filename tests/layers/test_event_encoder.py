@@ -17,15 +17,17 @@ TABLES = {
 EMBEDDINGS = factories.embeddings(TABLES)
 
 
-def encoder(name, **changes):
+def encoder(name, matched=("item",), **changes):
     stream = {"buy": factories.BUY, "view": factories.VIEW}[name]
-    return EventEncoder(factories.SCHEMA.stream_by_name[name], stream, factories.config(**changes))
+    described = factories.SCHEMA.stream_by_name[name]
+    return EventEncoder(described, matched, stream, factories.config(**changes))
 
 
 # The width of "buy" is the global one, that of "view" is not.
 @pytest.mark.parametrize("name", ["buy", "view"])
 @pytest.mark.parametrize(
-    "changes", [{"init": "aligned"}, {"init": "random"}, {"rote": {"time_scale": 60.0}}]
+    "changes",
+    [{"init": "aligned"}, {"init": "random", "matched": ()}, {"rote": {"time_scale": 60.0}}],
 )
 def test_equals_the_formula(name, changes):
     module, events = encoder(name, **changes), BATCH.streams[name]
@@ -39,6 +41,7 @@ def test_equals_the_formula(name, changes):
             [(f.vocabulary, np.asarray(events.ids[f.name][b, :length])) for f in module.events.ids],
             np.asarray(events.dense[b, :length], np.float64),
             np.asarray(events.ages[b, :length]),
+            [np.asarray(events.matches[name][b, :length]) for name in module.matched],
             model=module.model,
             model_dim=module.stream.model_dim,
         )
@@ -60,6 +63,7 @@ def test_garbage_in_the_padding_stays_finite_and_out_of_the_gradient():
         ids=jax.tree.map(lambda x: jnp.where(real, x, 10**6), events.ids),
         dense=jnp.where(real[..., None], events.dense, jnp.nan),
         ages=jnp.where(real, events.ages, -(2**31)),
+        matches=jax.tree.map(lambda x: jnp.where(real, x, True), events.matches),
     )
 
     def loss(variables, embeddings, events):
@@ -76,7 +80,7 @@ def test_garbage_in_the_padding_stays_finite_and_out_of_the_gradient():
 
 def test_a_stream_without_ids_is_encoded_by_its_numbers():
     description = dataclasses.replace(factories.SCHEMA.stream_by_name["buy"], ids=())
-    module = EventEncoder(description, factories.BUY, factories.config())
+    module = EventEncoder(description, (), factories.BUY, factories.config())
     events = BATCH.streams["buy"]
     variables = factories.drawn_variables(module, EMBEDDINGS, events)
     assert factories.apply(module, variables, EMBEDDINGS, events).shape == (3, 10, 8)

@@ -102,6 +102,7 @@ def generic_batch(schema, model):
             ids={"item": jax.ShapeDtypeStruct((2, s.max_len), jnp.int32)},
             dense=jax.ShapeDtypeStruct((2, s.max_len, 1), jnp.float32),
             ages=jax.ShapeDtypeStruct((2, s.max_len), jnp.int32),
+            matches={"item": jax.ShapeDtypeStruct((2, s.max_len), jnp.bool)},
         )
         for s in model.streams
     }

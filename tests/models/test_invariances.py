@@ -32,6 +32,7 @@ def poisoned(batch):
             ids={k: jnp.where(real, v, (-5, 10**6)[len(k) % 2]) for k, v in events.ids.items()},
             dense=jnp.where(real[..., None], events.dense, jnp.nan),
             ages=jnp.where(real, events.ages, -(2**31)),
+            matches={k: jnp.where(real, v, True) for k, v in events.matches.items()},
         )
 
     tags = batch.sparse["tags"]

@@ -27,6 +27,7 @@ def expected_logits(params, tables, model, batch, b):
     for stream in model.streams:
         history, length = batch.streams[stream.name], int(batch.streams[stream.name].lengths[b])
         ages[stream.name] = np.asarray(history.ages[b, :length], np.float64)
+        shared = SCHEMA.shared_ids[stream.name] if model.match_attributes else ()
         events[stream.name] = oracles.event_encoder(
             params[f"{stream.name}_encoder"],
             tables,
@@ -36,6 +37,7 @@ def expected_logits(params, tables, model, batch, b):
             ],
             np.asarray(history.dense[b, :length], np.float64),
             ages[stream.name],
+            [np.asarray(history.matches[name][b, :length]) for name in shared],
             model=model,
             model_dim=stream.model_dim,
         )
@@ -123,9 +125,9 @@ def test_parameter_tree_and_count_of_one_config():
     }  # fmt: skip
     modules = {
         "context/dense": {"kernel": (3, 8), "bias": (8,)},
-        # One id of width 8, one number, and the age.
+        # One id of width 8, one number, the age, and whether the id is the candidate's.
         "view_encoder": {
-            "mlp/hidden_0/kernel": (10, 6), "mlp/hidden_0/bias": (6,),
+            "mlp/hidden_0/kernel": (11, 6), "mlp/hidden_0/bias": (6,),
             "mlp/out/kernel": (6, 12), "mlp/out/bias": (12,), "projection/kernel": (8, 12),
         },
         "layer_0/weight_generation": {**weights, "compress": (3, 5)},
@@ -142,7 +144,7 @@ def test_parameter_tree_and_count_of_one_config():
     }  # fmt: skip
     expected = {f"{m}/{k}": shape for m, leaves in modules.items() for k, shape in leaves.items()}
     assert shapes == expected
-    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 4_994
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 5_000
     tables = nn.meta.unbox(variables["tables"]["embedding"])
     assert {k: v.shape for k, v in tables.items()} == {
         "item": (301, 8),

@@ -94,9 +94,11 @@ def favourites(step):
     favourite, candidate = rng.integers(1, 4, (2, SIZE, 1)).astype(np.int32)
     item = BATCH.sparse["item"].replace(ids=jnp.asarray(candidate))
     buy = BATCH.streams["buy"]
+    same = np.broadcast_to(favourite == candidate, buy.ages.shape)
     buy = buy.replace(
         ids={**buy.ids, "item": jnp.asarray(np.broadcast_to(favourite, buy.ages.shape))},
         lengths=jnp.full(SIZE, 10, jnp.int32),
+        matches={**buy.matches, "item": jnp.asarray(same)},
     )
     labels = jnp.asarray(np.repeat(candidate == favourite, 2, axis=1).astype(np.float32))
     return BATCH.replace(
@@ -164,8 +166,8 @@ def wukong_parameters(n, out, *, rank=2, hidden=6, dim=8):
 D, CLS = 8, 3
 DENSE = 3 * D + D
 TABLES = (12 + 5) * D  # two tables of widths of their own
-# Two ids and two numbers, or one of each, and the age; hidden 8 and 6.
-ENCODERS = {"buy": (2 * D + 3 + 1) * 8 + 9 * D, "view": (D + 2 + 1) * 6 + 7 * D}
+# Two ids, their matches and two numbers, or one of each, and the age; hidden 8 and 6.
+ENCODERS = {"buy": (2 * (D + 1) + 3 + 1) * 8 + 9 * D, "view": (D + 1 + 2 + 1) * 6 + 7 * D}
 GATE = D * D + D
 PMA = 2 * D + D * D + D * 2 * D + D * D
 SUMMARIES = CLS * NUM_CONTEXT + GATE + PMA + GATE

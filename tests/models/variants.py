@@ -43,6 +43,7 @@ VARIANTS = {
         pooling={"final_pooling": False},
         gdpa={"temperature": "outside"},
         init="random",
+        match_attributes=False,
         use_dense=False,
     ),
     "head_context": one_layer(head_context=True),

@@ -13,7 +13,7 @@ import numpy as np
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
 from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.hashing import separate
-from kunlun_jax.data.schema import EventStream, Schema, Vocabulary
+from kunlun_jax.data.schema import OOV_ID, EventStream, Schema, Vocabulary
 from kunlun_jax.data.tables import EventLog, Examples
 
 
@@ -54,7 +54,8 @@ class Columns:
         for name, max_len in max_lens.items():
             of = {f.name: vocabularies[f.vocabulary] for f in self.schema.stream_by_name[name].ids}
             ends = examples.ends[name][rows]
-            streams[name] = _events(self.logs[name], max_len, users, times, ends, of)
+            candidate = {shared: sparse[shared].ids for shared in self.schema.shared_ids[name]}
+            streams[name] = _events(self.logs[name], max_len, users, times, ends, of, candidate)
         return Batch(
             dense=_leaf(examples.dense[rows]),
             sparse=sparse,
@@ -63,6 +64,21 @@ class Columns:
             weights=_leaf(examples.weights[rows] * real),
             user_ids=_leaf(users),
         )
+
+
+def matching(events: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """Tell which events have an id of the candidate; what is out of vocabulary equals nothing.
+
+    Args:
+        events: int32 [B, T], ids of the events; under double hashing pairs, [B, T, 2].
+        candidate: int32 [B, V], likewise [B, V, 2], with zeros behind the true length.
+
+    Returns:
+        bool [B, T]; False at padding.
+    """
+    known = np.where(candidate == OOV_ID, -1, candidate)  # no event has -1
+    same = events[:, :, None] == known[:, None]
+    return (same.all(axis=-1) if events.ndim > 2 else same).any(axis=2)
 
 
 def padded_log(log: EventLog, stream: EventStream, max_len: int) -> EventLog:
@@ -94,6 +110,7 @@ def _events(
     times: np.ndarray,
     ends: np.ndarray,
     vocabularies: dict[str, Vocabulary],
+    candidate: dict[str, np.ndarray],
 ) -> EventBatch:
     lengths = np.minimum(ends, max_len).astype(np.int32)
     start = log.offsets[users] + ends - lengths
@@ -105,10 +122,17 @@ def _events(
     for feature, column in log.ids.items():
         window = _windows(column, start, max_len)
         window &= mask
-        ids[feature] = _leaf(separate(window, vocabularies[feature]))
+        ids[feature] = separate(window, vocabularies[feature])
+    matches = {name: _leaf(matching(ids[name], known)) for name, known in candidate.items()}
     dense = _windows(log.dense, start, max_len)
     dense.view(np.int32)[...] &= mask[:, :, None]
-    return EventBatch(ids=ids, dense=_leaf(dense), ages=_leaf(ages & mask), lengths=_leaf(lengths))
+    return EventBatch(
+        ids={feature: _leaf(found) for feature, found in ids.items()},
+        dense=_leaf(dense),
+        ages=_leaf(ages & mask),
+        lengths=_leaf(lengths),
+        matches=matches,
+    )
 
 
 def _windows(column: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.data.schema import OOV_ID
 from tests.data import toy
 
 BATCH = 16
@@ -73,6 +74,11 @@ def assert_example(batch, i, want, max_lens):
             np.testing.assert_allclose(stream.dense[i, position], attributes, rtol=1e-5, atol=1e-6)
             assert {f: column[i, position] for f, column in stream.ids.items()} == ids
         for column in stream.ids.values():
+            assert not column[i, length:].any()
+        assert list(stream.matches) == (["item"] if name == "click" else [])
+        for feature, column in stream.matches.items():
+            given = [x for x in want["sparse"][feature] if x != OOV_ID]
+            assert list(column[i, :length]) == [ids[feature] in given for _, ids, _ in events]
             assert not column[i, length:].any()
 
 
