@@ -5,6 +5,14 @@ import dataclasses
 import numpy as np
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + exp(-x)) in float64, in the shape of the logits.
+
+    Different float32 logits above -700 and below 36 have different probabilities, in their order.
+    """
+    return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """Predictions and labels, in the order of the split.

@@ -30,8 +30,50 @@ class _Seen(NamedTuple):
         scores.append(**{name: np.asarray(array) for name, array in self._asdict().items()})
 
 
-class Evaluator:
-    """Evaluates parameters on splits; all processes together, each with the whole result.
+class Predictor:
+    """Predicts batches; all processes together, each with the whole result."""
+
+    def __init__(self, eval_step: Callable[..., Any], mesh: Mesh, num_tasks: int) -> None:
+        """Compile nothing yet.
+
+        Args:
+            eval_step: (params, tables, metrics, batch) -> (metrics, logits, moments).
+            mesh: The devices; they share every batch.
+            num_tasks: Tasks.
+        """
+        self._mesh, self._everywhere, self._num_tasks = mesh, replicated(mesh), num_tasks
+
+        @functools.wraps(eval_step)
+        def with_seen(params: Any, tables: Any, state: Any, batch: Batch) -> Any:
+            state, logits, moments = eval_step(params, tables, state, batch)
+            return state, _Seen(batch.user_ids, logits, batch.labels, batch.weights), moments
+
+        self._eval_step = jax.jit(
+            with_seen,
+            in_shardings=(None, None, self._everywhere, batch_sharding(mesh)),
+            out_shardings=self._everywhere,
+        )
+
+    def scores(self, params: Any, tables: Any, batches: Iterable[Batch]) -> Scores:
+        """Return the prediction of every example, without the padding of the last batch.
+
+        Args:
+            params: Dense parameters.
+            tables: Embedding tables.
+            batches: Batches of one shape, at least one, as a step takes them (`BatchShare`).
+        """
+        state, collected = self._no_metrics(), UserScores()
+        for batch in batches:
+            _, seen, _ = self._eval_step(params, tables, state, batch)
+            seen.add_to(collected)
+        return collected.scores()
+
+    def _no_metrics(self) -> binary_metrics.MetricState:
+        return jax.device_put(binary_metrics.init(self._num_tasks), self._everywhere)
+
+
+class Evaluator(Predictor):
+    """Evaluates parameters on splits.
 
     Attributes:
         label_rates: Weighted mean label of the training split, one a task.
@@ -51,24 +93,13 @@ class Evaluator:
         """Compile nothing yet; remember what the metrics need.
 
         Args:
-            eval_step: (params, tables, metrics, batch) -> (metrics, logits, moments).
-            mesh: The devices; they share every batch.
+            eval_step: As of `Predictor`.
+            mesh: The devices.
             label_rates: Weighted mean label of the training split, one a task.
             tasks: Names of the tasks.
             task_weights: Of the tasks, in the mean over them; None: all the same.
         """
-        self._mesh, self._everywhere = mesh, replicated(mesh)
-
-        @functools.wraps(eval_step)
-        def with_seen(params: Any, tables: Any, state: Any, batch: Batch) -> Any:
-            state, logits, moments = eval_step(params, tables, state, batch)
-            return state, _Seen(batch.user_ids, logits, batch.labels, batch.weights), moments
-
-        self._eval_step = jax.jit(
-            with_seen,
-            in_shardings=(None, None, self._everywhere, batch_sharding(mesh)),
-            out_shardings=self._everywhere,
-        )
+        super().__init__(eval_step, mesh, len(tasks))
         self.label_rates = label_rates
         self.tasks, self.task_weights = tasks, task_weights
 
@@ -106,20 +137,3 @@ class Evaluator:
             result[f"{prefix}auc_roc"] = scores.auc_roc(index)
             result[f"{prefix}gauc"] = scores.grouped_auc(index)
         return {**result, **ranks.compute()}
-
-    def scores(self, params: Any, tables: Any, batches: Iterable[Batch]) -> Scores:
-        """Return the prediction of every example, without the padding of the last batch.
-
-        Args:
-            params: Dense parameters.
-            tables: Embedding tables.
-            batches: Batches of one shape, at least one, as a step takes them (`BatchShare`).
-        """
-        state, collected = self._no_metrics(), UserScores()
-        for batch in batches:
-            _, seen, _ = self._eval_step(params, tables, state, batch)
-            seen.add_to(collected)
-        return collected.scores()
-
-    def _no_metrics(self) -> binary_metrics.MetricState:
-        return jax.device_put(binary_metrics.init(len(self.tasks)), self._everywhere)

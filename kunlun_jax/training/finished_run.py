@@ -7,7 +7,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from kunlun_jax.config import experiment_config
+from kunlun_jax.config import ExperimentConfig, experiment_config
 from kunlun_jax.files import publish
 from kunlun_jax.training.results import restore_best
 from kunlun_jax.training.run import Run, open_run
@@ -35,6 +35,25 @@ def keep_beside(path: pathlib.Path, text: str, *, flag: str) -> bool:
     return True
 
 
+def read_config(workdir: pathlib.Path) -> ExperimentConfig:
+    """Return the configuration of a run.
+
+    Args:
+        workdir: The working directory.
+
+    Raises:
+        ConfigError: If it is of another version of this program.
+        WorkdirError: If there is no run.
+    """
+    try:
+        values = json.loads((workdir / CONFIG_FILE).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WorkdirError(
+            f"{workdir}: expected the working directory of a run: {error}"
+        ) from error
+    return experiment_config(values)
+
+
 @contextlib.contextmanager
 def open_finished(
     workdir: str | os.PathLike[str], *, dataset: str | None = None
@@ -55,12 +74,6 @@ def open_finished(
         WorkdirError: If there is no run.
     """
     directory = pathlib.Path(workdir)
-    try:
-        values = json.loads((directory / CONFIG_FILE).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WorkdirError(
-            f"{directory}: expected the working directory of a run: {error}"
-        ) from error
-    config = experiment_config(values)
+    config = read_config(directory)
     with open_run(config, directory, read_only=True, dataset=dataset) as run:
         yield run, restore_best(run)

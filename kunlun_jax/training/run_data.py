@@ -1,6 +1,7 @@
 """Which data set a run is of: its content binds the run, and not the place where it lies.
 
 `data.json` in the working directory says the content, and where it was when the run last started.
+The folder `dataset` has what a trained model needs of it: schema, statistics and vocabularies.
 """
 
 import json
@@ -9,15 +10,17 @@ from typing import Any
 
 from kunlun_jax.data import Dataset, DatasetError
 from kunlun_jax.data.dataset import MANIFEST, identity_of, read_manifest
+from kunlun_jax.data.metadata import copy_metadata
 from kunlun_jax.files import publish
 from kunlun_jax.training.workdir import WorkdirError, has_record
 
 DATA_FILE = "data.json"
+METADATA = "dataset"
 _SHORT = 12  # digits of a checksum in a message
 
 
 def keep_dataset(workdir: pathlib.Path, dataset: Dataset) -> None:
-    """Note which data set a run is of.
+    """Note which data set a run is of, and keep what its ids and numbers mean.
 
     Args:
         workdir: The working directory.
@@ -33,6 +36,7 @@ def keep_dataset(workdir: pathlib.Path, dataset: Dataset) -> None:
     }
     try:
         publish(workdir / DATA_FILE, json.dumps(content, indent=1) + "\n")
+        copy_metadata(dataset.directory, workdir / METADATA)
     except OSError as error:
         raise WorkdirError(f"{workdir}: cannot be used as workdir: {error}") from error
 
@@ -94,6 +98,31 @@ def find_dataset(workdir: pathlib.Path, directory: str, given: str | None = None
         f"{places[0]}: no data set{wanted} here, where the run {workdir} had it; "
         "--dataset=DIRECTORY says where it is"
     )
+
+
+def find_metadata(workdir: pathlib.Path, directory: str, given: str | None = None) -> pathlib.Path:
+    """Return where dataset.json and the vocabularies of a run's data set are.
+
+    Args:
+        workdir: The working directory, which has them itself unless an earlier version trained the
+            run.
+        directory: As of `find_dataset`.
+        given: Likewise.
+
+    Raises:
+        DatasetError: As `find_dataset`, where the run does not have them.
+        WorkdirError: If `data.json` is damaged.
+    """
+    if given is None and (workdir / METADATA / MANIFEST).exists():
+        return workdir / METADATA
+    try:
+        return find_dataset(workdir, directory, given)
+    except DatasetError as error:
+        if given is not None:
+            raise
+        raise DatasetError(
+            f"{workdir}: no {METADATA}/{MANIFEST}, which an earlier version did not keep: {error}"
+        ) from error
 
 
 def _kept(workdir: pathlib.Path) -> dict[str, Any] | None:

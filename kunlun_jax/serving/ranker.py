@@ -1,0 +1,225 @@
+"""The front door: a trained run, opened to score.
+
+ranker = kunlun_jax.load("runs/base")
+ranker.score(user, {"item": [17, 4, 99]})      # one user, many candidates
+ranker.predict(requests)                       # many requests
+"""
+
+import collections
+import dataclasses
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from kunlun_jax.config import MeshConfig
+from kunlun_jax.data.batch import Batch
+from kunlun_jax.data.reading.request_values import RequestError, require_known
+from kunlun_jax.data.reading.requests import Request, batch_requests, request_columns
+from kunlun_jax.metrics.scores import probabilities
+from kunlun_jax.models.registry import create_model
+from kunlun_jax.serving.keys import Keys
+from kunlun_jax.serving.programs import Programs, chunks
+from kunlun_jax.serving.trained import Trained, open_trained
+from kunlun_jax.sharding import make_mesh
+from kunlun_jax.training.evaluation import Predictor
+from kunlun_jax.training.step import make_eval_step
+
+BUCKETS = (1, 10, 30, 100)
+CACHED_USERS = 256
+
+
+def load(
+    workdir: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    buckets: Sequence[int] = BUCKETS,
+    cached_users: int = CACHED_USERS,
+    numbered: bool = False,
+) -> "Ranker":
+    """Open a trained run to score with its best checkpoint; compiles what `score` needs.
+
+    Nothing is written or locked, and the data set need not be there.
+
+    Args:
+        workdir: The run's working directory.
+        dataset: Directory of its data set, of a run that an earlier version trained.
+        buckets: Numbers of candidates that programs are compiled for. More candidates than the
+            largest are scored in several of them.
+        cached_users: Users whose side is kept, the last ones.
+        numbered: Whether ids of requests are the data set's numbers although its tables had keys.
+
+    Raises:
+        ValueError: As `open_trained`, or if there is no bucket or one below 1.
+        OSError: Likewise.
+    """
+    return Ranker(
+        open_trained(workdir, dataset=dataset),
+        buckets=buckets,
+        cached_users=cached_users,
+        numbered=numbered,
+    )
+
+
+class Ranker:
+    """A trained model that scores; may be used by several threads.
+
+    Attributes:
+        schema: The data set's schema.
+        tasks: Names of the tasks: the columns of scores.
+        step: Step of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        buckets: Sequence[int] = BUCKETS,
+        cached_users: int = CACHED_USERS,
+        numbered: bool = False,
+    ) -> None:
+        """Compile; as `load`, of which the arguments are.
+
+        Args:
+            trained: The model.
+            buckets: Numbers of candidates.
+            cached_users: Users whose side is kept.
+            numbered: Whether ids are numbers.
+
+        Raises:
+            ValueError: If there is no bucket, or one below 1.
+        """
+        if not buckets or min(buckets) < 1:
+            raise ValueError(f"buckets: expected numbers of candidates >= 1, got {buckets!r:.60}")
+        self._trained = trained
+        self.schema, self.step = trained.schema, trained.step
+        self.tasks = trained.schema.labels
+        self._keys = Keys(self.schema, trained.vocabularies) if trained.has_keys else None
+        if numbered:
+            self._keys = None
+        self._programs = Programs(trained, buckets)
+        self._mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+        probe = trained.config.training.log_effective_rank  # the very program of evaluations
+        eval_step = make_eval_step(create_model(trained.config, self.schema), probe=probe)
+        self._predictor = Predictor(eval_step, self._mesh, len(self.tasks))
+        self._users = _LastUsed(cached_users)
+
+    def score(self, user: Request, candidates: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        """Score candidates of one user at one time.
+
+        What does not depend on the candidate is computed once for a user and a time, and kept
+        (`serving/stages.py`): the second call with the same events is faster.
+
+        Args:
+            user: The request but for the candidates: time, histories, and the features of the
+                context that all candidates share.
+            candidates: Columns by context feature, one value a candidate, as `Request` has them.
+
+        Returns:
+            Probabilities, float64 [candidates, tasks].
+
+        Raises:
+            RequestError: On what contradicts the schema (`data/reading/requests.py`), columns of
+                several lengths, or a feature of both the user and the candidates.
+        """
+        requests = self._requests(user, candidates)
+        columns = request_columns(requests, self.schema, self._trained.max_lens)
+        one = columns.batch(np.zeros(1, int), np.ones(1, bool), self._trained.max_lens)
+        count = len(requests)
+        padded = np.minimum(np.arange(sum(chunks(count, self._programs.buckets))), count - 1)
+        contexts = columns.batch(padded, np.ones(len(padded), bool), {})
+        of_user = self._users.get(one.streams, self._programs.encode)
+        return probabilities(self._programs.score(of_user, contexts)[:count])
+
+    def predict(self, requests: Sequence[Request]) -> np.ndarray:
+        """Score requests of any users, in batches as evaluation has them.
+
+        Args:
+            requests: Any number of them.
+
+        Returns:
+            Probabilities, float64 [requests, tasks].
+
+        Raises:
+            RequestError: On what contradicts the schema.
+        """
+        size = self._trained.config.data.eval_batch_size
+        if self._keys is not None:
+            requests = [self._keys.numbered(r, f"request {i}") for i, r in enumerate(requests)]
+        batches = (
+            batch_requests(
+                requests[first : first + size],
+                self.schema,
+                max_lens=self._trained.max_lens,
+                batch_size=size,
+            )
+            for first in range(0, len(requests), size)
+        )
+        found = [self.predict_batch(batch) for batch in batches]
+        return np.concatenate([np.empty((0, len(self.tasks))), *found])
+
+    def predict_batch(self, batch: Batch) -> np.ndarray:
+        """Return the probabilities of the examples of a batch whose weight is not 0."""
+        with jax.set_mesh(self._mesh):
+            scores = self._predictor.scores(self._trained.params, self._trained.tables, [batch])
+        return probabilities(scores.logits)
+
+    def _requests(self, user: Request, candidates: Mapping[str, Sequence[Any]]) -> list[Request]:
+        """Return one request for every candidate; all share the very object of the events."""
+        dense, sparse = ([f.name for f in x] for x in (self.schema.dense, self.schema.sparse))
+        require_known("candidates", candidates, [*dense, *sparse])
+        lengths = {name: len(column) for name, column in candidates.items()}
+        if not lengths or len(set(lengths.values())) > 1 or not min(lengths.values()):
+            raise RequestError(
+                f"candidates: expected columns of one length >= 1, got lengths {lengths}"
+            )
+        both = sorted(candidates.keys() & (user.dense.keys() | user.sparse.keys()))
+        if both:
+            raise RequestError(
+                f"candidates: expected features that the user does not have too, got {both[0]!r}"
+            )
+        if self._keys is not None:
+            user = self._keys.numbered(user, "user")
+        columns = {name: self._column(name, column) for name, column in candidates.items()}
+        numbers = [name for name in columns if name in dense]
+        ids = [name for name in columns if name not in numbers]
+        return [
+            dataclasses.replace(
+                user,
+                dense={**user.dense, **{name: columns[name][i] for name in numbers}},
+                sparse={**user.sparse, **{name: columns[name][i] for name in ids}},
+            )
+            for i in range(next(iter(lengths.values())))
+        ]
+
+    def _column(self, name: str, column: Any) -> Sequence[Any]:
+        column = column.tolist() if isinstance(column, np.ndarray) else column
+        vocabularies = {f.name: f.vocabulary for f in self.schema.sparse}
+        if self._keys is None or name not in vocabularies:
+            return column
+        return self._keys.context(column, vocabularies[name], f"candidates: {name!r}")
+
+
+class _LastUsed:
+    """Keeps what was made of the histories of the users that were asked for last."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._kept: collections.OrderedDict[tuple[bytes, ...], Any] = collections.OrderedDict()
+
+    def get(self, histories: Any, make: Any) -> Any:
+        """Return what `make` makes of histories, equal in every bit."""
+        key = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(histories))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make(histories)
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        return made

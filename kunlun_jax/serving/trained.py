@@ -1,0 +1,113 @@
+"""The model of a run, as it is used: read from the working directory alone, and never written."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kunlun_jax.config import ExperimentConfig, to_mapping
+from kunlun_jax.data.batch import batch_shapes
+from kunlun_jax.data.dataset import read_manifest
+from kunlun_jax.data.metadata import read_vocabularies
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.models.registry import create_model
+from kunlun_jax.training.checkpoint_reader import CheckpointError, CheckpointReader
+from kunlun_jax.training.finished_run import read_config
+from kunlun_jax.training.run_data import find_metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model, and what its inputs mean.
+
+    Attributes:
+        config: The experiment.
+        schema: The schema, with the mean and std of every dense feature.
+        manifest: The data set's dataset.json.
+        vocabularies: By vocabulary that was built from tables, its values; value i has id i + 1.
+        step: Step of the checkpoint, the best one of the run.
+        params: Dense parameters, on the default device.
+        tables: Embedding tables, likewise.
+    """
+
+    config: ExperimentConfig
+    schema: Schema
+    manifest: dict[str, Any]
+    vocabularies: dict[str, list[str]]
+    step: int
+    params: Any
+    tables: Any
+
+    @property
+    def max_lens(self) -> dict[str, int]:
+        """Events of each stream that the model reads."""
+        return {stream.name: stream.max_len for stream in self.config.model.streams}
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the data were tables, whose own keys stand for ids."""
+        return self.manifest["source"]["name"] == "own_data"
+
+
+def open_trained(workdir: str | os.PathLike[str], *, dataset: str | None = None) -> Trained:
+    """Read the best checkpoint of a run; it need not be finished, and is not locked.
+
+    Args:
+        workdir: The working directory; it may be of a file system that cannot be written.
+        dataset: Directory of the data set, of a run that an earlier version trained and that does
+            not keep what of it is needed. Its shards are not read.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it is damaged or of another configuration.
+        ConfigError: If the configuration is of another version of this program.
+        DatasetError: If schema and vocabularies are missing or damaged.
+        OSError: If something cannot be read.
+        WorkdirError: If there is no run.
+    """
+    directory = pathlib.Path(workdir)
+    config = read_config(directory)
+    metadata = find_metadata(directory, config.data.directory, dataset)
+    manifest = read_manifest(metadata)
+    schema = Schema.from_json(manifest["schema"])
+    settings = to_mapping(config)
+    identity = {
+        "config": {key: settings[key] for key in ("model", "optimizer", "seed")},
+        "schema": schema.to_json(),
+    }
+    checkpoints = CheckpointReader(directory / "checkpoints", identity=identity)
+    step = checkpoints.best_step
+    if step is None:
+        raise CheckpointError(f"{directory}: expected a checkpoint with a validation NE, got none")
+    restored = checkpoints.restore_part(step, _shapes(config, schema))
+    return Trained(
+        config=config,
+        schema=schema,
+        manifest=manifest,
+        vocabularies=read_vocabularies(metadata, manifest),
+        step=step,
+        params=restored["params"],
+        tables=restored["tables"],
+    )
+
+
+def _shapes(config: ExperimentConfig, schema: Schema) -> dict[str, Any]:
+    """Return the shapes of what a checkpoint has of the model, all on one device."""
+    lengths = {stream.name: stream.max_len for stream in config.model.streams}
+    model, batch = create_model(config, schema), batch_shapes(schema, lengths, 1)
+    variables = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), batch))
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def on_device(shape: Any, dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    return {
+        "params": jax.tree.map(lambda x: on_device(x.shape, x.dtype), variables["params"]),
+        "tables": {
+            name: on_device(table.shape, jnp.dtype(config.optimizer.table_dtype))
+            for name, table in variables["tables"]["embedding"].items()
+        },
+    }
