@@ -3,17 +3,24 @@
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from kunlun_jax.data.batch import Batch, batch_shapes
+from kunlun_jax.data.batch import Batch, EventBatch, batch_shapes
+from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.serving.stages import stages
 from kunlun_jax.serving.trained import Trained
 from kunlun_jax.training.step import apply_model
+
+# The streams of a batch, but for what matches the candidate; what does; and the rest of the batch.
+Histories = dict[str, EventBatch]
+Matches = dict[str, dict[str, Any]]
+Candidates = tuple[Batch, Matches]
+Encoded = tuple[Histories, list[Any]]
 
 
 def chunks(count: int, buckets: Sequence[int]) -> list[int]:
@@ -41,6 +48,45 @@ def chunks(count: int, buckets: Sequence[int]) -> list[int]:
     return found
 
 
+def apart(batch: Batch) -> tuple[Histories, Candidates]:
+    """Return what of a batch is the same for all candidates of a user, and what is not.
+
+    Args:
+        batch: A batch, or its shapes.
+    """
+    matches = {name: events.matches for name, events in batch.streams.items()}
+    histories = {
+        name: dataclasses.replace(events, matches={}) for name, events in batch.streams.items()
+    }
+    return histories, (dataclasses.replace(batch, streams={}), matches)
+
+
+def pair_logits(model: Recommender) -> Callable[[Any, Histories, Candidates], Any]:
+    """Return the function (variables, histories, candidates) -> logits [n, L].
+
+    What of it does not depend on the candidate has no axis of candidates.
+
+    Args:
+        model: The model.
+    """
+
+    def logits(variables: Any, histories: Histories, candidates: Candidates) -> Any:
+        params, tables = variables
+
+        def of_one(context: Any, matches: Any) -> Any:
+            batch, matches = jax.tree.map(lambda x: x[None], (context, matches))
+            streams = {
+                name: dataclasses.replace(events, matches=matches[name])
+                for name, events in histories.items()
+            }
+            batch = dataclasses.replace(batch, streams=streams)
+            return apply_model(model, params, tables, batch)[0]
+
+        return jax.vmap(of_one)(*candidates)
+
+    return logits
+
+
 class Programs:
     """Scores candidates of one user; everything is compiled when this is made.
 
@@ -64,28 +110,21 @@ class Programs:
         )
         model: Any = create_model(config, trained.schema)
 
-        def logits(variables: Any, histories: Any, contexts: Any) -> Any:
-            def of_one(context: Any) -> Any:
-                batch: Any = jax.tree.map(lambda x: x[None], context)
-                return apply_model(model, *variables, batch.replace(streams=histories))[0]
-
-            return jax.vmap(of_one)(contexts)
-
-        def contexts(count: int) -> Batch:
-            return batch_shapes(trained.schema, {}, count)
+        def candidates(count: int) -> Candidates:
+            return apart(batch_shapes(trained.schema, trained.max_lens, count))[1]
 
         self._variables = trained.params, trained.tables
-        histories = batch_shapes(trained.schema, trained.max_lens, 1).streams
+        histories, _ = apart(batch_shapes(trained.schema, trained.max_lens, 1))
         sizes = [*self.buckets, self.buckets[-1] + 1]  # two at least
         early, late = stages(
-            logits, (self._variables, histories), [contexts(size) for size in sizes]
+            pair_logits(model), (self._variables, histories), [candidates(size) for size in sizes]
         )
         prepare, encode = map(jax.jit, early)
         self._of_model = prepare(self._variables)
         of_user = jax.eval_shape(encode, self._variables, self._of_model, histories)
         jobs: list[tuple[Any, tuple[Any, ...]]] = [(encode, (histories,))]
         for size, score in zip(self.buckets, late, strict=False):
-            jobs.append((jax.jit(score), (histories, of_user, contexts(size))))
+            jobs.append((jax.jit(score), (histories, of_user, candidates(size))))
 
         def compiled(job: Any) -> Any:
             function, arguments = job
@@ -95,28 +134,26 @@ class Programs:
             self._encode, *scores = pool.map(compiled, jobs)
         self._score = dict(zip(self.buckets, scores, strict=True))
 
-    def encode(self, histories: Any) -> tuple[Any, Any]:
-        """Return what depends on the user alone, on the device.
+    def encode(self, histories: Histories) -> Encoded:
+        """Return histories with what depends on them alone, on the device.
 
         Args:
-            histories: Streams of a batch of one example.
+            histories: Of a batch of one example.
         """
         histories = jax.device_put(histories)
         return histories, self._encode(self._variables, self._of_model, histories)
 
-    def score(self, of_user: tuple[Any, Any], contexts: Batch) -> np.ndarray:
+    def score(self, encoded: Encoded, candidates: Candidates) -> np.ndarray:
         """Return logits, float32 [n, L].
 
         Args:
-            of_user: What `encode` returned.
-            contexts: A batch without streams, of as many examples as `chunks` add up to.
+            encoded: What `encode` returned.
+            candidates: As many as some `chunks` add up to.
         """
-        found, first = [], 0
-        count = len(contexts.weights)
+        found, first, count = [], 0, len(candidates[0].weights)
         for size in chunks(count, self.buckets):
-            part = jax.tree.map(lambda x, a=first, b=first + size: x[a:b], contexts)
-            run = self._score[size]
-            found += run(self._variables, self._of_model, *of_user, part)
+            rows = slice(first, first + size)
+            part = jax.tree.map(lambda x, rows=rows: x[rows], candidates)
+            found += self._score[size](self._variables, self._of_model, *encoded, part)
             first += size
-        assert first == count, f"{count} candidates do not fill buckets"
         return np.concatenate([np.asarray(part) for part in found])

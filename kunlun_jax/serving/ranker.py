@@ -17,12 +17,13 @@ import numpy as np
 
 from kunlun_jax.config import MeshConfig
 from kunlun_jax.data.batch import Batch
+from kunlun_jax.data.reading.gather import matching
 from kunlun_jax.data.reading.request_values import RequestError, require_known
 from kunlun_jax.data.reading.requests import Request, batch_requests, request_columns
 from kunlun_jax.metrics.scores import probabilities
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.serving.keys import Keys
-from kunlun_jax.serving.programs import Programs, chunks
+from kunlun_jax.serving.programs import Programs, apart, chunks
 from kunlun_jax.serving.trained import Trained, open_trained
 from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.evaluation import Predictor
@@ -107,7 +108,7 @@ class Ranker:
         self._predictor = Predictor(eval_step, self._mesh, len(self.tasks))
         self._users = _LastUsed(cached_users)
 
-    def score(self, user: Request, candidates: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def score(self, user: Request, candidates: Mapping[str, Any]) -> np.ndarray:
         """Score candidates of one user at one time.
 
         What does not depend on the candidate is computed once for a user and a time, and kept
@@ -125,14 +126,23 @@ class Ranker:
             RequestError: On what contradicts the schema (`data/reading/requests.py`), columns of
                 several lengths, or a feature of both the user and the candidates.
         """
-        requests = self._requests(user, candidates)
-        columns = request_columns(requests, self.schema, self._trained.max_lens)
-        one = columns.batch(np.zeros(1, int), np.ones(1, bool), self._trained.max_lens)
-        count = len(requests)
+        requests, lengths = self._requests(user, candidates), self._trained.max_lens
+        columns, count = request_columns(requests, self.schema, lengths), len(requests)
+        first, is_real = np.zeros(1, int), np.ones(1, bool)
+        histories, _ = apart(columns.batch(first, is_real, lengths))
         padded = np.minimum(np.arange(sum(chunks(count, self._programs.buckets))), count - 1)
-        contexts = columns.batch(padded, np.ones(len(padded), bool), {})
-        of_user = self._users.get(one.streams, self._programs.encode)
-        return probabilities(self._programs.score(of_user, contexts)[:count])
+        contexts = columns.batch(padded, is_real, {})
+        matches = {
+            name: {
+                shared: matching(
+                    np.asarray(events.ids[shared]), np.asarray(contexts.sparse[shared].ids)
+                )
+                for shared in self.schema.shared_ids[name]
+            }
+            for name, events in histories.items()
+        }
+        encoded = self._users.get(histories, self._programs.encode)
+        return probabilities(self._programs.score(encoded, (contexts, matches))[:count])
 
     def predict(self, requests: Sequence[Request]) -> np.ndarray:
         """Score requests of any users, in batches as evaluation has them.
@@ -167,10 +177,13 @@ class Ranker:
             scores = self._predictor.scores(self._trained.params, self._trained.tables, [batch])
         return probabilities(scores.logits)
 
-    def _requests(self, user: Request, candidates: Mapping[str, Sequence[Any]]) -> list[Request]:
+    def _requests(self, user: Request, candidates: Mapping[str, Any]) -> list[Request]:
         """Return one request for every candidate; all share the very object of the events."""
         dense, sparse = ([f.name for f in x] for x in (self.schema.dense, self.schema.sparse))
         require_known("candidates", candidates, [*dense, *sparse])
+        for name, column in candidates.items():
+            if isinstance(column, str) or not hasattr(column, "__len__"):
+                raise RequestError(f"candidates: {name!r}: expected a column, got {column!r:.60}")
         lengths = {name: len(column) for name, column in candidates.items()}
         if not lengths or len(set(lengths.values())) > 1 or not min(lengths.values()):
             raise RequestError(

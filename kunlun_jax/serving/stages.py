@@ -55,7 +55,7 @@ def _cut(closed: ClosedJaxpr, grows: list[bool], arguments: Sequence[Any]) -> li
     stage_of.update({v: stage for stage, group in enumerate(inputs) for v in group})
     equations: dict[int, list[Any]] = {stage: [] for stage in range(_NOWHERE, last + 1)}
     for equation, is_last in zip(program.eqns, grows, strict=True):
-        known = max((stage_of[v] for v in _variables(equation)), default=_NOWHERE)
+        known = max((stage_of[v] for v in _variables(equation.invars)), default=_NOWHERE)
         stage = last if is_last else known
         stage_of.update(dict.fromkeys(equation.outvars, stage))
         equations[stage].append(equation)
@@ -63,7 +63,8 @@ def _cut(closed: ClosedJaxpr, grows: list[bool], arguments: Sequence[Any]) -> li
     def kept(stage: int) -> list[Any]:
         """Return what a stage computes and a later one needs."""
         later = [e for number in range(stage + 1, last + 1) for e in equations[number]]
-        used = dict.fromkeys(v for equation in later for v in _variables(equation))
+        atoms = [*(atom for e in later for atom in e.invars), *program.outvars]
+        used = dict.fromkeys(_variables(atoms))
         own = {v for equation in equations[stage] for v in equation.outvars}
         return [v for v in used if v in own]
 
@@ -89,8 +90,8 @@ def _by_argument(variables: Sequence[Any], arguments: Sequence[Any]) -> list[lis
     return [[next(remaining) for _ in jax.tree.leaves(argument)] for argument in arguments]
 
 
-def _variables(equation: Any) -> list[Any]:
-    return [atom for atom in equation.invars if not isinstance(atom, Literal)]
+def _variables(atoms: Sequence[Any]) -> list[Any]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _shapes(equation: Any) -> tuple[Any, ...]:

@@ -1,13 +1,16 @@
 """The model of a run, as it is used: read from the working directory alone, and never written."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from kunlun_jax.config import ExperimentConfig, to_mapping
 from kunlun_jax.data.batch import batch_shapes
@@ -78,11 +81,14 @@ def open_trained(workdir: str | os.PathLike[str], *, dataset: str | None = None)
         "config": {key: settings[key] for key in ("model", "optimizer", "seed")},
         "schema": schema.to_json(),
     }
-    checkpoints = CheckpointReader(directory / "checkpoints", identity=identity)
-    step = checkpoints.best_step
-    if step is None:
-        raise CheckpointError(f"{directory}: expected a checkpoint with a validation NE, got none")
-    restored = checkpoints.restore_part(step, _shapes(config, schema))
+    with _without_warnings():
+        checkpoints = CheckpointReader(directory / "checkpoints", identity=identity)
+        step = checkpoints.best_step
+        if step is None:
+            raise CheckpointError(
+                f"{directory}: expected a checkpoint with a validation NE, got none"
+            )
+        restored = checkpoints.restore_part(step, _shapes(config, schema))
     return Trained(
         config=config,
         schema=schema,
@@ -92,6 +98,17 @@ def open_trained(workdir: str | os.PathLike[str], *, dataset: str | None = None)
         params=restored["params"],
         tables=restored["tables"],
     )
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep the storage library from warning that nothing will be written."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _shapes(config: ExperimentConfig, schema: Schema) -> dict[str, Any]:
