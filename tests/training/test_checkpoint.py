@@ -16,7 +16,10 @@ from tests.data import toy
 from tests.training import linear
 from tests.training.runs import assert_equal_states
 
-IDENTITY = {"config": {"model": {"dim": 8, "streams": ["click"]}}, "pipeline": "abc"}
+IDENTITY = {
+    "config": {"model": {"dim": 8, "match_attributes": True, "streams": ["click"]}},
+    "pipeline": "abc",
+}
 
 SAVE_ON_A_FULL_DISK = """
 import pathlib, resource, sys
