@@ -20,6 +20,12 @@ def get_config() -> ConfigDict:
     config.data.options = ConfigDict()  # Options of the source, by name
     # Directory of the built data set; built there when it is missing
     config.data.directory = "datasets/complete_journey"
+    # Directory of the data set's columns, which are made from its shards once; empty: the data
+    # set's own
+    config.data.columns_directory = ""
+    # Whether the columns are compared with their checksums, behind the first steps and before
+    # anything is saved
+    config.data.verify = True
     config.data.batch_size = 256  # Examples of a step
     config.data.eval_batch_size = 1024  # Examples of an evaluation step
     config.data.num_epochs = 0.3  # Passes over the training examples; may be fractional
@@ -28,6 +34,8 @@ def get_config() -> ConfigDict:
     # all
     config.data.max_eval_examples = 20_480
     config.data.seed = 0  # Seed of shuffle and draws
+    # Training examples that are shuffled together, read from storage in blocks of 1,024; 0: all
+    config.data.shuffle_window = 0
     config.data.prefetch = 4  # Batches made ahead of the step
     config.data.num_threads = 1  # Threads that make batches
 

@@ -17,7 +17,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from kunlun_jax.configs import base
-from kunlun_jax.data.dataset import MANIFEST, read_manifest, read_schema
+from kunlun_jax.data.manifest import MANIFEST, read_manifest, read_schema
 
 MAX_LEN = 256  # events
 COVERED = 0.9  # of the training examples have their whole history

@@ -11,6 +11,7 @@ be written here.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,7 +21,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 PART = ".part"  # ends the name of what is not complete yet
 
@@ -46,6 +47,27 @@ def is_part_of(path: pathlib.Path, name: str) -> bool:
         name: Name of the file that it wrote.
     """
     return path.name.startswith(f"{name}.") and path.suffix == PART
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Give an empty file its size, and its room on the disk: a full disk is an error here.
+
+    Later it would end the process, if the file is mapped.
+
+    Args:
+        file: Open for writing.
+        size: Bytes, at least 1; all are zero.
+
+    Raises:
+        OSError: If there is no room.
+    """
+    system = os.fstatvfs(file.fileno())
+    if size > system.f_bavail * system.f_frsize:  # else all that is left would be taken first
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        os.ftruncate(file.fileno(), size)  # macOS
 
 
 def sync(path: pathlib.Path) -> None:

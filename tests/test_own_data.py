@@ -16,7 +16,7 @@ from configs import own_data
 from kunlun_jax.config import experiment_config
 from kunlun_jax.data import Dataset, DatasetError
 from kunlun_jax.data.build import build_own_data
-from kunlun_jax.data.dataset import manifest_checksum
+from kunlun_jax.data.manifest import manifest_checksum
 from kunlun_jax.data.own_data import ByUser, Events, TableSchema, load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.training.run import open_dataset

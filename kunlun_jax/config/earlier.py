@@ -8,13 +8,17 @@ old record compared.
 from collections.abc import Mapping
 from typing import Any, cast
 
+# Settings that earlier versions did not have, and what they did.
+_LATER = {"data": {"columns_directory": "", "verify": True, "shuffle_window": 0}}
+
 
 def in_current_form(values: Any) -> Any:
     """Return settings of any version in the form of this one; it changes nothing of today's.
 
     `model.gdpa.activation` was one text, with commas between the heads' names. `model.wukong.merge`
     followed from `partition` ("sum" with "full", else "concat"); where the two do not agree, it is
-    left for the parser to refuse. Models that do not speak of `match_attributes` had none.
+    left for the parser to refuse. Models that do not speak of `match_attributes` had none. Settings
+    of data that came later are as they were without.
 
     Args:
         values: Nested mapping of settings, or of some of them; whatever else it is comes back.
@@ -30,7 +34,11 @@ def in_current_form(values: Any) -> Any:
     follows = "sum" if wukong.get("partition") == "full" else "concat"
     if wukong.get("merge") == follows:
         changed["wukong"] = {key: value for key, value in wukong.items() if key != "merge"}
-    return {**settings, "model": {**model, **changed}} if changed else values
+    groups = {"model": {**model, **changed}} if changed else {}
+    data = _group(settings.get("data"))
+    if "directory" in data and not _LATER["data"].keys() <= data.keys():
+        groups["data"] = {**_LATER["data"], **data}
+    return {**settings, **groups} if groups else values
 
 
 def _group(value: Any) -> Mapping[str, Any]:

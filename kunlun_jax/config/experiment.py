@@ -43,6 +43,16 @@ class DataConfig:
         "datasets/complete_journey",
         "Directory of the built data set; built there when it is missing.",
     )
+    columns_directory: str = free(
+        "",
+        "Directory of the data set's columns, which are made from its shards once; empty: the data "
+        "set's own.",
+    )
+    verify: bool = free(
+        True,
+        "Whether the columns are compared with their checksums, behind the first steps and before "
+        "anything is saved.",
+    )
     batch_size: BatchSize = setting(256, "Examples of a step.")
     eval_batch_size: BatchSize = setting(1024, "Examples of an evaluation step.")
     num_epochs: PositiveFloat = setting(
@@ -57,6 +67,11 @@ class DataConfig:
         "uses all.",
     )
     seed: NonNegativeInt = setting(0, "Seed of shuffle and draws.")
+    shuffle_window: NonNegativeInt = setting(
+        0,
+        "Training examples that are shuffled together, read from storage in blocks of 1,024; 0: "
+        "all.",
+    )
     prefetch: PositiveInt = free(4, "Batches made ahead of the step.")
     num_threads: PositiveInt = free(1, "Threads that make batches.")
 

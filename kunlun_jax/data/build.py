@@ -22,8 +22,9 @@ from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.data.building.directory import building_right
 from kunlun_jax.data.building.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.building.writing import write_data_set
-from kunlun_jax.data.dataset import Dataset, read_manifest
+from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.manifest import read_manifest
 from kunlun_jax.data.own_data import TableSchema, load_schema
 from kunlun_jax.data.own_data.beam import launch
 from kunlun_jax.data.own_data.inputs import Inputs, refuse_bytes
@@ -159,9 +160,15 @@ def _difference(
 
 
 def open_or_build(
-    source_name: str, options: Any, directory: str | pathlib.Path, *, num_shards: int = 8
+    source_name: str, options: Any, directory: str | pathlib.Path, **opening: Any
 ) -> Dataset:
     """Open the data set of a source; build it first where there is none.
+
+    Args:
+        source_name: A key of SOURCES.
+        options: An instance of the source's Options dataclass.
+        directory: Where the data set lies, or goes.
+        **opening: Keyword arguments of `Dataset.open`.
 
     Raises:
         DatasetError: If the directory holds something else: no data set, a damaged one, or one
@@ -171,10 +178,10 @@ def open_or_build(
     directory = pathlib.Path(directory)
     expected = describe_source(source_name, options)
     if source_name == BUILT:
-        return Dataset.open(directory)
+        return Dataset.open(directory, **opening)
     if not directory.exists():
         try:
-            build_dataset(source_name, options, directory, num_shards=num_shards)
+            build_dataset(source_name, options, directory)
         except DatasetError:
             # Another process may have built it while this one waited for the lock.
             if not directory.exists():
@@ -185,7 +192,7 @@ def open_or_build(
             f"{directory}: expected source {expected}, got {got}; remove it or choose another "
             "directory"
         )
-    return Dataset.open(directory)
+    return Dataset.open(directory, **opening)
 
 
 def describe_source(source_name: str, options: Any) -> dict[str, Any]:

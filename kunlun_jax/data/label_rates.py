@@ -15,17 +15,19 @@ from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.tables import Examples
 
 
-def label_rates(examples: Examples, tasks: Sequence[str]) -> dict[str, float | None]:
+def label_rates(
+    weight: float, positives: Sequence[float] | np.ndarray, tasks: Sequence[str]
+) -> dict[str, float | None]:
     """Return the label rate of every task; None where no example has a weight above 0.
 
     Args:
-        examples: Of one split.
+        weight: Of all examples of a split (`label_weights`).
+        positives: [tasks], that of each task's positives.
         tasks: Names of the label columns.
     """
-    weight, positive = label_weights(examples)
     if weight <= 0.0:
         return dict.fromkeys(tasks)
-    return {task: float(total / weight) for task, total in zip(tasks, positive, strict=True)}
+    return {task: float(total / weight) for task, total in zip(tasks, positives, strict=True)}
 
 
 def label_weights(examples: Examples) -> tuple[float, np.ndarray]:

@@ -11,7 +11,7 @@ def open_dataset(config: DataConfig) -> Dataset:
     """Open the data set that a configuration names; build it first where it is missing.
 
     Args:
-        config: Source, its options, and the directory.
+        config: Source, its options, and the directories.
 
     Raises:
         ConfigError: On an unknown source or options it does not have.
@@ -26,6 +26,12 @@ def open_dataset(config: DataConfig) -> Dataset:
     except ValueError as error:
         raise ConfigError(f"config.data.options: {error}") from error
     try:
-        return open_or_build(config.source, options, config.directory)
+        return open_or_build(
+            config.source,
+            options,
+            config.directory,
+            columns_directory=config.columns_directory,
+            verify=config.verify,
+        )
     except ValueError as error:  # files that are not what the source expects
         raise DatasetError(str(error)) from error

@@ -2,9 +2,10 @@
 
     kunlun-jax validate datasets/complete_journey    # or python -m kunlun_jax.validate
 
-Files are compared with their checksums, their content with the schema, and the whole with the
-limits that the schema sets. Every finding is a line; with any, the exit status is 1. Shards are
-read one by one, so that memory does not grow with the data set.
+Files are compared with their checksums, and so are the columns made of them, if they lie there;
+the content is compared with the schema, and the whole with the limits that the schema sets. Every
+finding is a line; with any, the exit status is 1. Shards are read one by one, so that memory does
+not grow with the data set.
 """
 
 import pathlib
@@ -15,8 +16,10 @@ from absl import app, flags
 from tqdm import tqdm
 
 from kunlun_jax.command_line import parse_flags, run_program
-from kunlun_jax.data.dataset import check_file, read_manifest, read_schema
+from kunlun_jax.data.columns.layout import layout
+from kunlun_jax.data.columns.mapped import columns_path, find_damage, read_index
 from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.manifest import check_file, read_manifest, read_schema
 from kunlun_jax.data.quality.card import write_card
 from kunlun_jax.data.quality.checks import find_excesses
 from kunlun_jax.data.quality.leaks import TrainingSample, find_leaks
@@ -71,6 +74,7 @@ def validate(directory: str | pathlib.Path, *, now: float | None = None) -> Repo
         findings += find_excesses(schema, summary, shape, now or time.time() + DAY)
         if not findings:
             findings += _miscounted(manifest, schema, summary)
+    findings += _damaged_columns(columns_path(directory, manifest), manifest, schema)
     return Report(manifest, schema, findings, summary, shape)
 
 
@@ -80,6 +84,20 @@ def _problems(directory: pathlib.Path, entry: dict[str, Any]) -> list[str]:
     except DatasetError as error:
         return [str(error)]
     return []
+
+
+def _damaged_columns(path: pathlib.Path, manifest: dict[str, Any], schema: Schema) -> list[str]:
+    """Return what is wrong with the columns that lie in the data set's directory, if any do."""
+    if not path.exists():
+        return []
+    try:
+        index = read_index(path, manifest, schema)
+    except DatasetError as error:
+        return [str(error)]
+    checksums = {entry["name"]: entry["sha256"] for entry in index["columns"]}
+    with path.open("rb") as file:
+        damage = find_damage(path, file, layout(schema, manifest["counts"]), checksums)
+    return [damage] if damage else []
 
 
 def _miscounted(manifest: dict[str, Any], schema: Schema, summary: Summary) -> list[str]:

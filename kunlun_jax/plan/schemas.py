@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 
 from kunlun_jax.config import ConfigError, DataConfig
-from kunlun_jax.data.dataset import MANIFEST, read_schema
+from kunlun_jax.data.manifest import MANIFEST, read_schema
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.sources import SOURCES
 

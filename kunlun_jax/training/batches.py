@@ -95,6 +95,7 @@ class RunData:
                 shuffle=split == "train",
                 seed=seed,
                 max_examples=max_examples or None,
+                shuffle_window=self.config.data.shuffle_window,
                 indices=None if mesh is None else BatchShare(mesh, batch_size).indices,
             )
         except ValueError as error:
@@ -129,7 +130,11 @@ def open_data(
         WorkdirError: If the directory holds a run on another data set.
     """
     if read_only:
-        opened = Dataset.open(find_dataset(workdir, config.data.directory, dataset))
+        opened = Dataset.open(
+            find_dataset(workdir, config.data.directory, dataset),
+            columns_directory=config.data.columns_directory,
+            verify=config.data.verify,
+        )
     else:
         opened = first_in_turn(lambda: open_dataset(config.data))
     require_same_dataset(workdir, opened)
@@ -145,6 +150,6 @@ def _label_rates(dataset: Dataset) -> list[float]:
         if None in dataset.label_rates[split].values():
             raise DatasetError(
                 f"{place}: split {split!r}: expected examples with a weight above 0, got none of "
-                f"{len(dataset.splits[split])}; without any, NE is not defined"
+                f"{dataset.manifest['counts']['rows'][split]}; without any, NE is not defined"
             )
     return rates

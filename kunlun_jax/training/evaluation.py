@@ -122,6 +122,9 @@ class Evaluator(Predictor):
             tables: Embedding tables.
             source: The split's batches, in order; this process's share of them.
             scores: Gets the predictions, for whoever wants to see more of them than metrics.
+
+        Raises:
+            DatasetError: If the data turn out to be damaged.
         """
         state, ranks = self._no_metrics(), EffectiveRanks()
         scores = UserScores() if scores is None else scores
@@ -130,6 +133,7 @@ class Evaluator(Predictor):
             state, seen, moments = self._eval_step(params, tables, state, share.put(batch))
             ranks.add(moments)
             seen.add_to(scores)
+        source.confirm()
         result = self.compute(state)
         for index, task in enumerate(self.tasks):
             prefix = f"{task}/" if len(self.tasks) > 1 else ""

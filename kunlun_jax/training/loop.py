@@ -129,6 +129,7 @@ class Trainer:
                     clock = _Stopwatch()
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
+                    self.validation.confirm()  # the data of a save are good; an evaluation asks too
                     self.checkpoints.save(state, self.data)
                 if stopping and not last:
                     self.checkpoints.wait()  # saved means: on the disk

@@ -75,7 +75,9 @@ def predict(
     if perturb is not None:
         batches = (perturb(batch, index) for index, batch in enumerate(batches))
     share = BatchShare(run.mesh, source.batch_size)
-    return run.evaluator.scores(state.params, state.tables, map(share.put, batches))
+    scores = run.evaluator.scores(state.params, state.tables, map(share.put, batches))
+    source.confirm()
+    return scores
 
 
 def evaluate(run: Run, state: TrainState, split: str) -> tuple[dict[str, float], Scores]:

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from kunlun_jax.data import Dataset, DatasetError
-from kunlun_jax.data.dataset import MANIFEST, identity_of, read_manifest
+from kunlun_jax.data.manifest import MANIFEST, identity_of, read_manifest
 from kunlun_jax.data.metadata import copy_metadata
 from kunlun_jax.files import publish
 from kunlun_jax.training.workdir import WorkdirError, has_record

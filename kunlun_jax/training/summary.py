@@ -96,10 +96,12 @@ def cut_histories(dataset: Dataset, max_lens: Mapping[str, int]) -> list[str]:
     for stream in dataset.schema.streams:
         if stream.name not in max_lens:
             continue
-        offered = np.minimum(dataset.splits["train"].ends[stream.name], stream.max_len)
-        taken = np.minimum(offered, max_lens[stream.name])
-        lost = 1.0 - float(taken.sum()) / max(float(offered.sum()), 1.0)
-        if offered.any() and lost > MOST_EVENTS_CUT:
+        examples = dataset.training_histories(stream.name)
+        lengths = np.arange(len(examples))
+        offered = int(examples @ lengths)
+        taken = int(examples @ np.minimum(lengths, max_lens[stream.name]))
+        lost = 1.0 - taken / max(offered, 1)
+        if lost > MOST_EVENTS_CUT:
             lines.append(
                 f"warning: stream {stream.name}: max_len {max_lens[stream.name]} leaves out "
                 f"{lost:.0%} of the events that training is offered; "

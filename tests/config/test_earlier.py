@@ -52,6 +52,13 @@ def test_a_merge_that_does_not_go_with_the_partition_is_refused(partition, merge
         experiment_config(earlier(partition=partition, merge=merge))
 
 
+def test_settings_of_data_that_came_later_are_as_they_were_without():
+    mapping = earlier()
+    for name in ("columns_directory", "verify", "shuffle_window"):
+        del mapping["data"][name]
+    assert in_current_form(mapping) == TODAY
+
+
 @pytest.mark.parametrize("values", [None, 3, [], {"model": 3}, {"model": {"gdpa": []}}, {}])
 def test_whatever_else_it_is_comes_back(values):
     assert in_current_form(values) == values

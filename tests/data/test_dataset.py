@@ -4,7 +4,7 @@ import json
 import pytest
 
 from kunlun_jax.data import Dataset, DatasetError
-from kunlun_jax.data.dataset import MANIFEST, manifest_checksum
+from kunlun_jax.data.manifest import MANIFEST, manifest_checksum
 from tests.data import toy
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from kunlun_jax.data import Dataset, DatasetError
 from kunlun_jax.data.build import write_dataset
-from kunlun_jax.data.dataset import MANIFEST, manifest_checksum
 from kunlun_jax.data.label_rates import training_rate
+from kunlun_jax.data.manifest import MANIFEST, manifest_checksum
 from kunlun_jax.data.tables import SPLITS
 from tests.data import toy
 

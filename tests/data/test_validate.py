@@ -10,7 +10,7 @@ import pytest
 
 from kunlun_jax.data import Dataset
 from kunlun_jax.data.build import write_dataset
-from kunlun_jax.data.dataset import MANIFEST, manifest_checksum
+from kunlun_jax.data.manifest import MANIFEST, manifest_checksum
 from kunlun_jax.data.quality.card import write_card
 from kunlun_jax.data.quality.profile import quantile, stability_index
 from kunlun_jax.data.schema import Limits, Schema

@@ -86,11 +86,13 @@ def toy_tables(options: Options | None = None) -> SourceTables:
     return SourceTables(SCHEMA, options.num_users, logs, splits, {"toy": "0" * 64})
 
 
-def toy_dataset(directory: pathlib.Path, options: Options | None = None) -> Dataset:
-    """Build the toy data set in a new directory and open it."""
+def toy_dataset(
+    directory: pathlib.Path, options: Options | None = None, tables: SourceTables | None = None
+) -> Dataset:
+    """Build the toy data set, or other tables, in a new directory and open it."""
     options = options or Options()
     source = {"name": "toy", "version": 1, "options": dataclasses.asdict(options)}
-    write_dataset(toy_tables(options), directory, source=source, num_shards=3)
+    write_dataset(tables or toy_tables(options), directory, source=source, num_shards=3)
     return Dataset.open(directory)
 
 

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import types
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from kunlun_jax.data import (
 )
 from kunlun_jax.data import format as blocks
 from kunlun_jax.data.build import build_own_data
-from kunlun_jax.data.dataset import MANIFEST
+from kunlun_jax.data.manifest import MANIFEST
 from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.reading.shard_reader import read_shard
@@ -108,6 +109,27 @@ def manifest_files(place):
         opened = Dataset.open(dataset.directory)
         assert opened.schema == dataset.schema
         assert_equal(opened.splits, dataset.splits)
+
+    return attempt
+
+
+def files_of_columns(place):
+    """Damage under a run that has its data set open, or before it opens one."""
+    dataset = toy.toy_dataset(place / "toy")
+    path, lens = dataset.columns.path, {"click": 8, "visit": 4}
+    index = path.with_suffix(".json")
+    content = {file: file.read_bytes() for file in (path, index)}
+    options = {"split": "train", "batch_size": 64, "max_lens": lens}
+    expected = BatchSource(dataset, **options)[3]
+
+    def attempt(rng):
+        for file in content:
+            file.write_bytes(content[file])
+        chosen = (path, index)[rng.integers(2)]
+        chosen.write_bytes(damaged_bytes(content[chosen], rng))
+        opened = Dataset.open(dataset.directory)
+        opened.columns.confirm()
+        chex.assert_trees_all_equal(BatchSource(opened, **options)[3], expected)
 
     return attempt
 

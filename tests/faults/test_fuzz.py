@@ -19,6 +19,7 @@ from tests.faults.fuzzing import count_refused
 TARGETS = {
     "shard files": (targets.shard_files, (DatasetError,), 60, 1000),
     "blocks of shards": (targets.blocks_of_shards, (DatasetError,), 100, 2000),
+    "files of columns": (targets.files_of_columns, (DatasetError,), 30, 500),
     "dataset.json": (targets.manifests, (DatasetError,), 60, 1000),
     "bytes of dataset.json": (targets.manifest_files, (DatasetError,), 30, 1000),
     "configurations": (targets.configurations, (ConfigError,), 150, 5000),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource, Dataset, Events, Request, batch_requests
+from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.training.diagnosis import load_batch
+from tests.data.changed import with_examples
 from tests.faults.harness import steps
 from tests.training.runs import records
 
@@ -127,10 +129,8 @@ def test_one_user_without_a_history(runs, tmp_path, monkeypatch, observe):
 
     def one_user(directory, **options):
         dataset = opened(directory, **options)
-        for examples in dataset.splits.values():
-            examples.users[:] = 0
-            for ends in examples.ends.values():
-                ends[:] = 0
+        for split in SPLITS:
+            dataset = with_examples(dataset, split, users=0, ends=0)
         return dataset
 
     monkeypatch.setattr(Dataset, "open", one_user)
@@ -151,9 +151,7 @@ def test_one_class(runs, tmp_path, monkeypatch, observe):
     opened = Dataset.open
 
     def one_class(directory, **options):
-        dataset = opened(directory, **options)
-        dataset.splits["validation"].labels[:] = 0.0
-        return dataset
+        return with_examples(opened(directory, **options), "validation", labels=0.0)
 
     monkeypatch.setattr(Dataset, "open", one_class)
     outcome = runs.here(tmp_path / "run")
@@ -170,9 +168,7 @@ def test_validation_without_weight(runs, tmp_path, monkeypatch, observe):
     opened = Dataset.open
 
     def weightless(directory, **options):
-        dataset = opened(directory, **options)
-        dataset.splits["validation"].weights[:] = 0.0
-        return dataset
+        return with_examples(opened(directory, **options), "validation", weights=0.0)
 
     monkeypatch.setattr(Dataset, "open", weightless)
     outcome = runs.here(tmp_path / "run")
@@ -186,9 +182,7 @@ def test_one_class_in_training(runs, uninterrupted, tmp_path, monkeypatch, obser
     opened = Dataset.open
 
     def one_class(directory, **options):
-        dataset = opened(directory, **options)
-        dataset.splits["train"].labels[:] = 0.0
-        return dataset
+        return with_examples(opened(directory, **options), "train", labels=0.0)
 
     monkeypatch.setattr(Dataset, "open", one_class)
     outcome = runs.here(tmp_path / "run")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from kunlun_jax.data.label_rates import label_rates
+from kunlun_jax.data.label_rates import label_rates, label_weights
 from kunlun_jax.data.tables import Examples
 from kunlun_jax.metrics import binary_metrics
 
@@ -246,7 +246,7 @@ class TestCompute:
             *(np.zeros(400, np.int64),) * 2, labels, weights.astype(np.float32), labels, {}, {}, {}
         )
         names = tuple("abc"[:num_tasks])
-        rates = list(label_rates(examples, names).values())
+        rates = list(label_rates(*label_weights(examples), names).values())
         w, y = examples.weights.astype(np.float64), labels.astype(np.float64)
         np.testing.assert_allclose(rates, (w @ y) / w.sum(), rtol=1e-12)
         logits = np.tile(np.log(rates) - np.log1p(-np.array(rates)), (400, 1)).astype(np.float32)

@@ -18,6 +18,7 @@ from kunlun_jax.training.results import report_best
 from kunlun_jax.training.run import open_dataset, open_run
 from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import MetricWriter
+from tests.data.changed import with_examples
 from tests.training import tiny
 from tests.training.runs import assert_equal_states, records
 
@@ -218,8 +219,7 @@ class TestOpenDataset:
 
 class TestBadData:
     def test_one_class_only(self, config, tmp_path, monkeypatch):
-        dataset = open_dataset(config.data)
-        dataset.splits["train"].labels[:] = 0.0
+        dataset = with_examples(open_dataset(config.data), "train", labels=0.0)
         monkeypatch.setattr("kunlun_jax.training.batches.open_dataset", lambda _: dataset)
         with pytest.raises(DatasetError, match=r"'click' of both classes, got a mean of 0\.0"):
             open_run(config, tmp_path)

@@ -17,7 +17,7 @@ from kunlun_jax.compare import compare_runs, line
 from kunlun_jax.config import ConfigError, experiment_config
 from kunlun_jax.data import Dataset, DatasetError
 from kunlun_jax.data.build import write_dataset
-from kunlun_jax.data.dataset import MANIFEST, manifest_checksum
+from kunlun_jax.data.manifest import MANIFEST, manifest_checksum
 from kunlun_jax.training.checkpoint import CheckpointError
 from kunlun_jax.training.finished_run import open_finished
 from kunlun_jax.training.results import predict, report_best

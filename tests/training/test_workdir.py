@@ -130,6 +130,8 @@ def test_every_setting_is_free_or_names_the_data_or_binds():
     assert {".".join(path) for path in FREE_SETTINGS} == {
         "data.prefetch",
         "data.num_threads",
+        "data.columns_directory",
+        "data.verify",
         "training.log_every",
         "training.checkpoint_every",
         "training.keep_checkpoints",

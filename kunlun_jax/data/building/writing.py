@@ -9,7 +9,7 @@ from typing import Any
 from kunlun_jax.data.building.directory import building
 from kunlun_jax.data.building.shards import REPORT_VERSION, ShardSource, write_shards
 from kunlun_jax.data.building.standardize import fit_schema
-from kunlun_jax.data.dataset import FORMAT_VERSION, MANIFEST, manifest_checksum
+from kunlun_jax.data.manifest import FORMAT_VERSION, MANIFEST, manifest_checksum
 from kunlun_jax.data.quality.leaks import TrainingSample, refuse_leaks
 from kunlun_jax.data.quality.mismatches import find_mismatches, name_ids
 from kunlun_jax.data.quality.one_sided import find_one_sided

@@ -24,11 +24,13 @@ class Columns:
     Attributes:
         schema: The schema.
         examples: Examples; their dense features are standardised.
+        users: int32 [users], the numbers that a batch gives their users.
         logs: Event logs by stream, as `padded_log` returns them.
     """
 
     schema: Schema
     examples: Examples
+    users: np.ndarray
     logs: dict[str, EventLog]
 
     def batch(self, rows: np.ndarray, real: np.ndarray, max_lens: dict[str, int]) -> Batch:
@@ -62,7 +64,7 @@ class Columns:
             streams=streams,
             labels=_leaf(examples.labels[rows]),
             weights=_leaf(examples.weights[rows] * real),
-            user_ids=_leaf(users),
+            user_ids=_leaf(self.users[users]),
         )
 
 

@@ -8,21 +8,18 @@ Batch i is that of all processes together. Each gathers only the examples of its
 neither order nor position nor fingerprint depend on how many processes there are.
 """
 
-import dataclasses
-import threading
-
 import grain
 import numpy as np
 
 from kunlun_jax.data.batch import Batch
-from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.reading.gather import Columns
+from kunlun_jax.data.reading.order import WholeShuffle, WindowShuffle, subset
+from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.files import json_sha256
 
 # Training has no end of its own; the caller decides about the number of steps.
 ENDLESS = 2**40
-CACHED_EPOCHS = 2
 
 
 class BatchSource(grain.sources.RandomAccessDataSource):
@@ -49,6 +46,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         shuffle: bool = True,
         seed: int = 0,
         max_examples: int | None = None,
+        shuffle_window: int = 0,
         indices: np.ndarray | None = None,
     ) -> None:
         """Prepare the columns of a split.
@@ -61,7 +59,10 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 schema's max_len; a stream that is not named is left out.
             shuffle: Whether to shuffle without end, or to pass once in order.
             seed: Seed of the order and of the choice of `max_examples`.
-            max_examples: Use only that many randomly chosen examples of the split.
+            max_examples: Use only that many randomly chosen examples of the split; 8 bytes of
+                memory for each.
+            shuffle_window: Shuffle within windows of so many examples, which are read from storage
+                in blocks (`order.WindowShuffle`); 0: shuffle the whole.
             indices: Which examples of every batch to gather, ascending; None: all.
 
         Raises:
@@ -69,20 +70,27 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 examples that should be shuffled.
         """
         _check(dataset, split, {"batch_size": batch_size, "max_examples": max_examples}, max_lens)
-        examples, schema = dataset.splits[split], dataset.schema
-        standardized = standardize(examples.dense, schema.dense)
-        self._columns = Columns(
-            schema, dataclasses.replace(examples, dense=standardized), dataset.padded_logs
-        )
-        self.batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self._dataset, self._split, columns = dataset, split, dataset.columns
+        schema = dataset.schema
+        examples = columns.splits[split]
+        self._columns = Columns(schema, examples, columns.users, columns.logs)
+        self.batch_size = batch_size
         self._indices = np.arange(batch_size) if indices is None else indices
         self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
-        self._subset = _subset(len(examples), max_examples, seed)
-        self.num_examples = len(examples) if self._subset is None else len(self._subset)
-        weights = examples.weights if self._subset is None else examples.weights[self._subset]
-        self.weight = float(weights.sum(dtype=np.float64))
+        chosen = subset(seed, len(examples), max_examples)
+        self.num_examples = len(examples) if chosen is None else len(chosen)
         if shuffle and not self.num_examples:
             raise ValueError(f"split {split!r}: expected examples to shuffle, got none")
+        places = columns.places[split]
+        self._places = places if chosen is None else places[chosen]
+        self.weight = columns.statistics["weights"][split]["weight"]
+        if chosen is not None:
+            self.weight = float(examples.weights[self._places].sum(dtype=np.float64))
+        self._order = WholeShuffle(seed, self.num_examples) if shuffle else None
+        if shuffle and shuffle_window:
+            # Numbered as they are stored.
+            self._places = None if chosen is None else np.sort(self._places)
+            self._order = WindowShuffle(seed, self.num_examples, shuffle_window, self._read_ahead)
         content = {
             "dataset": dataset.identity,
             "split": split,
@@ -91,48 +99,46 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             "shuffle": shuffle,
             "seed": seed,
             "max_examples": max_examples,
+            # Left out where it says nothing: checkpoints of earlier versions have none.
+            **({"shuffle_window": shuffle_window} if shuffle and shuffle_window else {}),
         }
         self.fingerprint = json_sha256(content)
         self._description = f"BatchSource({split}, {self.fingerprint[:16]})"
-        self._orders: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        if self._shuffle:
+        if self._order is not None:
             return ENDLESS
         return -(-self.num_examples // self.batch_size)
 
     def __getitem__(self, record_key: int) -> Batch:
-        position = record_key * self.batch_size + self._indices
-        if self._shuffle:
-            return self._columns.batch(
-                self._shuffled_rows(position), np.ones(len(position), dtype=bool), self._max_lens
-            )
-        if not 0 <= record_key < len(self):
+        position = record_key * self.batch_size + np.arange(self.batch_size)
+        if self._order is not None:
+            numbers = self._order(position)[self._indices]
+            real = np.ones(len(numbers), dtype=bool)
+        elif 0 <= record_key < len(self):
+            numbers = np.minimum(position[self._indices], self.num_examples - 1)
+            real = position[self._indices] < self.num_examples
+        else:
             raise IndexError(f"batch: expected an index below {len(self)}, got {record_key}")
-        real = position < self.num_examples
-        position = np.minimum(position, self.num_examples - 1)
-        rows = position if self._subset is None else self._subset[position]
-        return self._columns.batch(rows, real, self._max_lens)
+        return self._columns.batch(self._stored(numbers), real, self._max_lens)
 
     def __repr__(self) -> str:
         return self._description
 
-    def _shuffled_rows(self, position: np.ndarray) -> np.ndarray:
-        epoch, inside = np.divmod(position, self.num_examples)
-        rows = np.empty(len(position), dtype=np.int64)
-        for number in range(int(epoch[0]), int(epoch[-1]) + 1):
-            chosen = epoch == number
-            rows[chosen] = self._order(number)[inside[chosen]]
-        return rows if self._subset is None else self._subset[rows]
+    def confirm(self) -> None:
+        """Return when the columns that batches are made of are known to be good.
 
-    def _order(self, epoch: int) -> np.ndarray:
-        with self._lock:
-            if epoch not in self._orders:
-                while len(self._orders) >= CACHED_EPOCHS:
-                    del self._orders[max(self._orders, key=lambda cached: abs(cached - epoch))]
-                self._orders[epoch] = _permutation(self._seed, epoch, self.num_examples, purpose=0)
-            return self._orders[epoch]
+        Raises:
+            DatasetError: If they are damaged, or have changed since they were opened.
+        """
+        self._dataset.columns.confirm()
+
+    def _stored(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self._places is None else self._places[numbers]
+
+    def _read_ahead(self, first: int, stop: int) -> None:
+        first, last = self._stored(np.array([first, stop - 1])).tolist()
+        self._dataset.columns.read_ahead(self._split, first, last + 1)
 
 
 def make_train_iterator(
@@ -160,8 +166,8 @@ def make_train_iterator(
 def _check(
     dataset: Dataset, split: str, numbers: dict[str, int | None], max_lens: dict[str, int]
 ) -> None:
-    if split not in dataset.splits:
-        raise ValueError(f"split: expected one of {list(dataset.splits)}, got {split!r}")
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {list(SPLITS)}, got {split!r}")
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
@@ -173,16 +179,3 @@ def _check(
             raise ValueError(
                 f"max_lens: stream {name!r}: expected 1 .. {known[name].max_len}, got {length}"
             )
-
-
-def _subset(count: int, max_examples: int | None, seed: int) -> np.ndarray | None:
-    """Rows in use, ascending, or None for all of them."""
-    if max_examples is None or max_examples >= count:
-        return None
-    return np.sort(_permutation(seed, 0, count, purpose=1)[:max_examples])
-
-
-def _permutation(seed: int, epoch: int, count: int, *, purpose: int) -> np.ndarray:
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, purpose, epoch])))
-    dtype = np.int32 if count <= np.iinfo(np.int32).max else np.int64
-    return rng.permutation(np.arange(count, dtype=dtype))

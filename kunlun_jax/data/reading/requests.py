@@ -164,7 +164,7 @@ def request_columns(
             ends[stream.name] = np.array(before, np.int32)
             logs[stream.name] = padded_log(_joined(parts, stream), stream, max_lens[stream.name])
     examples = _examples(requests, users, times, ends, schema)
-    return Columns(schema, examples, logs)
+    return Columns(schema, examples, np.arange(len(first_of), dtype=np.int32), logs)
 
 
 def _examples(

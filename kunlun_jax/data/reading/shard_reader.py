@@ -1,5 +1,6 @@
 """Reads one shard back into the tables it was made of."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -57,7 +58,7 @@ def _column_types(schema: Schema) -> dict[tuple[str, str], dict[str, pa.DataType
     """Return the type of every column of every kind of block, as blocks of nothing have them."""
     nobody = np.empty(0, np.int32)
     columns = {
-        (LOG, stream.name): log_columns(_log([], stream, id_dtypes(schema)), stream, nobody)
+        (LOG, stream.name): log_columns(empty_log(stream, id_dtypes(schema)), stream, nobody)
         for stream in schema.streams
     }
     examples = example_columns(empty_examples(schema, 0), schema, nobody, nobody)
@@ -137,6 +138,50 @@ def _join(parts: list[Examples], schema: Schema) -> Examples:
         },
         ends={s.name: np.concatenate([p.ends[s.name] for p in parts]) for s in schema.streams},
     )
+
+
+def join_shards(shards: list[Shard], schema: Schema) -> SourceTables:
+    """Return the data set that shards are the parts of: users and rows in the order of the source.
+
+    Args:
+        shards: All of them; each user and each row is in one.
+        schema: Their schema.
+    """
+    users = _concatenate([shard.users for shard in shards], np.int32)
+    logs = {
+        stream.name: _join_logs([s.tables.logs[stream.name] for s in shards], stream, schema)
+        for stream in schema.streams
+    }
+    splits = {}
+    for name in SPLITS:
+        parts = [(s.tables.splits[name], s.users) for s in shards]
+        examples = _join(
+            [dataclasses.replace(part, users=of[part.users]) for part, of in parts], schema
+        )
+        splits[name] = examples.take(np.argsort(np.concatenate([s.rows[name] for s in shards])))
+    logs = {name: log.take(np.argsort(users)) for name, log in logs.items()}
+    return SourceTables(schema, len(users), logs, splits, checksums={})
+
+
+def _join_logs(parts: list[EventLog], stream: EventStream, schema: Schema) -> EventLog:
+    parts = [empty_log(stream, id_dtypes(schema)), *parts]
+    sizes = np.concatenate([np.diff(p.offsets) for p in parts])
+    return EventLog(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        times=np.concatenate([p.times for p in parts]),
+        ids={f.name: np.concatenate([p.ids[f.name] for p in parts]) for f in stream.ids},
+        dense=np.concatenate([p.dense for p in parts]),
+    )
+
+
+def empty_log(stream: EventStream, types: dict[str, type]) -> EventLog:
+    """Return the log of no users.
+
+    Args:
+        stream: The stream.
+        types: Types of ids by vocabulary (`hashing.id_dtypes`).
+    """
+    return _log([], stream, types)
 
 
 def empty_examples(schema: Schema, count: int) -> Examples:

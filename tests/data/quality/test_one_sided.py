@@ -75,7 +75,7 @@ def test_the_schema_says_what_is_frequent(rng, labels):
 
 
 def test_the_line_has_the_support_and_is_in_manifest_validation_and_card(tmp_path):
-    from kunlun_jax.data.dataset import read_manifest
+    from kunlun_jax.data.manifest import read_manifest
     from kunlun_jax.data.quality.card import write_card
 
     tables = toy.toy_tables(toy.Options(num_users=90, num_train=2000))

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.data.reading import order
 from kunlun_jax.data.schema import OOV_ID
+from kunlun_jax.files import json_sha256
 from tests.data import toy
 
 BATCH = 16
@@ -148,16 +150,13 @@ def test_streams_that_are_not_named_are_left_out(dataset):
     assert list(make(dataset, max_lens={"visit": 2})[0].streams) == ["visit"]
 
 
-def identify(dataset, split):
-    """A copy of the data set whose examples carry their row number as weight."""
-    examples = dataset.splits[split]
-    examples.weights[:] = np.arange(1, len(examples) + 1)
-    return dataset
-
-
-@pytest.fixture
-def numbered(tmp_path):
-    return identify(toy.toy_dataset(tmp_path / "toy"), "train")
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """The data set, its training examples with their row, from 1 on, as weight."""
+    tables = toy.toy_tables()
+    weights = tables.splits["train"].weights
+    weights[:] = np.arange(1, len(weights) + 1)
+    return toy.toy_dataset(tmp_path_factory.mktemp("numbered") / "toy", tables=tables)
 
 
 @pytest.mark.parametrize("batch_size", [16, 7, 203, 500])
@@ -170,10 +169,42 @@ def test_every_example_once_per_epoch(numbered, batch_size):
         seen += source[number].weights.astype(int).tolist()
         number += 1
     orders = [seen[e * count : (e + 1) * count] for e in range(epochs)]
-    for order in orders:
-        assert sorted(order) == list(range(1, count + 1))
+    for epoch in orders:
+        assert sorted(epoch) == list(range(1, count + 1))
     assert orders[0] != orders[1] != orders[2]
     assert orders[0] != sorted(orders[0])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(order, "BLOCK", 16)
+
+
+@pytest.mark.parametrize("max_examples", [None, 100])
+def test_windows_have_the_examples_of_the_whole_shuffle(numbered, small_blocks, max_examples):
+    options = {"max_examples": max_examples, "batch_size": 1}
+    source = make(numbered, shuffle_window=50, **options)
+    count = source.num_examples
+    seen, expected = (
+        np.concatenate([batches[i].weights for i in range(2 * count)]).reshape(2, count)
+        for batches in (source, make(numbered, **options))
+    )
+    np.testing.assert_array_equal(np.sort(seen), np.sort(expected))
+    assert (seen[0] != seen[1]).any()
+
+
+def test_processes_read_different_parts_of_a_window(numbered, small_blocks):
+    whole = make(numbered, shuffle_window=64)
+    users = numbered.columns.users.tolist()
+    for number in range(20):
+        parts = [
+            make(numbered, shuffle_window=64, indices=np.arange(first, first + 4))[number].weights
+            for first in range(0, BATCH, 4)
+        ]
+        batch = whole[number]
+        np.testing.assert_array_equal(np.concatenate(parts), batch.weights)
+        stored = [users.index(user) for user in batch.user_ids]
+        assert stored == sorted(stored)
 
 
 def test_max_examples(numbered):
@@ -246,14 +277,16 @@ def test_many_threads_read_one_source(dataset):
     assert wrong == []
 
 
+@pytest.mark.parametrize("shuffle_window", [0, 70])
 @pytest.mark.parametrize("stop", [0, 1, 12, 13, 26])
-def test_position_is_restored_exactly(dataset, stop):
-    iterator = make_train_iterator(make(dataset), num_threads=2, prefetch=5)
+def test_position_is_restored_exactly(dataset, small_blocks, stop, shuffle_window):
+    options = {"shuffle_window": shuffle_window}
+    iterator = make_train_iterator(make(dataset, **options), num_threads=2, prefetch=5)
     for _ in range(stop):
         next(iterator)
     state = iterator.get_state()
     expected = [next(iterator) for _ in range(8)]
-    resumed = make_train_iterator(make(dataset), num_threads=1, prefetch=2)
+    resumed = make_train_iterator(make(dataset, **options), num_threads=1, prefetch=2)
     resumed.set_state(state)
     for want in expected:
         assert_equal(next(resumed), want)
@@ -263,6 +296,10 @@ def test_fingerprint_changes_with_everything(dataset, tmp_path):
     base = make(dataset).fingerprint
     assert make(dataset).fingerprint == base
     assert make(dataset, max_lens={"visit": 3, "click": 6}).fingerprint == base
+    # What checkpoints of before there were windows hold.
+    options = {"split": "train", "batch_size": BATCH, "max_lens": toy.MAX_LENS, "shuffle": True}
+    options |= {"dataset": dataset.identity, "seed": 0, "max_examples": None}
+    assert base == json_sha256(options)
     changes = [
         {"split": "validation"},
         {"batch_size": BATCH + 1},
@@ -271,6 +308,7 @@ def test_fingerprint_changes_with_everything(dataset, tmp_path):
         {"shuffle": False},
         {"seed": 1},
         {"max_examples": 100},
+        {"shuffle_window": 100},
     ]
     other = toy.toy_dataset(tmp_path / "other", toy.Options(seed=1))
     found = [base, make(other).fingerprint, *(make(dataset, **c).fingerprint for c in changes)]

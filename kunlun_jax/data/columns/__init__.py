@@ -1,0 +1,1 @@
+"""The columns of a data set as they lie in one file that is mapped, not read."""
