@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.dataset import MANIFEST, check_file, read_manifest
 from kunlun_jax.data.format import DatasetError
+from kunlun_jax.data.manifest import MANIFEST, check_file, read_manifest
 from kunlun_jax.files import discard_parts, part_of, publish, settle
 
 

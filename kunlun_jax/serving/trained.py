@@ -14,7 +14,7 @@ from absl import logging
 
 from kunlun_jax.config import ExperimentConfig, to_mapping
 from kunlun_jax.data.batch import batch_shapes
-from kunlun_jax.data.dataset import read_manifest
+from kunlun_jax.data.manifest import read_manifest
 from kunlun_jax.data.metadata import read_vocabularies
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.models.registry import create_model
