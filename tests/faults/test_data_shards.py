@@ -78,7 +78,9 @@ DAMAGES = {
         pytest.param(
             name,
             id=name,
-            marks=pytest.mark.fault(f"data set: {name}", "refused before the first step"),
+            marks=pytest.mark.fault(
+                f"data set without columns yet: {name}", "refused before the first step"
+            ),
         )
         for name in DAMAGES
     ],
@@ -96,7 +98,8 @@ def test_refused(runs, uninterrupted, tmp_path, name, observe):
 
 
 @pytest.mark.fault(
-    "data set: a flipped bit in a shard, 40 times", "40 of 40 found, naming the shard"
+    "data set without columns yet: a flipped bit in a shard, 40 times",
+    "40 of 40 found, naming the shard",
 )
 def test_forty_flipped_bits(built, observe_text):
     rng = np.random.default_rng(0)

@@ -99,10 +99,12 @@ def test_every_history_of_the_tables(dataset, keys, tables):
     batch = request_columns(requests, dataset.schema, lengths).batch(
         np.arange(len(users)), np.ones(1, bool), lengths
     )
+    stored = np.argsort(dataset.columns.users)
     for stream in dataset.schema.streams:
-        log, got = dataset.padded_logs[stream.name], batch.streams[stream.name]
+        log, got = dataset.columns.logs[stream.name], batch.streams[stream.name]
         for user in range(len(users)):
-            rows, count = slice(log.offsets[user], log.offsets[user + 1]), got.lengths[user]
+            place, count = stored[user], got.lengths[user]
+            rows = slice(log.offsets[place], log.offsets[place + 1])
             assert count == rows.stop - rows.start
             for name, ids in log.ids.items():
                 assert sorted(got.ids[name][user, :count]) == sorted(ids[rows])
