@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.columns.layout import (
-    PLACES,
     USERS,
     Column,
+    examples_name,
     file_bytes,
     layout,
     log_name,
+    places_name,
     to_columns,
+    to_records,
 )
 from kunlun_jax.data.columns.mapped import column_sha256, write_index
 from kunlun_jax.data.format import DatasetError
@@ -89,7 +91,7 @@ class _Writer:
         self._found |= {f"rows/{split}": 0 for split in SPLITS}
         self._written = dict.fromkeys(self._columns, 0)
         for stream in schema.streams:
-            self._written[f"{log_name(stream.name)}/offsets"] = 1  # the file is of zeros
+            self._written[f"{log_name(stream.name)}offsets"] = 1  # the file is of zeros
         self._places = {split: self._mapped_places(split) for split in SPLITS}
         self._seen = np.zeros(counts["users"], bool)
         self._weights: dict[str, list[tuple[float, np.ndarray]]] = {name: [] for name in SPLITS}
@@ -118,7 +120,7 @@ class _Writer:
         for stream in self._schema.streams:
             log, name = tables.logs[stream.name], log_name(stream.name)
             stored = EventLog(
-                offsets=log.offsets[1:] + self._written[f"{name}/times"],
+                offsets=log.offsets[1:] + self._written[f"{name}times"],
                 times=log.times,
                 ids=log.ids,
                 dense=standardize(log.dense, stream.dense),
@@ -133,7 +135,7 @@ class _Writer:
     ) -> None:
         order = np.lexsort((rows, examples.users))
         examples, rows = examples.take(order), rows[order]
-        first = self._written[f"{split}/users"]
+        first = self._written[examples_name(split)]
         self._place(split, rows, first)
         self._weights[split].append(label_weights(examples))
         if split == "train":
@@ -145,8 +147,7 @@ class _Writer:
             users=(examples.users + first_user).astype(np.int32),
             dense=standardize(examples.dense, self._schema.dense),
         )
-        for column, values in to_columns(stored, split).items():
-            self._append(column, values)
+        self._append(examples_name(split), to_records(stored))
 
     def _place(self, split: str, rows: np.ndarray, first: int) -> None:
         """Note that rows of a split are stored one after the other from a place on."""
@@ -170,10 +171,10 @@ class _Writer:
         assert values.dtype == column.dtype and values.shape[1:] == column.shape[1:], name
         if values.size:
             self._file.seek(column.offset + start * column.row_bytes)
-            self._file.write(np.ascontiguousarray(values).data)
+            self._file.write(np.ascontiguousarray(values).view(np.uint8).data)
 
     def _mapped_places(self, split: str) -> np.ndarray:
-        column = self._columns[f"{split}/{PLACES}"]
+        column = self._columns[places_name(split)]
         if not column.shape[0]:
             return np.empty(0, column.dtype)
         # Whole pages alone can be mapped; a column begins with one.

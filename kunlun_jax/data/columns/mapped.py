@@ -19,13 +19,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kunlun_jax.data.columns.layout import (
-    PLACES,
     USERS,
     Column,
+    examples_name,
     file_bytes,
     from_columns,
     layout,
     log_name,
+    places_name,
     to_columns,
 )
 from kunlun_jax.data.format import DatasetError
@@ -71,8 +72,7 @@ class MappedColumns:
         """
         users = self.splits[split].users
         start, end = int(users[first]), int(users[stop - 1]) + 1
-        for name in to_columns(self.splits[split], split):
-            self._file.read_ahead(name, first, stop)
+        self._file.read_ahead(examples_name(split), first, stop)
         for stream, log in self.logs.items():
             events = int(log.offsets[start]), int(log.offsets[end])
             for name in to_columns(log, log_name(stream)):
@@ -198,8 +198,9 @@ def map_columns(
         users=arrays[USERS],
         logs={s.name: from_columns(empty_log(s, types), arrays, log_name(s.name))
               for s in schema.streams},
-        splits={name: from_columns(empty_examples(schema, 0), arrays, name) for name in SPLITS},
-        places={name: arrays[f"{name}/{PLACES}"] for name in SPLITS},
+        splits={name: from_columns(empty_examples(schema, 0), arrays[examples_name(name)])
+                for name in SPLITS},
+        places={name: arrays[places_name(name)] for name in SPLITS},
         statistics=index["statistics"],
         _file=_OpenFile(path, file, content, columns, checksums if verify else {}),
     )  # fmt: skip

@@ -48,9 +48,8 @@ class Columns:
         users, times = examples.users[rows], examples.request_times[rows]
         sparse = {}
         for feature in self.schema.sparse:
-            ids = examples.sparse[feature.name].take(rows, axis=0)
-            ids = separate(ids, vocabularies[feature.vocabulary])
-            lengths = examples.sparse_lengths[feature.name].take(rows)
+            ids = separate(examples.sparse[feature.name][rows], vocabularies[feature.vocabulary])
+            lengths = examples.sparse_lengths[feature.name][rows]
             sparse[feature.name] = SparseBatch(ids=_leaf(ids), lengths=_leaf(lengths))
         streams = {}
         for name, max_len in max_lens.items():
@@ -79,8 +78,11 @@ def matching(events: np.ndarray, candidate: np.ndarray) -> np.ndarray:
         bool [B, T]; False at padding.
     """
     known = np.where(candidate == OOV_ID, -1, candidate)  # no event has -1
-    same = events[:, :, None] == known[:, None]
-    return (same.all(axis=-1) if events.ndim > 2 else same).any(axis=2)
+    found = np.zeros(events.shape[:2], bool)
+    for value in known.swapaxes(0, 1):  # mostly one: an array of [B, T, V] would be slower
+        same = events == value[:, None]
+        found |= same.all(axis=-1) if events.ndim > 2 else same
+    return found
 
 
 def padded_log(log: EventLog, stream: EventStream, max_len: int) -> EventLog:
