@@ -123,7 +123,8 @@ def request_columns(
 ) -> Columns:
     """Turn requests into columns, from which batches are gathered as from a data set's.
 
-    Requests whose `events` are the very same object share one history, which is read once.
+    Requests whose `events` are the very same object share one history. It is read once, and so is
+    a value of the context that requests share.
 
     Args:
         requests: At least one.
@@ -147,21 +148,18 @@ def request_columns(
                     f"{subject}: stream {name!r}: expected Events, got {events!r:.60}"
                 )
     times = np.array([second(r.time, f"request {i}: time") for i, r in enumerate(requests)])
-    first_of: dict[int, int] = {}  # by history, the first request that has it
-    for index, request in enumerate(requests):
-        first_of.setdefault(id(request.events), index)
-    number_of = {history: number for number, history in enumerate(first_of)}
-    users = np.array([number_of[id(request.events)] for request in requests], np.int32)
+    users, firsts = _by_identity([request.events for request in requests])
+    starts = np.cumsum(np.bincount(users))[:-1]
     logs, ends = {}, {}
     for stream in schema.streams:
         if stream.name in max_lens:
             parts = [
                 _history(requests[i].events.get(stream.name, Events()), stream, schema, i)
-                for i in first_of.values()
+                for i in firsts
             ]
-            pairs = zip(users, times, strict=True)
-            before = [np.searchsorted(parts[user].times, time) for user, time in pairs]
-            ends[stream.name] = np.array(before, np.int32)
+            ends[stream.name] = np.zeros(len(requests), np.int32)
+            for user, rows in enumerate(np.split(np.argsort(users, kind="stable"), starts)):
+                ends[stream.name][rows] = np.searchsorted(parts[user].times, times[rows])
             logs[stream.name] = padded_log(_joined(parts, stream), stream, max_lens[stream.name])
     examples = _examples(requests, users, times, ends, schema)
     return Columns(schema, examples, np.arange(len(first_of), dtype=np.int32), logs)
@@ -198,11 +196,12 @@ def _values(
     requests: Sequence[Request], feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    ids = np.zeros((len(requests), feature.max_values), id_dtypes(schema)[feature.vocabulary])
-    lengths = np.zeros(len(requests), np.int32)
+    places, firsts = _by_identity([r.sparse.get(feature.name) for r in requests])
+    ids = np.zeros((len(firsts), feature.max_values), id_dtypes(schema)[feature.vocabulary])
+    lengths = np.zeros(len(firsts), np.int32)
     given: dict[int, Any] = {}
-    for row, request in enumerate(requests):
-        value = request.sparse.get(feature.name)
+    for row, first in enumerate(firsts):
+        value = requests[first].sparse.get(feature.name)
         if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu":
             value = value.tolist()
         if value is not None:
@@ -217,14 +216,28 @@ def _values(
     else:
         encoded = {
             row: known_ids(
-                values, feature.vocabulary, schema, f"request {row}: sparse {feature.name!r}"
+                values,
+                feature.vocabulary,
+                schema,
+                f"request {firsts[row]}: sparse {feature.name!r}",
             )
             for row, values in given.items()
         }
     for row, known in encoded.items():
         lengths[row] = min(len(known), feature.max_values)
         ids[row, : lengths[row]] = known[: feature.max_values]
-    return ids, lengths
+    return ids[places], lengths[places]
+
+
+def _by_identity(values: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
+    """Number objects in the order in which they come: int32 [n], and the first place of each.
+
+    The very same object has one number; what is equal but another one need not.
+    """
+    known: dict[int, int] = {}
+    numbers = [known.setdefault(id(value), len(known)) for value in values]
+    firsts = np.unique(numbers, return_index=True)[1].tolist()
+    return np.array(numbers, np.int32), firsts
 
 
 def _joined(parts: Sequence[EventLog], stream: EventStream) -> EventLog:

@@ -1,0 +1,157 @@
+"""How fast does a trained run score the candidates of one user, and equal to evaluation?
+
+    python -m benchmarks.scoring --workdir=runs/base
+
+For every user, in turns within one process: the pairs of the user and each candidate as examples of
+their own, as evaluation has them (requests made into a batch, then the evaluation's program); then
+`Ranker.score` for a user it has not met; then again for the same user. Prints candidates a second
+by the clock, their ratios, and how far scores are apart. Ratios say something on a busy machine,
+seconds only on an idle one.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from tqdm import tqdm
+
+from benchmarks.report import RESULTS, environment, write_json
+from kunlun_jax.data import Dataset, Events, Request, batch_requests
+from kunlun_jax.serving import Ranker
+from kunlun_jax.serving.trained import open_trained
+from kunlun_jax.training.allocator import keep_freed_memory
+from kunlun_jax.training.finished_run import read_config
+from kunlun_jax.training.run_data import find_dataset
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
+_DATASET = flags.DEFINE_string("dataset", None, "Its data set, if not where it was.")
+_USERS = flags.DEFINE_integer("users", 100, "Users.")
+_CANDIDATES = flags.DEFINE_integer("candidates", 100, "Candidates of each.")
+_OUT = flags.DEFINE_string("out", str(RESULTS / "scoring.json"), "Where the JSON goes.")
+
+
+def drawn_users(dataset: Dataset, count: int) -> list[Request]:
+    """Return the first requests of the test split by different users, but for the candidate."""
+    examples, schema = dataset.splits["test"], dataset.schema
+    _, rows = np.unique(examples.users, return_index=True)
+    return [_request(dataset, row, without=schema.candidate) for row in np.sort(rows)[:count]]
+
+
+def _request(dataset: Dataset, row: int, *, without: tuple[str, ...]) -> Request:
+    examples, schema = dataset.splits["test"], dataset.schema
+    events = {}
+    for stream in schema.streams:
+        log = dataset.logs[stream.name]
+        mine = slice(*log.offsets[examples.users[row] : examples.users[row] + 2])
+        events[stream.name] = Events(
+            times=log.times[mine],
+            ids={name: ids[mine] for name, ids in log.ids.items()},
+            dense={f.name: log.dense[mine, i] for i, f in enumerate(stream.dense)},
+        )
+    sparse = {
+        name: ids[row, : examples.sparse_lengths[name][row]]
+        for name, ids in examples.sparse.items()
+        if name not in without
+    }
+    return Request(int(examples.request_times[row]), sparse=sparse, events=events)
+
+
+def drawn_candidates(dataset: Dataset, count: int, seed: int) -> dict[str, list[Any]]:
+    """Return the candidates, and the numbers of the context, of some test examples."""
+    examples, schema = dataset.splits["test"], dataset.schema
+    rows = np.random.default_rng(seed).integers(0, len(examples), count)
+    columns: dict[str, list[Any]] = {
+        f.name: examples.dense[rows, i].tolist() for i, f in enumerate(schema.dense)
+    }
+    for name in schema.candidate:
+        ids, lengths = examples.sparse[name][rows], examples.sparse_lengths[name][rows]
+        columns[name] = [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
+    return columns
+
+
+def pairs(user: Request, candidates: dict[str, list[Any]], dense: set[str]) -> list[Request]:
+    """Return one request a candidate, each with a history of its own."""
+    count = len(next(iter(candidates.values())))
+    return [
+        dataclasses.replace(
+            user,
+            dense={name: column[i] for name, column in candidates.items() if name in dense},
+            sparse={**user.sparse}
+            | {name: column[i] for name, column in candidates.items() if name not in dense},
+            events=dict(user.events),
+        )
+        for i in range(count)
+    ]
+
+
+def _seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def main(argv: list[str]) -> None:
+    """Measure, print the table, write the JSON."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    keep_freed_memory()
+    workdir = pathlib.Path(_WORKDIR.value)
+    config = read_config(workdir)
+    dataset = Dataset.open(find_dataset(workdir, config.data.directory, _DATASET.value))
+    trained = open_trained(workdir, dataset=_DATASET.value)
+    loading, ranker = _seconds(lambda: Ranker(trained))
+    count, dense = _CANDIDATES.value, {f.name for f in dataset.schema.dense}
+    users = drawn_users(dataset, _USERS.value)
+
+    def as_examples(user: Request, candidates: dict[str, list[Any]]) -> np.ndarray:
+        batch = batch_requests(
+            pairs(user, candidates, dense), dataset.schema, max_lens=trained.max_lens
+        )
+        return ranker.predict_batch(jax.tree.map(np.asarray, batch))
+
+    times: dict[str, list[float]] = {"as examples": [], "new user": [], "known user": []}
+    furthest = 0.0
+    for number, user in enumerate(tqdm([users[0], *users], desc="users")):  # the first one twice
+        candidates = drawn_candidates(dataset, count, number)
+        found = [
+            _seconds(lambda u=user, c=candidates: as_examples(u, c)),
+            _seconds(lambda u=user, c=candidates: ranker.score(u, c)),
+            _seconds(lambda u=user, c=candidates: ranker.score(u, c)),
+        ]
+        if number:  # what compiles at the first call is not measured
+            for name, (seconds, _) in zip(times, found, strict=True):
+                times[name].append(seconds)
+            furthest = max(furthest, *(np.abs(x - found[0][1]).max() for _, x in found))
+    speeds = {name: count / np.asarray(seconds) for name, seconds in times.items()}
+    ratios = {n: np.percentile(x / speeds["as examples"], (25, 50, 75)) for n, x in speeds.items()}
+    print(f"load and compile: {loading:.1f} s; {len(users)} users x {count} candidates")
+    print(f"{'':12}{'candidates/s':>14}{'ratio [quartiles]':>22}{'p50':>10}{'p99':>10}")
+    rows = {}
+    for name, seconds in times.items():
+        low, median, high = ratios[name]
+        p50, p99 = 1e3 * np.percentile(seconds, (50, 99))
+        print(f"{name:12}{np.median(speeds[name]):>14,.0f}{median:>8.2f} [{low:.2f}, {high:.2f}]"
+              f"{p50:>8.1f}ms{p99:>8.1f}ms")  # fmt: skip
+        rows[name] = {"ratio": list(ratios[name]), "p50_ms": p50, "p99_ms": p99}
+    print(f"largest difference of two scores: {furthest:.1e}")
+    write_json(
+        pathlib.Path(_OUT.value),
+        {
+            "benchmark": "scoring",
+            "model": dataclasses.asdict(trained.config.model)["name"],
+            "users": len(users),
+            "candidates": count,
+            "rows": rows,
+            "largest_difference": furthest,
+            "environment": environment(("jax", "jaxlib", "numpy")),
+        },
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
