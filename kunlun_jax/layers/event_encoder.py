@@ -67,7 +67,8 @@ class EventEncoder(nn.Module):
             dtype=dtype,
             name="mlp",
         )
-        tokens = encode(jnp.concatenate([*rows, numbers], axis=-1))
+        # Numbers may tell of the candidate; ids do not, and are a part that all of a user share.
+        tokens = encode(*([jnp.concatenate(rows, axis=-1)] if rows else []), numbers)
         if not aligned:
             return tokens
         total = sum(rows)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn.initializers import lecun_normal, zeros
 
-from kunlun_jax.layers.parameters import Initializer
+from kunlun_jax.layers.parameters import Initializer, parameter
 from kunlun_jax.shapes import Array, Float
 
 
@@ -41,6 +41,37 @@ def dense(
     )
 
 
+class DenseOfParts(nn.Module):
+    """A linear map of the last axis of arrays end to end, which are never joined: sum_i x_i W_i.
+
+    It has the parameters of `dense`. Where many candidates of one user are scored, a part that does
+    not depend on the candidate is multiplied once for all of them.
+
+    Attributes:
+        features: Output width.
+        axes: Logical names of the kernel's two axes.
+        dtype: Compute type; the parameters are float32.
+    """
+
+    features: int
+    axes: tuple[str | None, str | None]
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch features"]:
+        """Apply the map to one part or more."""
+        widths = [part.shape[-1] for part in parts]
+        shape = (sum(widths), self.features)
+        kernel = parameter(self, "kernel", lecun_normal(), self.axes, shape).astype(self.dtype)
+        bias = parameter(self, "bias", zeros, self.axes[1:], shape[1:]).astype(self.dtype)
+        starts = [sum(widths[:i]) for i in range(len(widths))]
+        products = [
+            part.astype(self.dtype) @ kernel[start : start + width]
+            for part, start, width in zip(parts, starts, widths, strict=True)
+        ]
+        return sum(products[1:], start=products[0]) + bias
+
+
 class MLP(nn.Module):
     """Linear maps with GELU (tanh form) between them and none after the last.
 
@@ -57,12 +88,17 @@ class MLP(nn.Module):
     out_scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch in_dim"]) -> Float[Array, "*batch out_dim"]:
-        """Apply the layers to the last axis."""
+    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch out_dim"]:
+        """Apply the layers to the last axis.
+
+        Args:
+            parts: The input, or several arrays that are it end to end (`DenseOfParts`).
+        """
         *hidden, out = self.dims
         for i, width in enumerate(hidden):
-            x = dense(width, (None, "mlp"), name=f"hidden_{i}", use_bias=True, dtype=self.dtype)(x)
-            x = nn.gelu(x, approximate=True)
+            linear = DenseOfParts(width, (None, "mlp"), self.dtype, name=f"hidden_{i}")
+            parts = (nn.gelu(linear(*parts), approximate=True),)
+        (x,) = parts
         scaled = nn.initializers.variance_scaling(self.out_scale**2, "fan_in", "truncated_normal")
         return dense(
             out,

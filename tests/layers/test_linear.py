@@ -1,3 +1,5 @@
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -5,6 +7,12 @@ from kunlun_jax.layers.linear import MLP
 from tests import factories, oracles
 
 FLOAT32 = jnp.dtype("float32")
+
+
+class PlainLayer(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(7, name="hidden_0")(x)
 
 
 def test_mlp_equals_the_formula():
@@ -36,3 +44,17 @@ def test_out_scale_scales_the_initial_output_kernel_only():
     np.testing.assert_array_equal(
         kernels[0]["hidden_0"]["kernel"], kernels[1]["hidden_0"]["kernel"]
     )
+
+
+def test_parts_are_the_input_end_to_end():
+    """With the parameters that a plain layer of Flax would start with."""
+    x = factories.array(3, 5, 6)
+    mlp = MLP((7, 2), FLOAT32)
+    parts = x[..., :2], x[..., 2:3], x[..., 3:]
+    variables = factories.initialized(mlp, *parts)
+    jax.tree.map(np.testing.assert_array_equal, variables, factories.initialized(mlp, x))
+    np.testing.assert_allclose(
+        factories.apply(mlp, variables, *parts), factories.apply(mlp, variables, x), atol=1e-6
+    )
+    plain = factories.initialized(PlainLayer(), x)["params"]["hidden_0"]
+    jax.tree.map(np.testing.assert_array_equal, variables["params"]["hidden_0"], plain)
