@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,6 +16,8 @@ from kunlun_jax.metrics.effective_rank import EffectiveRanks
 from kunlun_jax.metrics.grouped_auc import UserScores
 from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.sharding import BatchShare, batch_sharding, replicated
+
+_GUARD = 32  # examples; the rows that were seen to differ are one vector of instructions, 8
 
 
 class _Seen(NamedTuple):
@@ -30,8 +33,19 @@ class _Seen(NamedTuple):
         scores.append(**{name: np.asarray(array) for name, array in self._asdict().items()})
 
 
+def _guarded(batch: Batch) -> Batch:
+    """Append examples of weight 0, so that no real one is among the last rows of an array."""
+    longer = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], _GUARD, 0)]), batch)
+    return longer.replace(weights=jnp.pad(batch.weights, (0, _GUARD)))
+
+
 class Predictor:
-    """Predicts batches; all processes together, each with the whole result."""
+    """Predicts batches; all processes together, each with the whole result.
+
+    On one device a prediction does not depend on where in its batch an example stands, in no bit:
+    XLA computes the last rows of an array by other instructions, which round otherwise, and no
+    example is among those.
+    """
 
     def __init__(self, eval_step: Callable[..., Any], mesh: Mesh, num_tasks: int) -> None:
         """Compile nothing yet.
@@ -45,8 +59,11 @@ class Predictor:
 
         @functools.wraps(eval_step)
         def with_seen(params: Any, tables: Any, state: Any, batch: Batch) -> Any:
-            state, logits, moments = eval_step(params, tables, state, batch)
-            return state, _Seen(batch.user_ids, logits, batch.labels, batch.weights), moments
+            size = len(batch.weights)
+            longer = batch if mesh.size > 1 else _guarded(batch)
+            state, logits, moments = eval_step(params, tables, state, longer)
+            seen = _Seen(batch.user_ids, logits[:size], batch.labels, batch.weights)
+            return state, seen, moments
 
         self._eval_step = jax.jit(
             with_seen,
