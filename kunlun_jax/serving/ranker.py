@@ -134,9 +134,7 @@ class Ranker:
         contexts = columns.batch(padded, is_real, {})
         matches = {
             name: {
-                shared: matching(
-                    np.asarray(events.ids[shared]), np.asarray(contexts.sparse[shared].ids)
-                )
+                shared: _matching(events.ids[shared], contexts.sparse[shared].ids)
                 for shared in self.schema.shared_ids[name]
             }
             for name, events in histories.items()
@@ -214,6 +212,11 @@ class Ranker:
         if self._keys is None or name not in vocabularies:
             return column
         return self._keys.context(column, vocabularies[name], f"candidates: {name!r}")
+
+
+def _matching(events: Any, candidates: Any) -> np.ndarray:
+    """Return `matching` of one history with every candidate."""
+    return matching(np.broadcast_to(events, (len(candidates), *events.shape[1:])), candidates)
 
 
 class _LastUsed:

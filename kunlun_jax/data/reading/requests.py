@@ -162,7 +162,7 @@ def request_columns(
                 ends[stream.name][rows] = np.searchsorted(parts[user].times, times[rows])
             logs[stream.name] = padded_log(_joined(parts, stream), stream, max_lens[stream.name])
     examples = _examples(requests, users, times, ends, schema)
-    return Columns(schema, examples, np.arange(len(first_of), dtype=np.int32), logs)
+    return Columns(schema, examples, np.arange(len(firsts), dtype=np.int32), logs)
 
 
 def _examples(
