@@ -1,7 +1,7 @@
 """Our training step beside PyTorch's, of equal operations: `benchmarks/torch_kunlun.py`.
 
     pip install -e ".[twin]"
-    python -m benchmarks.torch_twin [--size=reference] [--compiled]
+    python -m benchmarks.torch_twin [--size=reference] [--compiled] [--cores=1]
 
 Each contender is a process of its own, all take their steps in turns, and each figure is the median
 of the rounds. Examples/s by the clock and by processor time; GFLOP/s counts three times the model's
@@ -11,6 +11,7 @@ Random batches at full history length.
 
 import dataclasses
 import multiprocessing
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -35,6 +36,12 @@ _SIZE = flags.DEFINE_string("size", "reference", "One of SIZES.")
 _COMPILED = flags.DEFINE_bool("compiled", False, "Also time torch.compile (minutes to compile).")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds of which the median counts.")
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps of each contender in a round.")
+_CORES = flags.DEFINE_integer(
+    "cores",
+    0,
+    "Pin the contenders to so many cores; 0: none is pinned. On a machine that is shared, take 1: "
+    "threads that wait for each other spin, which counts as processor time.",
+)
 _OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default benchmarks/results.")
 _NUM_STEPS = 1000  # of the learning rate's schedule
 _PRODUCT = 2048
@@ -140,7 +147,10 @@ def ours(size: Size) -> tuple[Callable[[], None], Callable[[], None]]:
     def take() -> None:
         state[0] = compiled(state[0], batch)
 
-    return take, lambda: jax.block_until_ready(state[0]) and None
+    def wait() -> None:
+        jax.block_until_ready(state[0])
+
+    return take, wait
 
 
 def torch_step(size: Size, *, compile: bool) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -181,11 +191,16 @@ def ceiling() -> tuple[Callable[[], None], Callable[[], None]]:
     def take() -> None:
         results[0] = product(x)
 
-    return take, lambda: jax.block_until_ready(results[0]) and None
+    def wait() -> None:
+        jax.block_until_ready(results[0])
+
+    return take, wait
 
 
-def contender(name: str, size: Size, pipe: Any) -> None:
+def contender(name: str, size: Size, cores: int, pipe: Any) -> None:
     """Take as many steps as are asked for; answer with seconds by the clock and of processors."""
+    if cores:  # before JAX and PyTorch count the threads that they start
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     makers: dict[str, Callable[[], tuple[Callable[[], None], Callable[[], None]]]] = {
         "ceiling": ceiling,
         "ours": lambda: ours(size),
@@ -208,7 +223,9 @@ def measure(size: Size, names: list[str]) -> dict[str, np.ndarray]:
     pipes = {}
     for name in names:
         here, there = context.Pipe()
-        context.Process(target=contender, args=(name, size, there), daemon=True).start()
+        arguments = (name, size, _CORES.value, there)
+        context.Process(target=contender, args=arguments, daemon=True).start()
+        there.close()  # so that the end of a contender that fails is seen
         here.send(1)  # compiles
         here.recv()
         pipes[name] = here
@@ -258,6 +275,7 @@ def main(argv: list[str]) -> None:
     content = {
         "benchmark": "torch_twin",
         "size": dataclasses.asdict(size),
+        "cores": _CORES.value,
         "mflop_forward": forward / 1e6,
         "contenders": rows,
         "environment": environment(("jax", "jaxlib", "numpy", "torch")),
