@@ -73,6 +73,15 @@ def gdpa(
 
     Raises:
         ValueError: a shape, dtype, activation or implementation other than the above.
+
+    Example:
+        Of the two keys the second is padding; the query meets the first alone, act(2) * value.
+
+        >>> query, key = jnp.full((1, 1, 1, 2), 1.0), jnp.full((1, 2, 1, 2), 1.0)
+        >>> value = jnp.asarray([[[[1.0, 2.0]], [[5.0, 5.0]]]])
+        >>> out = gdpa(query, key, value, key_lengths=jnp.asarray([1]), activation="relu")
+        >>> out.shape, out[0, 0, 0].tolist()
+        ((1, 1, 1, 2), [2.0, 4.0])
     """
     check_shape("query", query, (None,) * 4, "[B, T, N, H]")
     batch, _, num_heads, head_dim = query.shape

@@ -49,6 +49,16 @@ def seed_attention(
 
     Raises:
         ValueError: a shape, dtype or implementation other than the above.
+
+    Example:
+        Equal scores average the values; the last event is padding.
+
+        >>> import jax.numpy as jnp
+        >>> zeros = jnp.zeros((1, 3, 1, 2))
+        >>> value = jnp.broadcast_to(jnp.arange(3.0)[None, :, None, None], zeros.shape)
+        >>> out = seed_attention(jnp.zeros((4, 1, 2)), zeros, value, lengths=jnp.asarray([2]))
+        >>> out.shape, out[0, 0, 0].tolist()
+        ((1, 4, 1, 2), [0.5, 0.5])
     """
     check_shape("key", key, (None,) * 4, "[B, S, N, H]")
     batch, _, heads, dim = key.shape

@@ -70,6 +70,15 @@ def window_attention(
     Raises:
         ValueError: a shape, dtype, window size or implementation other than the above; positions
             or times without their frequencies, or the reverse; rotation of an odd H.
+
+    Example:
+        Equal scores average the values that the window holds: each event and its neighbours.
+
+        >>> zeros = jnp.zeros((1, 4, 1, 2))
+        >>> value = jnp.broadcast_to(jnp.arange(4.0)[None, :, None, None], zeros.shape)
+        >>> out = window_attention(zeros, zeros, value, window_size=1)
+        >>> out[0, :, 0, 0].tolist()
+        [0.5, 1.0, 2.0, 2.5]
     """
     check_shape("query", query, (None,) * 4, "[B, T, N, H]")
     batch, time, _, dim = query.shape
