@@ -1,3 +1,5 @@
+import os
+
 import hypothesis
 import jax
 import pytest
@@ -10,7 +12,11 @@ hypothesis.settings.load_profile("any_machine")
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Compile a training step once, however many runs and processes of the tests use it."""
-    directory = tmp_path_factory.mktemp("compilations")
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    directory = root / "compilations"
+    directory.mkdir(exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(directory))
     return directory
 
