@@ -23,6 +23,7 @@ from tqdm import tqdm
 from benchmarks.report import RESULTS, environment, write_json
 from kunlun_jax.data import Dataset, Events, Request, batch_requests
 from kunlun_jax.serving import Ranker
+from kunlun_jax.serving.predictor import BatchPredictor
 from kunlun_jax.serving.trained import open_trained
 from kunlun_jax.training.allocator import keep_freed_memory
 from kunlun_jax.training.finished_run import read_config
@@ -105,6 +106,7 @@ def main(argv: list[str]) -> None:
     dataset = Dataset.open(find_dataset(workdir, config.data.directory, _DATASET.value))
     trained = open_trained(workdir, dataset=_DATASET.value)
     loading, ranker = _seconds(lambda: Ranker(trained))
+    predictor = BatchPredictor(trained)
     count, dense = _CANDIDATES.value, {f.name for f in dataset.schema.dense}
     users = drawn_users(dataset, _USERS.value)
 
@@ -112,7 +114,7 @@ def main(argv: list[str]) -> None:
         batch = batch_requests(
             pairs(user, candidates, dense), dataset.schema, max_lens=trained.max_lens
         )
-        return ranker.predict_batch(jax.tree.map(np.asarray, batch))
+        return predictor.predict(jax.tree.map(np.asarray, batch))
 
     times: dict[str, list[float]] = {"as examples": [], "new user": [], "known user": []}
     furthest = 0.0

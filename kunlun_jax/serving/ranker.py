@@ -1,8 +1,10 @@
-"""The front door: a trained run, opened to score.
+"""The front door: a trained run, opened to score one user's candidates, or many requests.
 
-ranker = kunlun_jax.load("runs/base")
-ranker.score(user, {"item": [17, 4, 99]})      # one user, many candidates
-ranker.predict(requests)                       # many requests
+    ranker = kunlun_jax.load("runs/base")
+    ranker.score(user, {"item": [17, 4, 99]})
+    ranker.predict(requests)
+
+Probabilities come out, a row for each candidate or request and a column for each task.
 """
 
 import collections
@@ -15,19 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from kunlun_jax.config import MeshConfig
-from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.reading.gather import matching
 from kunlun_jax.data.reading.request_values import RequestError, require_known
 from kunlun_jax.data.reading.requests import Request, batch_requests, request_columns
 from kunlun_jax.metrics.scores import probabilities
-from kunlun_jax.models.registry import create_model
 from kunlun_jax.serving.keys import Keys
+from kunlun_jax.serving.predictor import BatchPredictor
 from kunlun_jax.serving.programs import Programs, apart, chunks
 from kunlun_jax.serving.trained import Trained, open_trained
-from kunlun_jax.sharding import make_mesh
-from kunlun_jax.training.evaluation import Predictor
-from kunlun_jax.training.step import make_eval_step
 
 BUCKETS = (1, 10, 30, 100)
 CACHED_USERS = 256
@@ -102,10 +99,7 @@ class Ranker:
         if numbered:
             self._keys = None
         self._programs = Programs(trained, buckets)
-        self._mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-        probe = trained.config.training.log_effective_rank  # the very program of evaluations
-        eval_step = make_eval_step(create_model(trained.config, self.schema), probe=probe)
-        self._predictor = Predictor(eval_step, self._mesh, len(self.tasks))
+        self._predictor = BatchPredictor(trained)
         self._users = _LastUsed(cached_users)
 
     def score(self, user: Request, candidates: Mapping[str, Any]) -> np.ndarray:
@@ -154,26 +148,19 @@ class Ranker:
         Raises:
             RequestError: On what contradicts the schema.
         """
-        size = self._trained.config.data.eval_batch_size
+        size = self._predictor.batch_size
         if self._keys is not None:
             requests = [self._keys.numbered(r, f"request {i}") for i, r in enumerate(requests)]
-        batches = (
-            batch_requests(
+        found = [np.empty((0, len(self.tasks)))]
+        for first in range(0, len(requests), size):
+            batch = batch_requests(
                 requests[first : first + size],
                 self.schema,
                 max_lens=self._trained.max_lens,
                 batch_size=size,
             )
-            for first in range(0, len(requests), size)
-        )
-        found = [self.predict_batch(batch) for batch in batches]
-        return np.concatenate([np.empty((0, len(self.tasks))), *found])
-
-    def predict_batch(self, batch: Batch) -> np.ndarray:
-        """Return the probabilities of the examples of a batch whose weight is not 0."""
-        with jax.set_mesh(self._mesh):
-            scores = self._predictor.scores(self._trained.params, self._trained.tables, [batch])
-        return probabilities(scores.logits)
+            found.append(self._predictor.predict(batch))
+        return np.concatenate(found)
 
     def _requests(self, user: Request, candidates: Mapping[str, Any]) -> list[Request]:
         """Return one request for every candidate; all share the very object of the events."""

@@ -30,18 +30,22 @@ class Trained:
     Attributes:
         config: The experiment.
         schema: The schema, with the mean and std of every dense feature.
-        manifest: The data set's dataset.json.
+        metadata: Directory of the data set's dataset.json and of its vocabularies.
+        manifest: The content of dataset.json.
         vocabularies: By vocabulary that was built from tables, its values; value i has id i + 1.
         step: Step of the checkpoint, the best one of the run.
+        checksum: SHA-256 of what the checkpoint says of itself, of every array's checksum too.
         params: Dense parameters, on the default device.
         tables: Embedding tables, likewise.
     """
 
     config: ExperimentConfig
     schema: Schema
+    metadata: pathlib.Path
     manifest: dict[str, Any]
     vocabularies: dict[str, list[str]]
     step: int
+    checksum: str
     params: Any
     tables: Any
 
@@ -92,9 +96,11 @@ def open_trained(workdir: str | os.PathLike[str], *, dataset: str | None = None)
     return Trained(
         config=config,
         schema=schema,
+        metadata=metadata,
         manifest=manifest,
         vocabularies=read_vocabularies(metadata, manifest),
         step=step,
+        checksum=checkpoints.checksum(step),
         params=restored["params"],
         tables=restored["tables"],
     )

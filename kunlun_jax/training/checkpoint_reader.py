@@ -165,6 +165,14 @@ class CheckpointReader:
             data.set_state(manifest["position"])
         return restored
 
+    def checksum(self, step: int) -> str:
+        """Return the SHA-256 of the manifest of a step, which has the checksum of every leaf.
+
+        Raises:
+            DamagedCheckpointError: If it is not what was saved.
+        """
+        return self._manifest(step)["sha256"]
+
     def restore_part(self, step: int, part: dict[str, Any]) -> dict[str, Any]:
         """Return some fields of the state of a step, whichever run of the identity it is of.
 

@@ -22,7 +22,9 @@ def building_right(directory: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.Path]:
+def building(
+    directory: pathlib.Path, plan: dict[str, Any], *, file: str = ""
+) -> Iterator[pathlib.Path]:
     """Give a directory to build in; at the end it loses its folder `scratch` and gets its name.
 
     A build that was killed or ran out of disk leaves its directory behind, and the next one of the
@@ -31,6 +33,7 @@ def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.
     Args:
         directory: The name; has to be locked and must not exist.
         plan: JSON-serialisable; everything that the content depends on.
+        file: If given, the file in it that gets the name, alone.
     """
     staging = directory.parent / f".{directory.name}.building"
     try:
@@ -48,8 +51,9 @@ def building(directory: pathlib.Path, plan: dict[str, Any]) -> Iterator[pathlib.
         _forget_plan(staging)
         shutil.rmtree(staging / SCRATCH)
         sync(staging)
-        staging.rename(directory)  # its files are on the disk already
+        (staging / file).rename(directory)  # its files are on the disk already
         sync(directory.parent)
+        shutil.rmtree(staging, ignore_errors=True)  # what is left where a file got the name
     except ValueError:
         _discard(staging)
         raise

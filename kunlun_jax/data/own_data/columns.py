@@ -237,7 +237,7 @@ def _type_shown(kind: str) -> str:
 
 
 def impression_columns(
-    schema: TableSchema, kinds: dict[str, str], absent: Absent, latest: int
+    schema: TableSchema, kinds: dict[str, str], absent: Absent, latest: int, *, labelled: bool
 ) -> dict[str, Column]:
     """Return the columns of the impressions as they are read, by the names they go by from here.
 
@@ -246,6 +246,7 @@ def impression_columns(
         kinds: SQL type by column.
         absent: Texts in place of a value.
         latest: Unix seconds; a later time is refused.
+        labelled: Whether labels and weights are read; otherwise all are 0 and 1.
 
     Returns:
         "time"; "l0", "l1", ... the labels; "w0", the weight; "d0", ... the dense and "s0", ... the
@@ -253,9 +254,10 @@ def impression_columns(
     """
     found = {"time": moment(schema.time, kinds[schema.time], absent=absent, latest=latest)}
     for i, name in enumerate(schema.labels):
-        found[f"l{i}"] = label(name, kinds[name], absent=absent)
+        none = Column("CAST(0 AS FLOAT)")
+        found[f"l{i}"] = label(name, kinds[name], absent=absent) if labelled else none
     found["w0"] = Column("CAST(1 AS FLOAT)")
-    if schema.weight:
+    if schema.weight and labelled:
         found["w0"] = number(schema.weight, kinds[schema.weight], absent=absent, required=True)
     for i, feature in enumerate(schema.dense_features):
         found[f"d{i}"] = number(feature.name, kinds[feature.name], absent=absent)

@@ -101,7 +101,7 @@ class Engine:
     def copy(
         self, sql: str, path: pathlib.Path, *, in_order: bool = False, partition_by: str = ""
     ) -> None:
-        """Write the rows of a query to Parquet, unless that has been done.
+        """Write the rows of a query to Parquet, or to CSV if the name says so, unless it is done.
 
         Args:
             sql: The query.
@@ -113,9 +113,10 @@ class Engine:
             return
         discard_parts(path)
         temporary = part_of(path)
+        kind = "csv, HEADER" if path.suffix.lower() == ".csv" else "parquet"
         options = f", PARTITION_BY ({partition_by})" if partition_by else ""
         self.execute(f"SET preserve_insertion_order = {str(in_order).lower()}")
-        self.execute(f"COPY ({sql}) TO {self.path(temporary)} (FORMAT parquet{options})")
+        self.execute(f"COPY ({sql}) TO {self.path(temporary)} (FORMAT {kind}{options})")
         settle(temporary, path)
 
 

@@ -78,12 +78,13 @@ class Reading:
         """What to call the table in a message: its file, or its name where there are several."""
         return str(self.files[0]) if len(self.files) == 1 else self.name
 
-    def typed(self, engine: Engine, numbers: list[int] | None = None) -> str:
+    def typed(self, engine: Engine, numbers: list[int] | None = None, more: str = "") -> str:
         """Return the query of the typed rows: the user as `key`, and the columns.
 
         Args:
             engine: Reads the files.
             numbers: Of files, to read only some.
+            more: Further SQL columns, of those of the files.
         """
         queries = []
         for number, part in enumerate(self.parts):
@@ -92,7 +93,9 @@ class Reading:
                 values = ", ".join(f"{c.sql} AS {alias}" for alias, c in part.columns.items())
                 rows = part.layout.sql(engine, [self._readable(i) for i in chosen])
                 condition = f" WHERE ({self.where}\n)" if self.where else ""
-                queries.append(f"SELECT {part.user.sql} AS key, {values} FROM {rows}{condition}")
+                queries.append(
+                    f"SELECT {part.user.sql} AS key, {values}{more} FROM {rows}{condition}"
+                )
         return " UNION ALL ".join(queries)
 
     def check(self, engine: Engine, number: int) -> RowCount:
@@ -166,7 +169,13 @@ class Reading:
 
 
 def plan_readings(
-    engine: Engine, schema: TableSchema, inputs: Inputs, place: pathlib.Path, latest: int
+    engine: Engine,
+    schema: TableSchema,
+    inputs: Inputs,
+    place: pathlib.Path,
+    latest: int,
+    *,
+    labelled: bool = True,
 ) -> list[Reading]:
     """Look at the columns of every table; the impressions come first, then the streams.
 
@@ -176,6 +185,7 @@ def plan_readings(
         inputs: The files.
         place: Directory of the build.
         latest: Unix seconds; a later time is refused.
+        labelled: Whether labels and weights are read.
 
     Raises:
         SchemaError: If columns are missing or of a wrong type; names file and column.
@@ -189,7 +199,9 @@ def plan_readings(
         for path, layout in zip(files, layouts, strict=True):
             if layout not in parts:
                 with named(path):
-                    parts[layout] = _plan_part(layout, owner, schema.missing, latest)
+                    parts[layout] = _plan_part(
+                        layout, owner, schema.missing, latest, labelled=labelled
+                    )
                     if owner.where:
                         rows = layout.sql(engine, [path])
                         check_condition(engine, rows, owner.where, list(layout.names))
@@ -202,10 +214,17 @@ def plan_readings(
 
 
 def _plan_part(
-    layout: Layout, owner: TableSchema | Events, missing: tuple[str, ...] | None, latest: int
+    layout: Layout,
+    owner: TableSchema | Events,
+    missing: tuple[str, ...] | None,
+    latest: int,
+    *,
+    labelled: bool,
 ) -> Part:
-    types = layout.types
-    for column in owner.column_names:
+    types, needed = layout.types, owner.column_names
+    if isinstance(owner, TableSchema) and not labelled:
+        needed = owner.request_columns
+    for column in needed:
         if column not in types:
             raise SchemaError(
                 f"expected a column {value_shown(column)}, got {names_shown(layout.names)}"
@@ -214,7 +233,8 @@ def _plan_part(
     user = columns.user_id(owner.user, types[owner.user], absent=absent)
     if isinstance(owner, Events):
         return Part(layout, user, columns.event_columns(owner, types, absent, latest))
-    return Part(layout, user, columns.impression_columns(owner, types, absent, latest))
+    found = columns.impression_columns(owner, types, absent, latest, labelled=labelled)
+    return Part(layout, user, found)
 
 
 def strangers(reading: Reading) -> SchemaError:

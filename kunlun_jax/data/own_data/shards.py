@@ -108,7 +108,7 @@ def make_shard(schema: Schema, tables: list["Rows"], first: np.ndarray) -> Shard
     users, user = np.unique(found.users, return_inverse=True)
     found = dataclasses.replace(found, users=user.astype(np.int32))
     logs = {
-        stream.name: _event_log(rows, stream, users, id_dtypes(schema))
+        stream.name: read_events(rows, stream, users, id_dtypes(schema))
         for stream, rows in zip(schema.streams, tables[1:], strict=True)
     }
     ends = {n: events_before(log, found.users, found.request_times) for n, log in logs.items()}
@@ -160,37 +160,54 @@ class Rows:
         return [self.numbers(f"{prefix}{i}", dtype) for i in range(count)]
 
 
-def _examples(rows: Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
-    """Return the examples without ends, users by their numbers in the data set, and the splits."""
-    user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
-    split = rows.numbers("split", np.int32)
+def read_examples(rows: Rows, schema: Schema) -> Examples:
+    """Return the examples as they come, without ends; users by their numbers in the data set.
+
+    Args:
+        rows: Of the impressions.
+        schema: The schema of the data set.
+    """
     labels = rows.columns("l", len(schema.labels), np.float32)
-    weight = rows.numbers("w0", np.float32)
-    dense = rows.columns("d", len(schema.dense), np.float32)
+    weights = rows.numbers("w0", np.float32)
+    everything = np.arange(len(weights))
     types = id_dtypes(schema)
     sparse = {
         f.name: rows.ids(f"s{i}", f.max_values, types[f.vocabulary])
         for i, f in enumerate(schema.sparse)
     }
-    keys = [user, time, *labels, weight, *dense]
-    for ids, lengths in sparse.values():
-        keys += [lengths, *ids.T]
-    order = _order(keys)
     return Examples(
-        users=user[order],
-        request_times=time[order],
-        labels=_matrix(labels, order),
-        weights=weight[order],
-        dense=_matrix(dense, order),
-        sparse={name: ids[order] for name, (ids, _) in sparse.items()},
-        sparse_lengths={name: lengths[order] for name, (_, lengths) in sparse.items()},
+        users=rows.numbers("number", np.int32),
+        request_times=rows.numbers("time", np.int64),
+        labels=_matrix(labels, everything),
+        weights=weights,
+        dense=_matrix(rows.columns("d", len(schema.dense), np.float32), everything),
+        sparse={name: ids for name, (ids, _) in sparse.items()},
+        sparse_lengths={name: lengths for name, (_, lengths) in sparse.items()},
         ends={},
-    ), split[order]
+    )
 
 
-def _event_log(
+def _examples(rows: Rows, schema: Schema) -> tuple[Examples, np.ndarray]:
+    """Return the examples without ends, in order, and their splits."""
+    found, split = read_examples(rows, schema), rows.numbers("split", np.int32)
+    keys = [found.users, found.request_times, *found.labels.T, found.weights, *found.dense.T]
+    for name, ids in found.sparse.items():
+        keys += [found.sparse_lengths[name], *ids.T]
+    order = _order(keys)
+    return found.take(order), split[order]
+
+
+def read_events(
     rows: Rows, stream: EventStream, users: np.ndarray, types: dict[str, type]
 ) -> EventLog:
+    """Return the events of some users, in order of user, time and content.
+
+    Args:
+        rows: Of the events.
+        stream: Their stream.
+        users: The users by their numbers in the data set, ascending.
+        types: Type of the ids by vocabulary.
+    """
     user, time = rows.numbers("number", np.int32), rows.numbers("time", np.int64)
     ids = [rows.numbers(f"s{i}", types[f.vocabulary]) for i, f in enumerate(stream.ids)]
     dense = rows.columns("d", len(stream.dense), np.float32)

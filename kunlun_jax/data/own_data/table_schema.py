@@ -278,9 +278,14 @@ class TableSchema:
     @property
     def column_names(self) -> list[str]:
         """The columns that the table of impressions has to have."""
-        features = [f.name for f in (*self.sparse_features, *self.dense_features)]
         weight = [self.weight] if self.weight else []
-        return [self.user, self.time, *self.labels, *weight, *features]
+        return [*self.request_columns, *self.labels, *weight]
+
+    @property
+    def request_columns(self) -> list[str]:
+        """Those of them that are known before anything has become of a request."""
+        features = [f.name for f in (*self.sparse_features, *self.dense_features)]
+        return [self.user, self.time, *features]
 
     def vocabulary(self, name: str) -> Built | Hashed:
         """Return how the ids of a vocabulary are made."""

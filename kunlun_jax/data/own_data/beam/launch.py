@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import time
 
 from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import ShardSource, report_path
@@ -12,7 +11,7 @@ from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import Reading, plan_readings, strangers
 from kunlun_jax.data.own_data.row_counts import describe_rows
 from kunlun_jax.data.own_data.splits import empty_split
-from kunlun_jax.data.own_data.stage import DAY
+from kunlun_jax.data.own_data.staging import latest_moment
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
 from kunlun_jax.data.own_data.vocabularies import (
     FOLDER,
@@ -56,7 +55,7 @@ def open_tables(
         raise ImportError(f"no Apache Beam ({error}): pip install 'kunlun_jax[beam]'") from error
     engine = Engine(place / SCRATCH, threads=1, memory_gb=memory_gb)
     try:
-        readings = plan_readings(engine, schema, inputs, place, int(time.time()) + DAY)
+        readings = plan_readings(engine, schema, inputs, place, latest_moment())
     finally:
         engine.close()
     (place / FOLDER).mkdir(exist_ok=True)
