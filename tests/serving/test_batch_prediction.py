@@ -136,7 +136,7 @@ def test_interrupted_and_asked_again(world_run, trained, scored, tmp_path, monke
 
 class TestCommand:
     @pytest.fixture
-    def command(self, world_run, compilation_cache):
+    def command(self, world_run, compilation_cache, tmp_path):
         files = world_run.inputs.files
         arguments = [
             f"--run={world_run.workdir}",
@@ -152,6 +152,7 @@ class TestCommand:
         def start(*more):
             return subprocess.Popen(
                 [sys.executable, "-m", "kunlun_jax.predict", *arguments, *more],
+                cwd=tmp_path,
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
