@@ -15,17 +15,16 @@ and `csv` have one impression to ten events.
 import json
 import pathlib
 import shlex
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
 from absl import app, flags
 
-from benchmarks.report import RESULTS, ROOT, environment, write_json
+from benchmarks.event_tables import expected_counts, found_counts, make_tables
+from benchmarks.processes import measure
+from benchmarks.report import RESULTS, environment, write_json
 
 _EVENTS = flags.DEFINE_integer("events", 10_000_000, "Events, about.")
 _KINDS = flags.DEFINE_list("kinds", ["synthetic", "parquet", "csv"], "What is built.")
@@ -35,90 +34,6 @@ _SCRATCH = flags.DEFINE_string("scratch", None, "Directory for inputs and data s
 _OUT = flags.DEFINE_string("out", str(RESULTS / "build_scale.json"), "Where the JSON goes.")
 # What `synthetic` makes on average: three streams whose users are active to three degrees.
 SYNTHETIC_EVENTS_PER_USER = 167
-POLL_SECONDS = 0.5
-# The row numbers of impressions begin here, those of events at 0.
-FIRST_IMPRESSION = 10**12
-LABEL = "CAST(hash(i + 3) % 10 < 2 AS INTEGER)"
-SCHEMA = """
-from kunlun_jax.data import DenseFeature
-from kunlun_jax.data.own_data import Built, Events, TableSchema
-
-SCHEMA = TableSchema(
-    name="scale",
-    sparse=("item", "category"),
-    candidate=("item", "category"),
-    streams=(
-        Events("view", ids=("item", "category"), dense=(DenseFeature("amount", log1p=True),)),
-    ),
-    vocabularies={"item": Built(min_count=2)},
-)
-"""
-
-
-def make_tables(directory: pathlib.Path, kind: str, events: int) -> list[str]:
-    """Write impressions and events; returns the arguments that build a data set of them."""
-    items = 100_000
-    (directory / "schema.py").write_text(SCHEMA)
-    # Popular items and lively users: powers of uniform numbers.
-    common = (
-        f"{_user(events)} AS user, 1700000000 + hash(i + 7) % 31536000 AS time, "
-        f"CAST(floor(pow((hash(i + 1) % 1000003) / 1000003.0, 3) * {items}) AS BIGINT) AS item, "
-        "'c' || (item % 300) AS category"
-    )
-    tables = {
-        "impressions": (events // 10, FIRST_IMPRESSION, f"{LABEL} AS label"),
-        "events": (events, 0, "round((hash(i + 5) % 10000) / 100.0, 2) AS amount"),
-    }
-    with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
-        for name, (count, first, extra) in tables.items():
-            connection.execute(
-                f"COPY (SELECT {common}, {extra} FROM range({first}, {first + count}) AS r(i)) "
-                f"TO '{directory / f'{name}.{kind}'}' (FORMAT {kind})"
-            )
-    return [
-        f"--schema={directory / 'schema.py'}",
-        f"--impressions={directory / f'impressions.{kind}'}",
-        f"--events={directory / f'events.{kind}'}",
-        f"--memory_gb={_MEMORY.value}",
-    ]
-
-
-def expected_counts(events: int) -> dict[str, int]:
-    """Count what is in those tables, by the formulas they are made of."""
-    impressions = f"range({FIRST_IMPRESSION}, {FIRST_IMPRESSION + events // 10}) AS r(i)"
-    views = f"(SELECT {_user(events)} AS user FROM range({events}) AS r(i))"
-    with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
-        connection.execute(
-            f"CREATE TABLE users AS SELECT DISTINCT {_user(events)} AS user FROM {impressions}"
-        )
-        counted = connection.execute(
-            f"SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM {impressions}), "
-            f"(SELECT sum({LABEL}) FROM {impressions}), "
-            f"(SELECT count(*) FROM {views} JOIN users USING (user))"
-        ).fetchall()
-    return dict(
-        zip(("users", "examples", "positives", "events"), map(int, counted[0]), strict=True)
-    )
-
-
-def found_counts(manifest: dict[str, Any]) -> dict[str, int]:
-    """Return the same numbers of a data set."""
-    counts, rates = manifest["counts"], manifest["label_rates"]
-    rows = counts["rows"]
-    positives = sum(round(rate * rows[s]) for s in rows for rate in rates[s].values())
-    examples, events = sum(rows.values()), sum(counts["events"].values())
-    return {
-        "users": counts["users"],
-        "examples": examples,
-        "positives": positives,
-        "events": events,
-    }
-
-
-def _user(events: int) -> str:
-    """Return SQL for the user of row i."""
-    rank = f"pow((hash(i) % 1000003) / 1000003.0, 2) * {max(events // 100, 1)}"
-    return f"'u' || CAST(floor({rank}) AS BIGINT)"
 
 
 def synthetic_arguments(events: int) -> list[str]:
@@ -132,52 +47,6 @@ def synthetic_arguments(events: int) -> list[str]:
         "num_test": events // 100,
     }
     return ["--source=synthetic", f"--options={json.dumps(options)}", "--num_shards=32"]
-
-
-def measure(arguments: list[str]) -> dict[str, Any]:
-    """Run a build; return its seconds, processor seconds and peak memory."""
-    command = [sys.executable, "-m", "kunlun_jax.data.build", *arguments]
-    start, processor, peak = time.perf_counter(), 0.0, 0
-    with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT
-        ) as process:
-            while process.poll() is None:
-                memory, used = _tree(process.pid)
-                peak, processor = max(peak, memory), max(processor, used)
-                time.sleep(POLL_SECONDS)
-        if process.returncode:
-            errors.seek(0)
-            raise SystemExit(f"{' '.join(command)}: {errors.read().strip().splitlines()[-1:]}")
-    return {
-        "seconds": time.perf_counter() - start,
-        "processor_seconds": processor,
-        "peak_bytes": peak,
-    }
-
-
-def _tree(root: int) -> tuple[int, float]:
-    """Return resident bytes and processor seconds of a process and its descendants.
-
-    Descendants that have ended count through the processor time of their parents.
-    """
-    page, tick = 4096, 100.0
-    processes = {}
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        processes[int(path.parent.name)] = fields
-    memory, processor, members = 0, 0.0, [root]
-    while members:
-        pid = members.pop()
-        members += [child for child, fields in processes.items() if int(fields[1]) == pid]
-        if pid in processes:
-            fields = processes[pid]
-            memory += int(fields[21]) * page
-            processor += sum(int(value) for value in fields[11:15]) / tick
-    return memory, processor
 
 
 def main(argv: list[str]) -> None:
@@ -210,6 +79,7 @@ def measure_kind(kind: str, directory: pathlib.Path) -> Iterator[dict[str, Any]]
         arguments, expected = synthetic_arguments(events), None
     else:
         arguments, expected = make_tables(directory, kind, events), expected_counts(events)
+        arguments.append(f"--memory_gb={_MEMORY.value}")
     size = sum(path.stat().st_size for path in directory.iterdir())
     first = None
     for workers in _WORKERS.value:
@@ -217,7 +87,8 @@ def measure_kind(kind: str, directory: pathlib.Path) -> Iterator[dict[str, Any]]
         # The direct runner that runs in this very process, whichever Beam prefers.
         how = ["--beam", "--", "--runner=FnApiRunner"] if workers == "beam" else []
         how = how or [f"--workers={int(workers)}"]
-        result = measure([*arguments, f"--out={out}", *how])
+        program = [sys.executable, "-m", "kunlun_jax.data.build"]
+        result = measure([*program, *arguments, f"--out={out}", *how])
         manifest = json.loads((out / "dataset.json").read_text())
         counts = found_counts(manifest)
         if expected not in (None, counts):

@@ -1,23 +1,20 @@
 import json
+import sys
 
 import pytest
-from absl import flags
 
-from benchmarks import build_scale
+from benchmarks import event_tables
+from benchmarks.processes import measure
 
-
-@pytest.fixture(scope="module", autouse=True)
-def parsed():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["test"])
+BUILD = (sys.executable, "-m", "kunlun_jax.data.build")
 
 
 def test_a_build_is_measured(tmp_path):
-    arguments = build_scale.make_tables(tmp_path, "csv", 2_000)
-    result = build_scale.measure([*arguments, f"--out={tmp_path / 'built'}"])
+    arguments = event_tables.make_tables(tmp_path, "csv", 2_000)
+    result = measure([*BUILD, *arguments, f"--out={tmp_path / 'built'}"])
     manifest = json.loads((tmp_path / "built" / "dataset.json").read_text())
-    counts = build_scale.found_counts(manifest)
-    assert counts == build_scale.expected_counts(2_000)
+    counts = event_tables.found_counts(manifest)
+    assert counts == event_tables.expected_counts(2_000)
     assert counts["examples"] == 200
     assert 1_900 <= counts["events"] <= 2_000
     # A Python with NumPy, Arrow and JAX has some hundred MB.
@@ -32,8 +29,7 @@ def test_memory_does_not_grow_with_the_tables(tmp_path):
     for events in (1_000_000, 10_000_000):
         directory = tmp_path / str(events)
         directory.mkdir()
-        arguments = build_scale.make_tables(directory, "csv", events)
-        arguments[-1] = "--memory_gb=0.3"
-        out = f"--out={directory / 'built'}"
-        peaks.append(build_scale.measure([*arguments, "--num_shards=64", out])["peak_bytes"])
+        arguments = event_tables.make_tables(directory, "csv", events)
+        arguments += ["--num_shards=64", "--memory_gb=0.3", f"--out={directory / 'built'}"]
+        peaks.append(measure([*BUILD, *arguments])["peak_bytes"])
     assert peaks[1] < peaks[0] + 0.3e9, peaks  # what joins and sorts may take, --memory_gb
