@@ -33,8 +33,10 @@ def measure(command: Sequence[str], *, data_limit: int | None = None) -> dict[st
     """
     start, processor, peak, own = time.perf_counter(), 0.0, 0, 0
     with tempfile.TemporaryFile("w+") as errors:
+        # Arrow's own allocator reserves a gigabyte that it does not use.
+        environment = os.environ | ({"ARROW_DEFAULT_MEMORY_POOL": "system"} if data_limit else {})
         with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT
+            command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT, env=environment
         ) as process:
             if data_limit is not None:
                 resource.prlimit(process.pid, resource.RLIMIT_DATA, (data_limit, data_limit))
