@@ -16,9 +16,11 @@ from kunlun_jax.audit.counting import NUM_ROUNDS, counting_rows
 from kunlun_jax.data import Dataset
 
 _DATASET = flags.DEFINE_string("dataset", "datasets/complete_journey", "A built data set.")
-_STREAM = flags.DEFINE_string("stream", "purchase", "Stream whose events are counted.")
+_STREAM = flags.DEFINE_string(
+    "stream", "purchase", "Stream whose events are counted, where the data set declares no counts."
+)
 _IDS = flags.DEFINE_list(
-    "ids", ["product", "category"], "Ids that an event and the candidate share."
+    "ids", ["product", "category"], "Likewise: ids that an event and the candidate share."
 )
 _POPULARITY = flags.DEFINE_string(
     "popularity", "popularity_28d", "Dense feature; not in `context`."

@@ -41,6 +41,8 @@ def get_config(directory: str = "datasets/own_data") -> ConfigDict:
     config.model.streams = ConfigDict()
     schema = read_schema(path)
     config.training.task_weights = ConfigDict(dict.fromkeys(schema.labels, 1.0))
+    config.model.count_features = bool(schema.cross)
+    config.model.popularity_features = bool(schema.popularity)
     for stream in schema.streams:
         config.model.streams[stream.name] = base.stream(
             model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,

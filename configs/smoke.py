@@ -38,6 +38,8 @@ def get_config() -> ConfigDict:
     config.model.pooling.rank = 4
     config.model.wukong.fm_rank = 4
     config.model.wukong.mlp_dim = 16
+    config.model.count_features = False  # the generator declares none
+    config.model.popularity_features = False
     config.model.streams = ConfigDict()
     for name in ("purchase", "click", "view"):
         config.model.streams[name] = base.stream(

@@ -34,6 +34,8 @@ def get_config() -> ConfigDict:
     config.data.directory = "datasets/synthetic"
     config.data.num_epochs = 3.0
     config.data.max_eval_examples = 0
+    config.model.count_features = False  # the generator declares none
+    config.model.popularity_features = False
     config.model.streams = ConfigDict()
     for name, n_tokens in (("purchase", 8), ("click", 4), ("view", 4)):
         config.model.streams[name] = base.stream(

@@ -93,7 +93,9 @@ def config(*, streams: tuple[StreamConfig, ...] = (BUY, VIEW), **changes: Any) -
     parts = {
         name: dataclasses.replace(part, **changes.pop(name, {})) for name, part in _PARTS.items()
     }
-    settings = {"dim": 8, "num_layers": 4, "n_sum": 3, "head_dims": (6,), **parts, **changes}
+    none = {"count_features": False, "popularity_features": False}  # SCHEMA declares no columns
+    sizes = {"dim": 8, "num_layers": 4, "n_sum": 3, "head_dims": (6,)}
+    settings = {**sizes, **none, **parts, **changes}
     return ModelConfig(streams=streams, **settings)
 
 

@@ -53,10 +53,14 @@ def earlier_wiring(config: ConfigDict) -> ConfigDict:
 def events_alone(config: ConfigDict) -> ConfigDict:
     """Return the experiment without cross features: a model is not told where ids are equal.
 
+    The popularity of the last 28 days, which Complete Journey has had from the beginning, stays.
+
     Args:
         config: The experiment; it is changed.
     """
     config.model.match_attributes = False
+    config.model.count_features = False
+    config.model.popularity_features = False
     return config
 
 

@@ -1,9 +1,9 @@
 """What counting reaches on a data set: the rows beside which a model's results stand.
 
 scikit-learn's gradient boosted trees, stopped early on the validation split, on raw features
-without the ids of many levels, and a logistic regression on counts. Counts are those of the user's
-earlier events: all of a stream, and those that share an id with the candidate; they reach back to
-the beginning, where a model of sequences sees the last few hundred events.
+without the ids of many levels, and a logistic regression on counts. Counts are the very columns
+that a model reads (`data/cross.py`), or, where a data set declares none, those of the user's
+earlier events in whole: all of a stream, and those that share an id with the candidate.
 """
 
 import dataclasses
@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.data import Dataset, DatasetError, EventLog, Examples, Schema
+from kunlun_jax.data import Dataset, DatasetError, Schema
+from kunlun_jax.data.counting import count_columns
+from kunlun_jax.data.cross import Cross
 from kunlun_jax.data.label_rates import training_rate
 from kunlun_jax.metrics.binary_metrics import binary_entropy
 from kunlun_jax.metrics.user_bootstrap import auc_roc
@@ -24,7 +26,9 @@ from kunlun_jax.metrics.user_bootstrap import auc_roc
 # validation NE 0.78 instead of 0.76).
 MOST_CATEGORIES = 255
 NUM_ROUNDS = 300  # of boosting, at most
-COUNT = "count:"  # begins the names of the features that count
+# Begin the names of the features that count a user's events; "count:" in earlier records.
+COUNTS = ("count/", "age/", "count:")
+POPULARITY = "popularity/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,34 +58,6 @@ def shared_ids(schema: Schema) -> dict[str, tuple[str, ...]]:
     }
 
 
-def count_earlier(log: EventLog, name: str, examples: Examples, ends: np.ndarray) -> np.ndarray:
-    """Count the user's events before the request that have the candidate's id.
-
-    Args:
-        log: Events.
-        name: Id feature of the events and sparse feature of the examples.
-        examples: The examples.
-        ends: Events of the user before the request.
-
-    Returns:
-        [n] counts; 0 where the candidate is out of vocabulary.
-    """
-    event_ids, candidate = log.ids[name], examples.sparse[name][:, 0]
-    known = candidate > 0
-    # Numbered anew: pairs of hashed ids (`data/hashing.py`) are as large as int64 goes.
-    levels, numbers = np.unique(np.append(event_ids, candidate), return_inverse=True)
-    event_ids, candidate = np.split(numbers, [len(event_ids)])
-    stride = len(levels)
-    sizes = np.diff(log.offsets)
-    longest = int(sizes.max(initial=0)) + 1
-    user = np.repeat(np.arange(len(sizes)), sizes)
-    place = np.arange(len(event_ids)) - log.offsets[user]
-    key = np.sort((user * stride + event_ids) * longest + place)
-    first = (examples.users.astype(np.int64) * stride + candidate) * longest
-    count = np.searchsorted(key, first + ends) - np.searchsorted(key, first)
-    return np.where(known, count, 0)
-
-
 def make_part(
     dataset: Dataset, split: str, counted: Mapping[str, Sequence[str]], task: int
 ) -> Part:
@@ -90,7 +66,8 @@ def make_part(
     Args:
         dataset: The data set.
         split: Which split.
-        counted: By stream whose events are counted, the ids that they share with the candidate.
+        counted: By stream whose events are counted, the ids that they share with the candidate;
+            of no use where the data set declares count features.
         task: Column of the labels.
     """
     examples = dataset.splits[split]
@@ -98,11 +75,10 @@ def make_part(
     examples = examples if used.all() else examples.take(used)
     columns = {f.name: examples.dense[:, i] for i, f in enumerate(dataset.schema.dense)}
     columns |= {f.name: examples.sparse[f.name][:, 0] for f in dataset.schema.sparse}
-    for stream, names in counted.items():
-        log, ends = dataset.logs[stream], examples.ends[stream]
-        columns[f"{COUNT}{stream}"] = ends
-        for name in names:
-            columns[f"{COUNT}{stream}-{name}"] = count_earlier(log, name, examples, ends)
+    for stream, names in counted.items() if not dataset.schema.cross else ():
+        cross = Cross(stream, tuple(names), ages=False)
+        counts = count_columns(cross, dataset.logs[stream], examples)
+        columns |= {column.name: counts[:, i] for i, column in enumerate(cross.columns)}
     return Part(columns, examples.labels[:, task], examples.weights)
 
 
@@ -139,8 +115,9 @@ def fit_regression(parts: Mapping[str, Part], names: Sequence[str]) -> np.ndarra
     model = make_pipeline(StandardScaler(), LogisticRegression())
     train, test = parts["train"], parts["test"]
     weights = {"logisticregression__sample_weight": train.weights}
-    model.fit(np.log1p(train.matrix(names)), train.labels, **weights)
-    return model.predict_proba(np.log1p(test.matrix(names)))[:, 1]
+    fitted, asked = (np.log1p(np.nan_to_num(part.matrix(names))) for part in (train, test))
+    model.fit(fitted, train.labels, **weights)
+    return model.predict_proba(asked)[:, 1]
 
 
 def evaluate(probability: np.ndarray, test: Part, train_rate: float) -> dict[str, float]:
@@ -203,12 +180,17 @@ def counting_rows(
         for f in schema.sparse
         if schema.vocabulary_by_name[f.vocabulary].num_rows <= MOST_CATEGORIES
     }
-    counts = [name for name in parts["train"].columns if name.startswith(COUNT)]
-    context = [f.name for f in schema.dense if f.name not in apart] + sorted(categories)
-    others = [name for name in apart if name in parts["train"].columns]
+    names = list(parts["train"].columns)
+    counts = [name for name in names if name.startswith(COUNTS)]
+    popular = [name for name in names if name.startswith(POPULARITY)]
+    others = [*(name for name in apart if name in names), *popular]
+    of_dense = [f.name for f in schema.dense if f.name not in (*others, *counts)]
+    context = of_dense + sorted(categories)
     feature_sets = {"context": context}
     if others:
-        feature_sets[" + ".join(["context", *others])] = context + others
+        feature_sets["context + popularity" if popular else f"context + {others[0]}"] = (
+            context + others
+        )
     feature_sets |= {f"{name} + counts": x + counts for name, x in feature_sets.items()}
 
     def trees(features: Sequence[str]) -> np.ndarray:

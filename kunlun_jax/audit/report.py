@@ -11,7 +11,7 @@ known.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kunlun_jax.audit.counting import COUNT
+from kunlun_jax.audit.counting import COUNTS
 from kunlun_jax.training.summary import format_table
 
 ORDER_AND_TIME = "order and timestamps shuffled"
@@ -33,7 +33,7 @@ def references(counting: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, 
     """
 
     def counts(row: Mapping[str, Any]) -> bool:
-        return any(name.startswith(COUNT) for name in row["features"])
+        return any(name.startswith(COUNTS) for name in row["features"])
 
     return {
         name: min(

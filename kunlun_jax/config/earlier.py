@@ -8,8 +8,12 @@ old record compared.
 from collections.abc import Mapping
 from typing import Any, cast
 
-# Settings that earlier versions did not have, and what they did.
-_LATER = {"data": {"columns_directory": "", "verify": True, "shuffle_window": 0}}
+# Settings that earlier versions did not have, and what they did; where all of a group are given.
+_LATER = {
+    "data": {"columns_directory": "", "verify": True, "shuffle_window": 0},
+    "model": {"match_attributes": False, "count_features": False, "popularity_features": False},
+}
+_ALWAYS = {"data": "directory", "model": "streams"}
 
 
 def in_current_form(values: Any) -> Any:
@@ -17,16 +21,14 @@ def in_current_form(values: Any) -> Any:
 
     `model.gdpa.activation` was one text, with commas between the heads' names. `model.wukong.merge`
     followed from `partition` ("sum" with "full", else "concat"); where the two do not agree, it is
-    left for the parser to refuse. Models that do not speak of `match_attributes` had none. Settings
-    of data that came later are as they were without.
+    left for the parser to refuse. Settings that came later are as they were without: models had no
+    cross features, for one.
 
     Args:
         values: Nested mapping of settings, or of some of them; whatever else it is comes back.
     """
     settings, model = _group(values), _group(_group(values).get("model"))
     changed: dict[str, Any] = {}
-    if "streams" in model and "match_attributes" not in model:  # all settings of a model
-        changed["match_attributes"] = False
     gdpa, wukong = _group(model.get("gdpa")), _group(model.get("wukong"))
     activation = gdpa.get("activation")
     if isinstance(activation, str):
@@ -35,9 +37,10 @@ def in_current_form(values: Any) -> Any:
     if wukong.get("merge") == follows:
         changed["wukong"] = {key: value for key, value in wukong.items() if key != "merge"}
     groups = {"model": {**model, **changed}} if changed else {}
-    data = _group(settings.get("data"))
-    if "directory" in data and not _LATER["data"].keys() <= data.keys():
-        groups["data"] = {**_LATER["data"], **data}
+    for name, later in _LATER.items():
+        group = _group(groups.get(name, settings.get(name)))
+        if _ALWAYS[name] in group and not later.keys() <= group.keys():
+            groups[name] = {**later, **group}
     return {**settings, **groups} if groups else values
 
 

@@ -75,6 +75,16 @@ class ModelConfig:
         "Whether events carry, for every id that the context has too, whether it is the "
         "candidate's: an attribute of 0 or 1 beside the others.",
     )
+    count_features: bool = setting(
+        True,
+        "Whether the model reads the count features that the data set's schema declares (`cross`): "
+        "how often, and how long ago, the user's earlier events met the candidate. If so, there "
+        "have to be some.",
+    )
+    popularity_features: bool = setting(
+        True,
+        "Likewise of `popularity`: how many earlier events of all users met the candidate.",
+    )
     use_dense: bool = setting(
         True,
         "Whether the model reads dense features, of the context and of events; the age of an event "

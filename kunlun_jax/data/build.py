@@ -187,7 +187,8 @@ def open_or_build(
             if not directory.exists():
                 raise
     got = read_manifest(directory)["source"]
-    if got != expected:
+    accepted = [{**expected, "version": v} for v in SOURCES[source_name].earlier]
+    if got not in (expected, *accepted):
         raise DatasetError(
             f"{directory}: expected source {expected}, got {got}; remove it or choose another "
             "directory"

@@ -6,9 +6,18 @@ Ids: row 0 of every vocabulary is the out-of-vocabulary (OOV) row; known ids are
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from kunlun_jax.config.parsing import ConfigError, parse
+from kunlun_jax.data.cross import (
+    Cross,
+    CrossColumn,
+    Popularity,
+    columns_of,
+    declaration_fault,
+)
+from kunlun_jax.data.limits import DEFAULT_LIMITS, Limits
 from kunlun_jax.data.names import name_fault, stream_fault, task_fault
 
 OOV_ID = 0
@@ -109,47 +118,6 @@ class EventStream:
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
-    """What validation accepts; whatever goes beyond is a finding.
-
-    Attributes:
-        missing_share: Largest share of a split's examples that lack a feature.
-        oov_share: Largest share of a split's ids of a feature that are out of vocabulary.
-        label_rate: Least and largest weighted mean of a label in the training split.
-        drift: Largest population stability index of a feature between training and another split:
-            0 for equal distributions; above 0.25 is usually called a significant shift.
-        duplicate_share: Largest share of a split's examples that repeat an earlier one exactly.
-        deviations: Largest distance of a dense value from its mean, in standard deviations.
-        echo: Largest difference, between positive and negative training examples, of the share
-            whose newest event is of the candidate itself. More means that a request's own
-            outcome is in its history.
-        single_feature_auc: Largest AUC of one feature alone, over training users that it was not
-            fitted to. More means that the feature knows the label.
-        one_sided_share: Least share of the training examples with a value of a feature from which
-            on it is told if all of them have the same label.
-        stranger_share: Largest share of a table's events whose user has no request.
-        unseen_share: Largest share of the examples' candidate ids that no event has.
-        spelling_share: Largest share of the users, or of a vocabulary's values, that equal another
-            one but for `.0`, blanks, case or leading zeros.
-        nothing_share: Largest share of the values of a vocabulary that look like nothing, as `-`.
-    """
-
-    missing_share: float = 0.99
-    oov_share: float = 0.5
-    label_rate: tuple[float, float] = (0.0001, 0.9999)
-    drift: float = 0.5
-    duplicate_share: float = 0.01
-    deviations: float = 100.0
-    echo: float = 0.5
-    single_feature_auc: float = 0.98
-    one_sided_share: float = 0.01
-    stranger_share: float = 0.25
-    unseen_share: float = 0.5
-    spelling_share: float = 0.01
-    nothing_share: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Schema:
     """Everything a model needs to know about a data set before it sees an example.
 
@@ -164,6 +132,9 @@ class Schema:
         streams: Event streams.
         labels: Names of the tasks, one binary label each.
         limits: What validation accepts.
+        cross: Count features that are computed (`cross.py`); `dense` ends with the columns that
+            they stand for, and then those of `popularity`.
+        popularity: Likewise, of the events of all users.
 
     Raises:
         SchemaError: On a name that cannot be one (`names.py`) or is used twice, a reference to a
@@ -177,7 +148,9 @@ class Schema:
     candidate: tuple[str, ...]
     streams: tuple[EventStream, ...]
     labels: tuple[str, ...] = ("click",)
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
+    cross: tuple[Cross, ...] = ()
+    popularity: tuple[Popularity, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -218,10 +191,26 @@ class Schema:
                 f"column of stream {stream.name!r}", [f.name for f in (*stream.ids, *stream.dense)]
             )
             _require_within(f"stream {stream.name!r}: max_len", stream.max_len, 1, MAX_IDS)
+        self._check_cross()
+
+    def _check_cross(self) -> None:
+        single = {f.name for f in self.sparse if f.max_values == 1}
+        shared = {s: [x for x in ids if x in single] for s, ids in self.shared_ids.items()}
+        for place, declared in (("cross", self.cross), ("popularity", self.popularity)):
+            for one in declared:
+                fault = declaration_fault(one, shared)
+                if fault:
+                    raise SchemaError(f"{place}: {fault}")
+        names = tuple(column.name for column in self.derived)
+        ends = tuple(f.name for f in self.dense[len(self.dense) - len(names) :])
+        if ends != names:
+            raise SchemaError(f"dense: expected to end with {names}, as cross says, got {ends}")
 
     def _check_names(self) -> None:
         named = [("vocabulary", v.name, name_fault) for v in self.vocabularies]
-        named += [("context feature", f.name, name_fault) for f in (*self.dense, *self.sparse)]
+        derived = {column.name for column in self.derived}  # of names that are checked themselves
+        context = [f.name for f in (*self.dense, *self.sparse) if f.name not in derived]
+        named += [("context feature", name, name_fault) for name in context]
         named += [("stream", s.name, stream_fault) for s in self.streams]
         named += [("label", task, task_fault) for task in self.labels]
         for stream in self.streams:
@@ -248,6 +237,11 @@ class Schema:
         return {s.name: s for s in self.streams}
 
     @property
+    def derived(self) -> tuple[CrossColumn, ...]:
+        """The dense features that are computed, the last ones: of `cross`, then of `popularity`."""
+        return columns_of((*self.cross, *self.popularity))
+
+    @property
     def shared_ids(self) -> dict[str, tuple[str, ...]]:
         """By stream, its ids that the context of a request has too: of equal name and vocabulary.
 
@@ -262,9 +256,12 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON-serialisable dictionaries and lists."""
         value = json.loads(json.dumps(dataclasses.asdict(self)))
-        # Not in data sets and checkpoints of before there were limits and hashes.
-        if self.limits == Limits():
+        # Not in data sets and checkpoints of before there were limits, cross features and hashes.
+        if self.limits == DEFAULT_LIMITS:
             del value["limits"]
+        for key in ("cross", "popularity"):
+            if not value[key]:
+                del value[key]
         for vocabulary in value["vocabularies"]:
             if not vocabulary["hashes"]:
                 del vocabulary["hashes"]
@@ -279,13 +276,23 @@ class Schema:
         """
         try:
             if isinstance(value, dict):
-                value = {**value, "limits": _completed(value.get("limits", {}), Limits)}
+                value = {"cross": [], "popularity": [], **value}
+                value["limits"] = _completed(value.get("limits", {}), Limits)
                 for key, kind in _LISTED.items():
                     if isinstance(value.get(key), list):
                         value[key] = [_completed(element, kind) for element in value[key]]
             return parse(cls, value, "schema")
         except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
+
+
+def derived_features(declared: Iterable[Cross | Popularity]) -> tuple[DenseFeature, ...]:
+    """Return the columns that declarations stand for as dense features of a schema.
+
+    Args:
+        declared: The declarations, those of popularity last.
+    """
+    return tuple(DenseFeature(column.name, log1p=True) for column in columns_of(declared))
 
 
 _LISTED = {"vocabularies": Vocabulary, "dense": DenseFeature, "sparse": SparseFeature}

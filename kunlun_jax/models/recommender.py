@@ -1,5 +1,7 @@
 """What all models share: embed -> trunk -> head. A model is its trunk."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.layers.context import ContextTokens
 from kunlun_jax.layers.embedding import EmbeddingTables
 from kunlun_jax.layers.event_encoder import EventEncoder
-from kunlun_jax.layers.features import features_in_use
+from kunlun_jax.layers.features import features_in_use, numbers_in_use
 from kunlun_jax.layers.head import Head
 from kunlun_jax.layers.probe import record_second_moment
 from kunlun_jax.shapes import Array, Float, Int
@@ -39,6 +41,8 @@ class Recommender(nn.Module):
         """
         model, dtype = self.model, jnp.dtype(self.model.dtype)
         schema = features_in_use(self.schema, model)
+        dense = numbers_in_use(batch.dense, self.schema, schema)
+        batch = dataclasses.replace(batch, dense=dense)
         tables = EmbeddingTables(
             schema, model.dim, self.table_init_std, model.table_dims, name="embedding"
         )

@@ -32,13 +32,15 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
 
     Raises:
         ConfigError: If the configuration names a stream or a vocabulary that the data set does not
-            have, asks for longer histories than it offers, or for more experts than tokens.
+            have, asks for longer histories than it offers, for more experts than tokens, or for
+            cross features where the data set declares none.
     """
     for name, _ in config.model.table_dims:
         known = sorted(schema.vocabulary_by_name)
         require(
             name in known, "config.model.table_dims", f"vocabularies of the data set, {known}", name
         )
+    _require_declared(config.model, schema)
     for stream in config.model.streams:
         events = schema.stream_by_name.get(stream.name)
         if events is None:
@@ -54,6 +56,18 @@ def create_model(config: ExperimentConfig, schema: Schema) -> Recommender:
     if config.model.name == "kunlun" and config.model.wukong.partition != "full":
         _require_tokens_for_experts(config.model, schema)
     return MODELS[config.model.name](config.model, schema, config.optimizer.table_init_std)
+
+
+def _require_declared(model: ModelConfig, schema: Schema) -> None:
+    """Check that there are the features that a model would otherwise go without, unnoticed."""
+    for setting, key in (("count_features", "cross"), ("popularity_features", "popularity")):
+        require(
+            getattr(schema, key) or not (model.use_dense and getattr(model, setting)),
+            f"config.model.{setting}",
+            f"False, as the schema of data set {schema.name!r} declares no `{key}` (data sets of "
+            "earlier versions have none: build it again)",
+            True,
+        )
 
 
 def _require_tokens_for_experts(model: ModelConfig, schema: Schema) -> None:

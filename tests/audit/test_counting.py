@@ -1,21 +1,7 @@
 import numpy as np
 import pytest
 
-from kunlun_jax.audit.counting import Part, count_earlier, evaluate
-from tests.data import toy
-
-
-def test_counts_against_a_loop():
-    tables = toy.toy_tables()
-    log, examples = tables.logs["click"], tables.splits["test"]
-    counts = count_earlier(log, "item", examples, examples.ends["click"])
-    for row, count in enumerate(counts):
-        user, item = examples.users[row], examples.sparse["item"][row, 0]
-        events = range(log.offsets[user], log.offsets[user + 1])
-        earlier = [i for i in events if log.times[i] < examples.request_times[row]]
-        expected = sum(log.ids["item"][i] == item for i in earlier)
-        assert count == (expected if item > 0 else 0)
-    assert counts.max() > 1
+from kunlun_jax.audit.counting import Part, evaluate
 
 
 def test_metrics_by_hand():

@@ -14,7 +14,8 @@ from kunlun_jax.config import (
 )
 from tests import factories
 
-MODEL = factories.config(match_attributes=False)
+CROSS_FEATURES = ("match_attributes", "count_features", "popularity_features")
+MODEL = factories.config(**dict.fromkeys(CROSS_FEATURES, False))
 TODAY = json.loads(json.dumps(to_mapping(ExperimentConfig(model=MODEL))))
 
 
@@ -23,7 +24,8 @@ def earlier(activation="gelu_tanh", partition="round_robin", merge="concat"):
     mapping = copy.deepcopy(TODAY)
     mapping["model"]["gdpa"]["activation"] = activation
     mapping["model"]["wukong"] |= {"partition": partition, "merge": merge}
-    del mapping["model"]["match_attributes"]
+    for name in CROSS_FEATURES:
+        del mapping["model"][name]
     return mapping
 
 

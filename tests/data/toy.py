@@ -2,6 +2,7 @@
 
     tables = toy_tables()                                       # SourceTables
     dataset = toy_dataset(tmp_path / "toy")                     # built and opened
+    tables = counted(tables)                                    # with cross features
 
 User 0 never has an event; the earliest requests have no history; `tags` has 0 .. 3 values;
 `price` is NaN now and then; two tasks. Labels depend on the candidate and on the newest click,
@@ -26,6 +27,9 @@ from kunlun_jax.data import (
     Vocabulary,
 )
 from kunlun_jax.data.build import write_dataset
+from kunlun_jax.data.counting import popularity_columns, with_columns
+from kunlun_jax.data.cross import Cross, Popularity
+from kunlun_jax.data.schema import derived_features
 
 NUM_ITEMS = 13
 NUM_TAGS = 5
@@ -59,6 +63,16 @@ SCHEMA = Schema(
 )
 
 
+CROSS = (Cross("click", ("item",), (1,)), Cross("visit"))
+POPULARITY = (Popularity("click", ("item",), (1, 2)),)
+COUNTED_SCHEMA = dataclasses.replace(
+    SCHEMA,
+    dense=(*SCHEMA.dense, *derived_features((*CROSS, *POPULARITY))),
+    cross=CROSS,
+    popularity=POPULARITY,
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Options of the toy source."""
@@ -84,6 +98,17 @@ def toy_tables(options: Options | None = None) -> SourceTables:
         for day, (name, count) in enumerate(sizes.items())
     }
     return SourceTables(SCHEMA, options.num_users, logs, splits, {"toy": "0" * 64})
+
+
+def counted(tables: SourceTables) -> SourceTables:
+    """Add the cross features of `COUNTED_SCHEMA`, of ids."""
+    log, splits = tables.logs["click"], {}
+    for name, examples in tables.splits.items():
+        keys = {"item": (log.ids["item"] - 1, examples.sparse["item"][:, 0] - 1)}
+        (declared,) = POPULARITY
+        popularity = popularity_columns(declared, log.times, keys, examples.request_times)
+        splits[name] = with_columns(examples, COUNTED_SCHEMA, tables.logs, popularity)
+    return dataclasses.replace(tables, schema=COUNTED_SCHEMA, splits=splits)
 
 
 def toy_dataset(

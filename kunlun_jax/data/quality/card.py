@@ -84,7 +84,7 @@ def _dense(schema: Schema, summary: Summary, profile: Profile) -> list[str]:
                 _share(moments.missing, moments.count + moments.missing),
                 *(_number(v) for v in (moments.mean, moments.std, moments.low, moments.high)),
                 _number(largest),
-                *(f"{drifts[split][feature.name]:.2f}" for split in drifts),
+                *(f"{d[feature.name]:.2f}" if feature.name in d else "" for d in drifts.values()),
             ]
         )
     header = ["feature", "log1p", "missing", "mean", "std", "least", "largest"]

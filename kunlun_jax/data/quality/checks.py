@@ -29,9 +29,11 @@ def find_excesses(schema: Schema, summary: Summary, profile: Profile, now: float
             yield f"train: label {task!r}: expected a mean of {low:g} .. {high:g}, got {rate:g}"
     for split in SPLITS:
         yield from _split_excesses(split, schema, summary, profile)
+    derived = {column.name for column in schema.derived}
     for feature in schema.dense:
         moments = training_moments(summary, feature.name, schema.labels[0])
-        if moments.count and moments.low == moments.high:
+        # What is computed says nothing of a table where there is nothing to count.
+        if moments.count and moments.low == moments.high and feature.name not in derived:
             value = moments.mean
             yield f"train: column {feature.name!r}: expected different values, all are {value:g}"
     for stream in schema.streams:
@@ -45,9 +47,13 @@ def find_excesses(schema: Schema, summary: Summary, profile: Profile, now: float
 def drift(schema: Schema, profile: Profile, split: str) -> dict[str, float]:
     """Return, by feature, how far a split is from training (see `stability_index`).
 
-    Not of the lengths of histories: where splits follow each other in time, these grow.
+    Not of the lengths of histories, nor of counts and ages over all of one: where splits follow
+    each other in time, these grow.
     """
-    kinds = {f.name: "dense" for f in schema.dense} | {f.name: "sparse" for f in schema.sparse}
+    growing = {column.name for column in schema.derived if not column.days}
+    kinds = {f.name: "dense" for f in schema.dense if f.name not in growing} | {
+        f.name: "sparse" for f in schema.sparse
+    }
     return {
         name: stability_index(
             profile.counts[f"{kind}/train/{name}"], profile.counts[f"{kind}/{split}/{name}"]
@@ -66,13 +72,14 @@ def _split_excesses(
         return
     if not summary.weights[f"all/{split}"]:
         yield f"{split}: expected examples with a weight above 0, got none of {rows}"
+    ages = {column.name for column in schema.derived if column.kind == "age"}  # missing: no event
     share = profile.counts[f"duplicates/{split}"][0] / rows
     if share > limits.duplicate_share:
         yield _beyond(split, "examples that repeat another", share, limits.duplicate_share)
     for kind, features in (("dense", schema.dense), ("sparse", schema.sparse)):
         for feature in features:
             share = profile.counts[f"{kind}/{split}/{feature.name}"][-1] / rows
-            if share > limits.missing_share:
+            if share > limits.missing_share and feature.name not in ages:
                 subject = f"{split}: column {feature.name!r}"
                 yield _beyond(subject, "examples without a value", share, limits.missing_share)
     for feature in schema.sparse:

@@ -15,7 +15,7 @@ from kunlun_jax.data.quality.summary import Summary
 from kunlun_jax.data.schema import Schema, SchemaError, SparseFeature
 from kunlun_jax.data.tables import Examples, Shard
 
-# Of each label; with fewer examples, chance may part them.
+# Of each label, that have a value; with fewer examples, chance may part them.
 LEAST_EXAMPLES = 20
 # Training examples of a sample. Users are dealt to shards by a hash, so the first shards are one.
 SAMPLE_SIZE = 100_000
@@ -190,10 +190,8 @@ def _separated(feature: str, task: str, summary: Summary) -> Iterator[str]:
     for side, other, name in ((*sides, "negative"), (*sides[::-1], "positive")):
         if side.count and not side.missing and not other.count:
             yield f"{subject}: all {name} examples have a value, and no others"
-    if (
-        negative.count
-        and positive.count
-        and (negative.high < positive.low or positive.high < negative.low)
+    if min(negative.count, positive.count) >= LEAST_EXAMPLES and (
+        negative.high < positive.low or positive.high < negative.low
     ):
         yield (
             f"{subject}: expected overlapping values, got {negative.low:g} .. {negative.high:g} "

@@ -11,6 +11,7 @@ What a request may lack or overdo has a defined meaning:
     sparse feature missing, None or empty                no value: pools to 0
     more than `max_values` values                        the first ones
     dense feature missing, None, NaN or infinite         the mean of the training split
+    count feature likewise                               computed from the events: give all of them
     stream missing or empty                              an empty history
     events in any order                                  ordered by time, ties as they come
     events at or after the request                       left out: training never sees the future
@@ -18,7 +19,8 @@ What a request may lack or overdo has a defined meaning:
     attribute of events missing                          out of vocabulary, or the mean
 
 What can only be a mistake is refused: a name the schema does not know, a value of another type,
-columns of different lengths, a time that is not in seconds.
+columns of different lengths, a time that is not in seconds, count features that contradict the
+events or each other (`request_counts.py`).
 """
 
 import dataclasses
@@ -31,6 +33,7 @@ from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.reading.gather import Columns, padded_log
+from kunlun_jax.data.reading.request_counts import complete_counts
 from kunlun_jax.data.reading.request_values import (
     RequestError,
     integers,
@@ -150,9 +153,10 @@ def request_columns(
     times = np.array([second(r.time, f"request {i}: time") for i, r in enumerate(requests)])
     users, firsts = _by_identity([request.events for request in requests])
     starts = np.cumsum(np.bincount(users))[:-1]
-    logs, ends = {}, {}
+    histories, ends = {}, {}
+    counted = {one.stream for one in (*schema.cross, *schema.popularity)}
     for stream in schema.streams:
-        if stream.name in max_lens:
+        if stream.name in max_lens or stream.name in counted:
             parts = [
                 _history(requests[i].events.get(stream.name, Events()), stream, schema, i)
                 for i in firsts
@@ -160,8 +164,15 @@ def request_columns(
             ends[stream.name] = np.zeros(len(requests), np.int32)
             for user, rows in enumerate(np.split(np.argsort(users, kind="stable"), starts)):
                 ends[stream.name][rows] = np.searchsorted(parts[user].times, times[rows])
-            logs[stream.name] = padded_log(_joined(parts, stream), stream, max_lens[stream.name])
+            histories[stream.name] = _joined(parts, stream)
     examples = _examples(requests, users, times, ends, schema)
+    dense = complete_counts(examples.dense, examples, schema, histories)
+    examples = dataclasses.replace(examples, dense=standardize(dense, schema.dense))
+    logs = {
+        stream.name: padded_log(histories[stream.name], stream, max_lens[stream.name])
+        for stream in schema.streams
+        if stream.name in max_lens
+    }
     return Columns(schema, examples, np.arange(len(firsts), dtype=np.int32), logs)
 
 
@@ -172,6 +183,7 @@ def _examples(
     ends: dict[str, np.ndarray],
     schema: Schema,
 ) -> Examples:
+    """Return the requests as examples; dense features are raw, NaN where not given."""
     count = len(requests)
     dense = np.full((count, len(schema.dense)), np.nan, np.float32)
     for i, feature in enumerate(schema.dense):
@@ -185,7 +197,7 @@ def _examples(
         request_times=times,
         labels=np.zeros((count, len(schema.labels)), np.float32),
         weights=np.ones(count, np.float32),
-        dense=standardize(dense, schema.dense),
+        dense=dense,
         sparse=sparse,
         sparse_lengths=lengths,
         ends=ends,

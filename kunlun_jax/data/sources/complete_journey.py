@@ -23,6 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
+from kunlun_jax.data.counting import with_columns
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.sources import complete_journey_features as features
 from kunlun_jax.data.sources import complete_journey_households as households
@@ -110,9 +111,15 @@ def load(options: Options) -> SourceTables:
                     len(users), coupons, item_ids, sizes, train_end=VALIDATION_START
                 ),
             }
-            splits = _split(candidates, lines, sparse, dense, logs)
+            schema = make_schema(sizes)
+            popularity = [
+                features.popularity(declared, attributes, candidates, lines)
+                for declared in schema.popularity
+            ]
+            examples = _examples(candidates, lines, sparse, dense, logs)
+            examples = with_columns(examples, schema, logs, np.concatenate(popularity, axis=1))
     checksums = tables.checksums(directory)
-    return SourceTables(make_schema(sizes), len(users), logs, splits, checksums)
+    return SourceTables(schema, len(users), logs, _split(examples), checksums)
 
 
 @contextlib.contextmanager
@@ -160,29 +167,28 @@ def _draw_candidates(
     )
 
 
-def _split(
+def _examples(
     candidates: Candidates,
     lines: tables.Purchases,
     sparse: dict[str, np.ndarray],
     dense: dict[str, np.ndarray],
     logs: dict[str, EventLog],
-) -> dict[str, Examples]:
+) -> Examples:
+    """Return all examples in order of time, without the cross features."""
     time, user = lines.time[candidates.line], lines.user[candidates.line]
-    ends = {name: events_before(log, user, time) for name, log in logs.items()}
-    bounds = np.searchsorted(time, [VALIDATION_START, TEST_START])
-    edges = [0, *bounds.tolist(), len(time)]
-    matrix = np.stack([dense[f.name] for f in DENSE], axis=1).astype(np.float32)
-    result = {}
-    for split, low, high in zip(SPLITS, edges[:-1], edges[1:], strict=True):
-        part, count = slice(low, high), high - low
-        result[split] = Examples(
-            users=user[part],
-            request_times=time[part],
-            labels=candidates.label[part, None],
-            weights=np.ones(count, dtype=np.float32),
-            dense=matrix[part],
-            sparse={name: ids[part, None] for name, ids in sparse.items()},
-            sparse_lengths={name: np.ones(count, dtype=np.int32) for name in sparse},
-            ends={name: end[part] for name, end in ends.items()},
-        )
-    return result
+    return Examples(
+        users=user,
+        request_times=time,
+        labels=candidates.label[:, None],
+        weights=np.ones(len(time), dtype=np.float32),
+        dense=np.stack([dense[f.name] for f in DENSE], axis=1).astype(np.float32),
+        sparse={name: ids[:, None] for name, ids in sparse.items()},
+        sparse_lengths={name: np.ones(len(time), dtype=np.int32) for name in sparse},
+        ends={name: events_before(log, user, time) for name, log in logs.items()},
+    )
+
+
+def _split(examples: Examples) -> dict[str, Examples]:
+    bounds = np.searchsorted(examples.request_times, [VALIDATION_START, TEST_START])
+    parts = np.split(np.arange(len(examples)), bounds)
+    return {name: examples.take(rows) for name, rows in zip(SPLITS, parts, strict=True)}

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from kunlun_jax.data.counting import popularity_columns
+from kunlun_jax.data.cross import Popularity
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.sources.complete_journey_households import CouponEvents
 from kunlun_jax.data.sources.complete_journey_schema import CANDIDATE
@@ -14,8 +16,8 @@ from kunlun_jax.data.sources.complete_journey_tables import (
     Purchases,
 )
 from kunlun_jax.data.sources.encoding import encode, event_log
-from kunlun_jax.data.sources.windows import History
 from kunlun_jax.data.tables import EventLog
+from kunlun_jax.data.windows import History
 
 WINDOW = 28 * DAY
 
@@ -107,6 +109,27 @@ def dense_features(candidates: Candidates, lines: Purchases) -> dict[str, np.nda
         history = History.build(lines.product, lines.time, values)
         result[name] = history.mean_or_last(candidates.product, day_start - WINDOW, day_start)
     return result
+
+
+def popularity(
+    declared: Popularity,
+    attributes: dict[str, np.ndarray],
+    candidates: Candidates,
+    lines: Purchases,
+) -> np.ndarray:
+    """Return the columns of a declaration, of what is in no vocabulary, too.
+
+    Args:
+        declared: The declaration; its ids are attributes of products.
+        attributes: By attribute, the value of every product.
+        candidates: The examples.
+        lines: The purchases.
+    """
+    keys = {}
+    for name in declared.ids:
+        codes = np.unique(attributes[name], return_inverse=True)[1]
+        keys[name] = codes[lines.product], codes[candidates.product]
+    return popularity_columns(declared, lines.time, keys, lines.time[candidates.line])
 
 
 def purchase_log(num_users: int, lines: Purchases, item_ids: dict[str, np.ndarray]) -> EventLog:

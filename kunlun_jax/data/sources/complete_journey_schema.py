@@ -1,5 +1,6 @@
 """The schema of the Complete Journey task."""
 
+from kunlun_jax.data.cross import Cross, Popularity
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,
@@ -7,6 +8,7 @@ from kunlun_jax.data.schema import (
     Schema,
     SparseFeature,
     Vocabulary,
+    derived_features,
 )
 from kunlun_jax.data.sources.complete_journey_households import DEMOGRAPHIC_COLUMNS
 
@@ -15,6 +17,12 @@ DENSE = (
     DenseFeature("price", log1p=True),
     DenseFeature("discount"),
     DenseFeature("popularity_28d", log1p=True),
+)
+# Beside `popularity_28d`, that of the product. The products of a category rise and fall together.
+POPULARITY = (Popularity("purchase", ("category", "type"), (28,)),)
+CROSS = (
+    Cross("purchase", CANDIDATE, windows=(28, 91)),
+    Cross("trip", windows=(28, 91)),
 )
 SPARSE = (
     "household",
@@ -66,9 +74,11 @@ def make_schema(sizes: dict[str, int]) -> Schema:
     return Schema(
         name="complete_journey",
         vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
-        dense=DENSE,
+        dense=(*DENSE, *derived_features((*CROSS, *POPULARITY))),
         sparse=tuple(SparseFeature(name, name) for name in SPARSE),
         candidate=CANDIDATE,
         streams=(purchase, trip, coupon),
         labels=("purchase",),
+        cross=CROSS,
+        popularity=POPULARITY,
     )

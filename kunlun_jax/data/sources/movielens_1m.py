@@ -18,6 +18,8 @@ import pathlib
 
 import numpy as np
 
+from kunlun_jax.data.counting import popularity_columns, with_columns
+from kunlun_jax.data.cross import Cross, Popularity
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,
@@ -25,6 +27,7 @@ from kunlun_jax.data.schema import (
     Schema,
     SparseFeature,
     Vocabulary,
+    derived_features,
 )
 from kunlun_jax.data.sources import movielens_1m_files as files
 from kunlun_jax.data.sources.encoding import encode, event_log, events_before
@@ -45,6 +48,10 @@ _DENSE = (
     DenseFeature("user_like_rate"),
     DenseFeature("user_rating"),
 )
+
+# A film is rated once, so that no earlier event is of the very film that is offered.
+CROSS = tuple(Cross(name, ("genre_set", "year"), windows=(1,)) for name in ("like", "dislike"))
+POPULARITY = tuple(Popularity(name, ("movie",), (28,)) for name in ("like", "dislike"))
 
 # Known ids of each split rule, as far as it is written down here.
 _SIZES = {
@@ -119,13 +126,26 @@ def load(options: Options) -> SourceTables:
         },
         ends={name: events_before(log, ratings.user, ratings.time) for name, log in logs.items()},
     )
+    schema = _schema(sizes, max_genres=genres.shape[1])
+    examples = with_columns(examples, schema, logs, _popularity(schema, ratings))
     return SourceTables(
-        schema=_schema(sizes, max_genres=genres.shape[1]),
+        schema=schema,
         num_users=num_users,
         logs=logs,
         splits={name: examples.take(part == number) for number, name in enumerate(SPLITS)},
         checksums=source.checksums,
     )
+
+
+def _popularity(schema: Schema, ratings: Ratings) -> np.ndarray:
+    """Return the columns that the schema declares, of films that are in no vocabulary too."""
+    columns = []
+    for declared in schema.popularity:
+        liked = ratings.rating >= LIKED
+        events = ratings.take(liked if declared.stream == "like" else ~liked)
+        keys = {"movie": (events.movie, ratings.movie)}
+        columns.append(popularity_columns(declared, events.time, keys, ratings.time))
+    return np.concatenate(columns, axis=1)
 
 
 def totals_before(
@@ -234,7 +254,7 @@ def _schema(sizes: dict[str, int], *, max_genres: int) -> Schema:
     return Schema(
         name="movielens_1m",
         vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
-        dense=_DENSE,
+        dense=(*_DENSE, *derived_features((*CROSS, *POPULARITY))),
         sparse=(
             *(SparseFeature(name, name) for name in single),
             SparseFeature("genres", "genres", max_values=max_genres, combiner="mean"),
@@ -242,4 +262,6 @@ def _schema(sizes: dict[str, int], *, max_genres: int) -> Schema:
         candidate=CANDIDATE,
         streams=streams,
         labels=("like",),
+        cross=CROSS,
+        popularity=POPULARITY,
     )

@@ -30,6 +30,9 @@ class Source:
             in memory that does not grow with the data set; None if the source cannot.
         version: Changes whenever `load` gives other tables for the same options, so that data
             sets of older code are recognised.
+        schema: Says, from the options, what schema the data set has, where that is known.
+        earlier: Versions whose data sets are still opened: what they lack, such as cross features,
+            their schema does not declare.
     """
 
     options: type
@@ -37,6 +40,7 @@ class Source:
     shards: Callable[[Any, int], ShardSource] | None = None
     version: int = 1
     schema: Callable[[Any], Schema | None] | None = None
+    earlier: tuple[int, ...] = ()
 
     def make_options(self, values: Mapping[str, Any]) -> Any:
         """Return the options of these names and values, the others as they are by default.
@@ -53,10 +57,18 @@ class Source:
 SOURCES = {
     BUILT: Source(built.Options, built.load),
     "complete_journey": Source(
-        complete_journey.Options, complete_journey.load, schema=complete_journey.known_schema
+        complete_journey.Options,
+        complete_journey.load,
+        version=2,
+        schema=complete_journey.known_schema,
+        earlier=(1,),
     ),
     "movielens_1m": Source(
-        movielens_1m.Options, movielens_1m.load, schema=movielens_1m.known_schema
+        movielens_1m.Options,
+        movielens_1m.load,
+        version=2,
+        schema=movielens_1m.known_schema,
+        earlier=(1,),
     ),
     "synthetic": Source(
         synthetic.Options, synthetic.load, synthetic_shards.shards, schema=synthetic.make_schema

@@ -10,6 +10,7 @@ import pytest
 from kunlun_jax.data.quality.consistency import validate_tables
 from kunlun_jax.data.sources import complete_journey
 from kunlun_jax.data.sources import complete_journey_tables as tables
+from tests.data.cross_oracle import cross_feature, expected_counts
 from tests.data.sources.complete_journey_world import (
     DAY,
     DEMOGRAPHICS,
@@ -148,7 +149,7 @@ def test_context(loaded):
             oracle.recent_mean(product, basket.time, discount),
             oracle.popularity(product, basket.time),
         ]
-        np.testing.assert_allclose(part.dense[row], expected, rtol=1e-5)
+        np.testing.assert_allclose(part.dense[row, :3], expected, rtol=1e-5)
     assert 0.5 < np.mean(known) < 1
     for name in names:
         # One id for each value, ascending with the values, apart from those that are OOV.
@@ -158,6 +159,30 @@ def test_context(loaded):
         assert ascending == sorted(set(ascending))
         rows = [f for f in built.schema.sparse if f.name == name]
         assert ascending[-1] <= built.schema.vocabulary_by_name[rows[0].vocabulary].num_ids
+
+
+def test_cross_features(loaded):
+    world, built = loaded
+    oracle, examples = decode_examples(loaded)
+    numbers, schema = product_numbers(loaded), built.schema
+    bought = [
+        (b.household, b.time, {n: oracle.attribute(p, n) for n in ("category", "type")})
+        for b in world.baskets
+        for p in (line.product for line in b.lines)
+    ]
+    popular = [column for one in schema.popularity for column in one.columns]
+    for split, part in built.splits.items():
+        columns = part.dense[:, 3 : -len(popular)]
+        np.testing.assert_array_equal(columns, expected_counts(schema, built.logs, part))
+        assert (columns[:, 0] > 0).any(), split
+    for split, basket, _, row, _ in examples:
+        part = built.splits[split]
+        product = numbers[part.sparse["product"][row, 0]]
+        if product is not None:
+            values = {name: oracle.attribute(product, name) for name in ("category", "type")}
+            request = basket.household, basket.time, values
+            expected = [cross_feature(column, bought, request) for column in popular]
+            assert part.dense[row, -len(popular) :].tolist() == expected
 
 
 def test_purchase_and_trip_logs(loaded):

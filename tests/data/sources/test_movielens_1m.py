@@ -9,6 +9,7 @@ from kunlun_jax.data.sources import movielens_1m, movielens_1m_files
 from kunlun_jax.data.sources.movielens_1m import Options
 from kunlun_jax.data.sources.movielens_1m_files import Ratings
 from kunlun_jax.data.sources.movielens_1m_splits import DROPPED, split_ratings
+from tests.data.cross_oracle import cross_feature, expected_counts
 
 DAY = 86400
 # (id, title, year, genres) and (id, gender, age, occupation, zip code).
@@ -135,7 +136,22 @@ class TestLoad:
                         (sum(r[2] >= 4 for r in group) + 5 * like_rate) / (len(group) + 5),
                         (sum(r[2] for r in group) + 5 * rating) / (len(group) + 5),
                     ]
-                np.testing.assert_allclose(examples.dense[i], expected, rtol=1e-6)
+                np.testing.assert_allclose(examples.dense[i, :6], expected, rtol=1e-6)
+
+    def test_cross_features(self, tables, lines):
+        popular = [column for one in tables.schema.popularity for column in one.columns]
+        events = {
+            name: [(u, t, {"movie": m}) for u, m, r, t in lines if (r >= 4) == (name == "like")]
+            for name in tables.logs
+        }
+        for split, examples in tables.splits.items():
+            expected = expected_counts(tables.schema, tables.logs, examples)
+            columns = examples.dense[:, 6 : -len(popular)]
+            np.testing.assert_array_equal(columns, expected)
+            for i, (user, movie, _, time) in enumerate(_rows(tables, lines, split)):
+                request = user, time, {"movie": movie}
+                expected = [cross_feature(c, events[c.stream], request) for c in popular]
+                assert examples.dense[i, -len(popular) :].tolist() == expected
 
     def test_logs_hold_each_users_events_in_order(self, tables, lines):
         movie_id = _ids_of_movies(tables)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kunlun_jax.data.sources.windows import History
+from kunlun_jax.data.windows import History
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -48,6 +48,15 @@ class History:
         """Count the observations of each key with start <= time < stop."""
         return self._position(key, stop) - self._position(key, start)
 
+    def latest(self, key: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Return float64 [n], the last time < stop at which each key was observed; NaN: never."""
+        if not len(self.key):
+            return np.full(len(key), np.nan)
+        previous = np.maximum(self._position(key, stop) - 1, 0)
+        observed, time = np.divmod(self.key[previous], self.span)
+        before = (observed == key) & (time - 1 + self.origin < stop)
+        return np.where(before, time - 1 + self.origin, np.nan)
+
     def mean_or_last(self, key: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Average the values with start <= time < stop.
 

@@ -1,0 +1,104 @@
+"""Cross features of requests: given by the caller, or computed from the events of the request.
+
+What is not given is computed from the events as a build would (`counting.py`), and is right if the
+request carries the whole history. Popularity knows of other users: what is not given of it is
+unknown, as with any dense feature. What is given has to agree with the events, which may be fewer
+than were counted, and with what else is given.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from kunlun_jax.data.counting import count_columns
+from kunlun_jax.data.cross import Cross, CrossColumn
+from kunlun_jax.data.reading.request_values import RequestError
+from kunlun_jax.data.schema import Schema
+from kunlun_jax.data.tables import EventLog, Examples
+
+_TOLERANCE = 1e-3  # days; ages are rounded to 32 bits
+
+
+class _Fault(NamedTuple):
+    """What is wrong with a column: bool [n], and what was expected instead by request."""
+
+    wrong: np.ndarray
+    expected: str
+    bound: np.ndarray
+
+
+def complete_counts(
+    dense: np.ndarray, examples: Examples, schema: Schema, logs: Mapping[str, EventLog]
+) -> np.ndarray:
+    """Return dense features with the cross features that were not given.
+
+    Args:
+        dense: float32 [n, features], raw; what is not finite was not given.
+        examples: Users, times and candidates of the requests.
+        schema: The schema.
+        logs: The events of the streams that the schema's cross features are about.
+
+    Returns:
+        float32 [n, features].
+
+    Raises:
+        RequestError: If what is given contradicts the events, or itself.
+    """
+    columns = {f.name: i for i, f in enumerate(schema.dense)}
+    given = {c: dense[:, columns[c.name]] for c in schema.derived}
+    counted: dict[CrossColumn, np.ndarray] = {}
+    for cross in schema.cross:
+        found = count_columns(cross, logs[cross.stream], examples)
+        counted |= dict(zip(cross.columns, found.T, strict=True))
+    complete = {c: np.where(np.isfinite(x), x, counted.get(c, np.nan)) for c, x in given.items()}
+    for one in schema.popularity:  # at least the user's own events
+        own = Cross(one.stream, one.ids, one.windows, whole=False, ages=False)
+        found = count_columns(own, logs[one.stream], examples)[:, len(one.windows) :]
+        counted |= dict(zip(one.columns, found.T, strict=True))
+    for column, values in complete.items():
+        for fault in _faults(column, values, counted[column], complete):
+            _refuse(column, fault, values)
+    result = dense.copy()
+    for column, values in complete.items():
+        result[:, columns[column.name]] = values
+    return result
+
+
+def _faults(
+    column: CrossColumn,
+    values: np.ndarray,
+    events: np.ndarray,
+    complete: Mapping[CrossColumn, np.ndarray],
+) -> Iterator[_Fault]:
+    """Yield what may be wrong with a column, the plainest first; no comparison with NaN is true."""
+    known = np.isfinite(values)
+    if column.kind == "age":
+        yield _Fault(values < 0, "days >= 0", events)
+        yield _Fault(
+            values > events + _TOLERANCE, "at most {}, the age of its latest event", events
+        )
+        count = complete.get(dataclasses.replace(column, kind="count"))
+        if count is not None:
+            yield _Fault(known & (count == 0), "none, as the count is {}", count)
+            yield _Fault(~known & (count > 0), "a number, as the count is {}", count)
+        return
+    yield _Fault(known & ((values < 0) | (values % 1 != 0)), "a whole number >= 0", events)
+    yield _Fault(values < events, "at least {}, what its events say", events)
+    for larger in complete:
+        if larger.kind == column.kind and larger.stream == column.stream:
+            wider = larger.id == column.id and (larger.days or np.inf) > (column.days or np.inf)
+            whole = not larger.id and column.id and larger.days == column.days
+            if wider or whole:
+                limit = complete[larger]
+                yield _Fault(values > limit, f"at most {{}}, that of {larger.name!r}", limit)
+
+
+def _refuse(column: CrossColumn, fault: _Fault, values: np.ndarray) -> None:
+    rows = np.flatnonzero(fault.wrong)
+    if len(rows):
+        row = rows[0]
+        got = f"{values[row]:g}" if np.isfinite(values[row]) else "none"
+        expected = fault.expected.format(f"{fault.bound[row]:g}")
+        raise RequestError(f"request {row}: dense {column.name!r}: expected {expected}, got {got}")
