@@ -110,7 +110,7 @@ def test_the_same_bytes_under_any_path(tmp_path, folder, name):
     build_own_data(world.SCHEMA, Inputs(files), out, num_shards=3, beam_options=OPTIONS)
     built = content(out)
     for file, expected in content(plain.directory).items():
-        if file != "dataset.json":
+        if file != "dataset.json" and "columns-" not in file:  # columns: made by opening it
             assert built[file] == expected
 
 
