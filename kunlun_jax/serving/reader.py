@@ -8,7 +8,8 @@
     python exported/reader.py < requests.jsonl    # one request a line; prints scores likewise
 
 This file is part of the export. What a request may lack or overdo means what it does in
-kunlun_jax/data/reading/requests.py. Ids are the keys of the tables that the model was trained on,
+kunlun_jax/data/reading/requests.py; count features that are given are not compared with the events.
+Ids are the keys of the tables that the model was trained on,
 texts or integers, where the export has vocabularies (`keys` in manifest.json), else numbers.
 """
 
@@ -116,22 +117,52 @@ class Model:
                 _known(f"request {i}: {key}", request.get(key, {}), known)
         times = [_second(r.get("time"), f"request {i}: time") for i, r in enumerate(requests)]
         sparse = {f["name"]: self._context(requests, f) for f in schema["sparse"]}
+        histories = {
+            stream["name"]: [
+                self._history(r, now, stream, f"request {i}: stream {stream['name']!r}")
+                for i, (r, now) in enumerate(zip(requests, times, strict=True))
+            ]
+            for stream in schema["streams"]
+        }
         streams = {}
         for stream in schema["streams"]:
             if stream["name"] in self._max_lens:
-                events = self._events(requests, times, stream)
+                events = self._events(histories[stream["name"]], times, stream)
                 events["matches"] = {
                     f["name"]: _matching(events["ids"][f["name"]], sparse[f["name"]]["ids"])
                     for f in stream["ids"]
                     if f["name"] in sparse and f["vocabulary"] == self._of(f["name"])
                 }
                 streams[stream["name"]] = events
-        columns = [
-            _numbers([r.get("dense", {}).get(f["name"]) for r in requests], f)
+        raw = {
+            f["name"]: _raw([r.get("dense", {}).get(f["name"]) for r in requests], f["name"])
             for f in schema["dense"]
-        ]
+        }
+        for cross in schema.get("cross", []):
+            self._count(raw, cross, histories[cross["stream"]], times, sparse)
+        columns = [_standardized(raw[f["name"]], f) for f in schema["dense"]]
         dense = np.stack(columns, 1) if columns else np.zeros((len(requests), 0), np.float32)
         return {"dense": dense, "sparse": sparse, "streams": streams}
+
+    def _count(self, raw, cross, histories, times, sparse):
+        """Compute the count features of a declaration that were not given, from all events."""
+        windows = [*([0] if cross["whole"] else []), *cross["windows"]]
+        for feature in ("", *cross["ids"]):
+            base = f"{cross['stream']}/{feature}".rstrip("/")
+            for i, ((moments, ids, _), now) in enumerate(zip(histories, times, strict=True)):
+                same = np.ones(len(moments), bool)
+                if feature:
+                    candidate = np.atleast_1d(sparse[feature]["ids"][i, 0])
+                    found = ids[feature].reshape(len(moments), candidate.size)
+                    same = (found == candidate).all(1) & candidate.any()
+                hits = moments[same]
+                for days in windows:
+                    start = now - 86400 * days if days else -np.inf
+                    name = f"count/{base}" + (f"/{days}d" if days else "")
+                    if not np.isfinite(raw[name][i]):
+                        raw[name][i] = (hits >= start).sum()
+                if cross["ages"] and not np.isfinite(raw[f"age/{base}"][i]) and len(hits):
+                    raw[f"age/{base}"][i] = np.float32((now - hits[-1]) / 86400)
 
     def _of(self, feature):
         return next(f["vocabulary"] for f in self._schema["sparse"] if f["name"] == feature)
@@ -153,38 +184,48 @@ class Model:
             ids[i, : lengths[i]] = found[:most]
         return {"ids": ids, "lengths": lengths}
 
-    def _events(self, requests, times, stream):
-        count, longest = len(requests), self._max_lens[stream["name"]]
+    def _history(self, request, now, stream, subject):
+        """Return times, ids and numbers of the events before a request, in order of time."""
+        events = request.get("events", {}).get(stream["name"], {})
+        _known(subject, events, ["times", "ids", "dense"])
+        moments = [_second(t, f"{subject}: times") for t in events.get("times", [])]
+        columns = {**events.get("ids", {}), **events.get("dense", {})}
+        _known(subject, columns, [f["name"] for f in (*stream["ids"], *stream["dense"])])
+        for name, column in columns.items():
+            if len(column) != len(moments):
+                raise ExportError(
+                    f"{subject}: {name!r}: expected {len(moments)} values, got {len(column)}"
+                )
+        order = np.argsort(np.array(moments, np.int64), kind="stable")
+        order = [k for k in order if moments[k] < now]
+
+        def chosen(feature):
+            column = columns.get(feature["name"])
+            return [None if column is None else column[k] for k in order]
+
+        ids = {
+            f["name"]: self._ids(chosen(f), f["vocabulary"], f"{subject}: {f['name']!r}")
+            for f in stream["ids"]
+        }
+        dense = [_standardized(_raw(chosen(f), f["name"]), f) for f in stream["dense"]]
+        numbers = np.stack(dense, 1) if dense else np.zeros((len(order), 0), np.float32)
+        return np.array([moments[k] for k in order], np.int64), ids, numbers
+
+    def _events(self, histories, times, stream):
+        count, longest = len(histories), self._max_lens[stream["name"]]
         dense = np.zeros((count, longest, len(stream["dense"])), np.float32)
         ages, lengths = np.zeros((count, longest), np.int32), np.zeros(count, np.int32)
-        ids = {}
-        for feature in stream["ids"]:
-            pair = (2,) if self._vocabularies[feature["vocabulary"]].get("hashes") == 2 else ()
-            ids[feature["name"]] = np.zeros((count, longest, *pair), np.int32)
-        for i, (request, now) in enumerate(zip(requests, times, strict=True)):
-            subject = f"request {i}: stream {stream['name']!r}"
-            events = request.get("events", {}).get(stream["name"], {})
-            _known(subject, events, ["times", "ids", "dense"])
-            moments = [_second(t, f"{subject}: times") for t in events.get("times", [])]
-            columns = {**events.get("ids", {}), **events.get("dense", {})}
-            _known(subject, columns, [f["name"] for f in (*stream["ids"], *stream["dense"])])
-            for name, column in columns.items():
-                if len(column) != len(moments):
-                    raise ExportError(
-                        f"{subject}: {name!r}: expected {len(moments)} values, got {len(column)}"
-                    )
-            order = np.argsort(np.array(moments, np.int64), kind="stable")
-            order = [k for k in order if moments[k] < now][-longest:]
-            lengths[i] = n = len(order)
-            ages[i, :n] = [min(now - moments[k], 2**31 - 1) for k in order]
-            for feature in stream["ids"]:
-                column = columns.get(feature["name"], [None] * len(moments))
-                chosen = [column[k] for k in order]
-                found = self._ids(chosen, feature["vocabulary"], f"{subject}: {feature['name']!r}")
-                ids[feature["name"]][i, :n] = found if n else 0
-            for a, feature in enumerate(stream["dense"]):
-                column = columns.get(feature["name"], [None] * len(moments))
-                dense[i, :n, a] = _numbers([column[k] for k in order], feature)
+        ids = {
+            name: np.zeros((count, longest, *column.shape[1:]), np.int32)
+            for name, column in histories[0][1].items()
+        }
+        for i, ((moments, found, numbers), now) in enumerate(zip(histories, times, strict=True)):
+            lengths[i] = n = min(len(moments), longest)
+            last = slice(len(moments) - n, None)
+            ages[i, :n] = np.minimum(now - moments[last], 2**31 - 1)
+            dense[i, :n] = numbers[last]
+            for name, column in found.items():
+                ids[name][i, :n] = column[last]
         return {"ids": ids, "dense": dense, "ages": ages, "lengths": lengths}
 
     def _ids(self, values, vocabulary, subject):
@@ -229,15 +270,20 @@ def _text(value, subject):
     raise ExportError(f"{subject}: expected an id, an integer or text, got {value!r:.60}")
 
 
-def _numbers(values, feature):
-    """Return numbers standardised; what is unknown gets the mean, 0."""
+def _raw(values, name):
+    """Return numbers, rounded to 32 bits; NaN for nothing."""
     for value in values:
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
         if value is not None and not is_number:
-            raise ExportError(f"{feature['name']!r}: expected a number, got {value!r:.60}")
-    with np.errstate(over="ignore", invalid="ignore"):
+            raise ExportError(f"{name!r}: expected a number, got {value!r:.60}")
+    with np.errstate(over="ignore"):
         raw = np.array([np.nan if v is None else v for v in values], np.float64)
-        raw = raw.astype(np.float32).astype(np.float64)
+        return raw.astype(np.float32).astype(np.float64)
+
+
+def _standardized(raw, feature):
+    """Return numbers standardised; what is unknown gets the mean, 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
         if feature.get("log1p"):
             raw = np.sign(raw) * np.log1p(np.abs(raw))
         result = ((raw - feature["mean"]) / feature["std"]).astype(np.float32)

@@ -11,12 +11,18 @@ import jax
 import numpy as np
 import pytest
 
+from configs import own_data
+from kunlun_jax.config import experiment_config
 from kunlun_jax.data import Dataset, DatasetError, Events, Request, batch_requests
+from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.files import json_sha256
+from kunlun_jax.models import create_model
 from kunlun_jax.serving import Ranker, reader
 from kunlun_jax.serving.export import export, inputs_of
 from kunlun_jax.serving.keys import Keys
 from kunlun_jax.serving.trained import open_trained
+from tests import factories
+from tests.data import toy
 from tests.data.reading.test_requests import request_of
 
 # What a process without the package sees of it, or of what it is built on.
@@ -135,6 +141,36 @@ def test_makes_the_very_inputs_of_numbers(finished_runs, tmp_path):
     expected = Ranker(trained, buckets=[1]).predict(requests)
     np.testing.assert_allclose(model.predict(plain), expected, rtol=0, atol=1e-6)
     assert model.predict([]).shape == (0, 1)
+
+
+def test_counts_what_a_build_counts(trained, tmp_path):
+    tables = toy.counted(toy.toy_tables())
+    dataset = toy.toy_dataset(tmp_path / "toy", tables=tables)
+    config = experiment_config(own_data.get_config(str(tmp_path / "toy")))
+    model = dataclasses.replace(config.model, name="din", count_features=True)
+    config = dataclasses.replace(config, model=model)
+    shapes = batch_shapes(dataset.schema, {s.name: s.max_len for s in model.streams}, 1)
+    variables = factories.drawn_variables(create_model(config, dataset.schema), shapes)
+    counted = dataclasses.replace(
+        trained,
+        config=config,
+        schema=dataset.schema,
+        manifest=dataset.manifest,
+        vocabularies={},
+        params=variables["params"],
+        tables=variables["tables"]["embedding"],
+    )
+    export(counted, tmp_path / "model")
+    columns = {column.name for cross in toy.CROSS for column in cross.columns}
+    requests = [request_of(dataset, "test", row) for row in range(len(dataset.splits["test"]))]
+    requests = [
+        dataclasses.replace(r, dense={n: x for n, x in r.dense.items() if n not in columns})
+        for r in requests
+    ]
+    batch = batch_requests(requests, dataset.schema, max_lens=counted.max_lens)
+    assert np.count_nonzero(batch.dense[:, 2:]) > 50
+    plain = [dataclasses.asdict(request) for request in requests]
+    assert_same(reader.load(tmp_path / "model").batch(plain), inputs_of(batch))
 
 
 def assert_same(got, expected):
