@@ -1,0 +1,85 @@
+"""docs/after_training.md, followed: its commands and its Python, on the worked example."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from tests.documents import ROOT, blocks
+from tests.test_own_data import SMALL
+
+PAGE = "docs/after_training.md"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, compilation_cache):
+    """A directory with the example's tables and `runs/shop`, and how commands run there."""
+    place = tmp_path_factory.mktemp("place")
+    for file in (ROOT / "tests" / "data" / "shop").iterdir():
+        shutil.copy(file, place)
+    programs = place / "bin"
+    programs.mkdir()
+    for name, module in (("kunlun-jax", "-m kunlun_jax"), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(text):
+        outcome = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert outcome.returncode == 0, f"{text}\n{outcome.stdout}\n{outcome.stderr}"
+        return outcome.stdout
+
+    run(
+        "kunlun-jax build --schema=my_schema.py --impressions=impressions.csv --events=views.csv "
+        "--out=datasets/shop"
+    )
+    settings = " ".join(f"'{setting}'" for setting in SMALL)
+    run(f"kunlun-jax train --config=own_data:datasets/shop --workdir=runs/shop {settings}")
+    shutil.rmtree(place / "datasets")  # from here on, only --split needs it
+    return place, run
+
+
+def test_the_page(place):
+    directory, run = place
+    (commands,) = blocks(PAGE, "## Start", "bash")
+    scoring, *rest = commands.splitlines()
+    assert scoring.startswith("kunlun-jax predict --run=runs/shop --impressions=")
+    run(scoring)
+    scores = pyarrow.csv.read_csv(directory / "scores.csv")
+    assert scores.column_names == ["user", "time", "item", "category", "score_label"]
+    assert scores.num_rows == 400
+    run(
+        "kunlun-jax build --schema=my_schema.py --impressions=impressions.csv --events=views.csv "
+        "--out=datasets/shop"
+    )
+    printed = run("\n".join(rest))
+    assert '{"label": 0.' in printed
+    for section, check in (
+        ("## Start", "scores.shape == (3, 1) and best in ('i3', 'i4', 'i5')"),
+        ("## Export", "scores.shape == (1, 1)"),
+    ):
+        (python,) = blocks(PAGE, section, "python")
+        (directory / "page.py").write_text(f"{python}\nassert {check}\n")
+        run("python page.py")
+    # The split's scores are those of the same rows of the table, in every bit.
+    of_table = np.sort(scores["score_label"].to_numpy())
+    of_split = pq.read_table(directory / "test_scores.parquet")["score_label"].to_numpy()
+    assert np.isin(of_split, of_table).all()
+    assert len(of_split) > 30
