@@ -33,7 +33,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 _DATASET = flags.DEFINE_string("dataset", None, "Its data set, if not where it was.")
 _USERS = flags.DEFINE_integer("users", 100, "Users.")
 _CANDIDATES = flags.DEFINE_integer("candidates", 100, "Candidates of each.")
-_OUT = flags.DEFINE_string("out", str(RESULTS / "scoring.json"), "Where the JSON goes.")
+_OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default among the results.")
 
 
 def drawn_users(dataset: Dataset, count: int) -> list[Request]:
@@ -142,7 +142,7 @@ def main(argv: list[str]) -> None:
         rows[name] = {"ratio": list(ratios[name]), "p50_ms": p50, "p99_ms": p99}
     print(f"largest difference of two scores: {furthest:.1e}")
     write_json(
-        pathlib.Path(_OUT.value),
+        pathlib.Path(_OUT.value or RESULTS / f"scoring_{count}.json"),
         {
             "benchmark": "scoring",
             "model": dataclasses.asdict(trained.config.model)["name"],
