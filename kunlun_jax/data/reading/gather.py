@@ -120,8 +120,10 @@ def _events(
     start = log.offsets[users] + ends - lengths
     # All bits of what is real, none of what stands behind it.
     mask = -(np.arange(max_len, dtype=np.int32) < lengths[:, None]).astype(np.int32)
-    ages = times[:, None] - _windows(log.times, start, max_len)
-    ages = np.minimum(ages, np.iinfo(np.int32).max).astype(np.int32)
+    ages = _windows(log.times, start, max_len)
+    np.subtract(times[:, None], ages, out=ages)
+    ages = np.minimum(ages, np.iinfo(np.int32).max, out=ages).astype(np.int32)
+    ages &= mask
     ids = {}
     for feature, column in log.ids.items():
         window = _windows(column, start, max_len)
@@ -133,7 +135,7 @@ def _events(
     return EventBatch(
         ids={feature: _leaf(found) for feature, found in ids.items()},
         dense=_leaf(dense),
-        ages=_leaf(ages & mask),
+        ages=_leaf(ages),
         lengths=_leaf(lengths),
         matches=matches,
     )
