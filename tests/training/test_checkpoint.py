@@ -16,8 +16,9 @@ from tests.data import toy
 from tests.training import linear
 from tests.training.runs import assert_equal_states
 
+CROSS_FEATURES = dict.fromkeys(("match_attributes", "count_features", "popularity_features"), True)
 IDENTITY = {
-    "config": {"model": {"dim": 8, "match_attributes": True, "streams": ["click"]}},
+    "config": {"model": {"dim": 8, "streams": ["click"], **CROSS_FEATURES}},
     "pipeline": "abc",
 }
 
@@ -96,7 +97,8 @@ class TestRestore:
 
     def test_refuses_another_model(self, saved, source, open_checkpoints):
         directory, _, _ = saved
-        other = {**IDENTITY, "config": {"model": {"dim": 16, "streams": ["click"]}}}
+        model = {**IDENTITY["config"]["model"], "dim": 16}
+        other = {**IDENTITY, "config": {"model": model}}
         checkpoints = open_checkpoints(directory, identity=other)
         with pytest.raises(CheckpointError, match=r"/3: .*config\.model\.dim: expected 16, got 8"):
             checkpoints.restore(3, linear.initial_state(), make_train_iterator(source))
