@@ -101,6 +101,8 @@ def experiment(size: Size) -> ExperimentConfig:
         n_sum=size.summary,
         streams=(stream,),
         wukong=WukongConfig(num_experts=size.experts, mlp_dim=2 * size.dim),
+        count_features=False,  # the schema declares none
+        popularity_features=False,
         head_dims=(4 * size.dim, 2 * size.dim),
     )
     return ExperimentConfig(model=model)
