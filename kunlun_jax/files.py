@@ -185,6 +185,29 @@ def json_sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def json_lines(content: dict[str, Any]) -> str:
+    """Return JSON with one key a line; of a mapping or a list of mappings, one entry a line.
+
+    Args:
+        content: JSON-serialisable.
+    """
+    lines = []
+    for key, value in json.loads(json.dumps(content)).items():
+        if isinstance(value, list) and any(isinstance(row, dict) for row in value):
+            text = "[\n  " + ",\n  ".join(json.dumps(row) for row in value) + "\n ]"
+        elif (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(each, dict | list) for each in value.values())
+        ):
+            rows = (f"{json.dumps(name)}: {json.dumps(each)}" for name, each in value.items())
+            text = "{\n  " + ",\n  ".join(rows) + "\n }"
+        else:
+            text = json.dumps(value)
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:
     """Return the first place where two trees of JSON differ, and the two values there.
 
