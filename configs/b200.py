@@ -3,7 +3,7 @@
     python -m kunlun_jax.plan --config=configs/b200.py --machine=b200x8
     python -m kunlun_jax.plan --config=configs/b200.py:64 --machine=b200x512
 
-say what a step needs; with `--compile` they compile it for GPUs that are not attached. What follows
+say what a step needs; with `--compile`, XLA says it, for GPUs that are not attached. What follows
 the colon is the number of nodes. `schema` describes the data set that the configuration expects:
 ten streams of up to 4,096 events, two hundred context features that are hashed into one table, and
 2^30 rows of tables in all, stored in bfloat16.

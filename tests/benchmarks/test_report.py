@@ -10,7 +10,13 @@ ROW = {"name": "a", "values": [0.25] * 40, "nested": {"x": None, "y": ["é", {},
 
 
 def test_a_row_has_a_line_and_so_has_a_key():
-    content = {"rows": [ROW, {"x": 1}], "cases": {"a": ROW}, "flat": {"x": 1}, "none": {}, "numbers": [1, 2]}
+    content = {
+        "rows": [ROW, {"x": 1}],
+        "cases": {"a": ROW},
+        "flat": {"x": 1},
+        "none": {},
+        "numbers": [1, 2],
+    }
     lines = json_lines(content).splitlines()
     assert len(lines) == 1 + 4 + 3 + 1 + 1 + 1 + 1
     assert lines[3] == '  {"x": 1}' and lines[-4] == ' "flat": {"x": 1},'
