@@ -1,12 +1,9 @@
 import dataclasses
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
+from subprocess import DEVNULL, PIPE
 
 import numpy as np
 import pytest
@@ -24,6 +21,7 @@ from kunlun_jax.data.manifest import MANIFEST
 from kunlun_jax.data.sources import SOURCES, Source
 from kunlun_jax.files import file_sha256
 from tests.data import toy
+from tests.processes import run_python, start_python
 
 SOURCE = {"name": "toy", "version": 1, "options": {"seed": 3}}
 
@@ -217,15 +215,8 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, re
         toy.toy_dataset(pathlib.Path(sys.argv[1]))
         """
     )
-    root = pathlib.Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "toy")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    ) as process:
-        assert process.stdout.readline() == b"writing\n"
+    with start_python("-c", program, tmp_path / "toy", stderr=DEVNULL) as process:
+        assert process.stdout.readline() == "writing\n"
         process.send_signal(signal.SIGKILL)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.building", ".toy.lock"]
     with pytest.raises(DatasetError, match="no data set here"):
@@ -256,16 +247,7 @@ def test_two_builders_at_once(tmp_path, registered):
         print(build.open_or_build("toy", toy.Options(), sys.argv[1]).identity, flush=True)
         """
     )
-    root = pathlib.Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "toy")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        text=True,
-    ) as process:
+    with start_python("-c", program, tmp_path / "toy", stdin=PIPE, stderr=DEVNULL) as process:
         assert process.stdout.readline() == "loading\n"
         # The other process holds the lock, and goes on after this one has begun to wait.
         timer = threading.Timer(1.0, release, [process.stdin])
@@ -286,9 +268,8 @@ def test_contradictory_tables_are_not_written(tmp_path):
 
 
 def test_command_line(tmp_path):
-    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--out={tmp_path / 'x'}"]
+    command = ["-m", "kunlun_jax.data.build", f"--out={tmp_path / 'x'}"]
     command += ["--source=complete_journey", '--options={"num_negatives": 0}']
-    root = pathlib.Path(__file__).parents[2]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    result = run_python(*command)
     assert result.returncode == 1
     assert result.stderr.strip() == "ValueError: num_negatives: expected at least 1, got 0"

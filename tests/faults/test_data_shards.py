@@ -13,7 +13,7 @@ from kunlun_jax.data import format as blocks
 from kunlun_jax.data.manifest import MANIFEST
 from kunlun_jax.data.reading.shard_reader import read_shard
 from tests.data import toy
-from tests.faults.harness import ROOT, build_command, flip_bit
+from tests.faults.harness import ROOT, build_command, fault_cases, flip_bit
 
 FLIPS = 40
 
@@ -74,16 +74,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name,
-            id=name,
-            marks=pytest.mark.fault(
-                f"data set without columns yet: {name}", "refused before the first step"
-            ),
-        )
-        for name in DAMAGES
-    ],
+    fault_cases(DAMAGES, "data set without columns yet: {}", "refused before the first step"),
 )
 def test_refused(runs, uninterrupted, tmp_path, name, observe):
     damage, message = DAMAGES[name]

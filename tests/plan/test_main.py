@@ -1,22 +1,14 @@
 """The command: a plan and exit code 0, or one line and 1."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.processes import run_python
 
 
 def plan(config, *arguments):
-    command = [sys.executable, "-m", "kunlun_jax.plan", f"--config=configs/{config}", *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    return run_python("-m", "kunlun_jax.plan", f"--config=configs/{config}", *arguments)
 
 
 def one_line(result):

@@ -1,13 +1,11 @@
 """Builds that are killed: no data set, and the next build ends with the bytes of one untouched."""
 
 import csv
-import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from subprocess import DEVNULL
 
 import pytest
 
@@ -15,6 +13,7 @@ from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.building import directory as building
 from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
+from tests.processes import start_python
 
 ROOT = pathlib.Path(__file__).parents[3]
 SHOP = ROOT / "tests" / "data" / "shop"
@@ -58,16 +57,10 @@ def content(directory):
 
 
 def start(shop, out):
-    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
+    command = ["-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
     command += [f"--impressions={shop / 'impressions.csv'}", f"--events={shop / 'views.csv'}"]
-    return subprocess.Popen(
-        [*command, f"--out={out}", "--num_shards=8", "--workers=2"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    command += [f"--out={out}", "--num_shards=8", "--workers=2"]
+    return start_python(*command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
 
 
 def kill_when(process, condition):

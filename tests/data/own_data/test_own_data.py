@@ -29,16 +29,6 @@ from tests.data.own_data import world
 BUILDS = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate])
 
 
-@pytest.fixture(scope="module")
-def tables():
-    return world.make_tables(0)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, tables):
-    return world.build(tmp_path_factory.mktemp("world"), tables)
-
-
 def bytes_of(dataset):
     return {
         str(path.relative_to(dataset.directory)): path.read_bytes()
