@@ -209,7 +209,7 @@ def json_lines(content: dict[str, Any]) -> str:
 
 
 def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:
-    """Return the first place where two trees of JSON differ, and the two values there.
+    """Return the first path at which two trees of JSON differ, and the two values there.
 
     >>> first_difference({"x": {"y": [1, 2]}}, {"x": {"y": [1, 3]}})
     ('x.y[1]', 2, 3)
@@ -217,7 +217,7 @@ def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any
     Args:
         expected: One tree.
         got: The other.
-        where: Path of both, which begins that of the place.
+        where: Path of both trees; the paths within begin with it.
 
     Returns:
         Path, expected and got; "nothing" stands for a key that one side does not have. None: equal.
@@ -235,5 +235,5 @@ def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any
         pairs = {f"{where}[{index}]": pair for index, pair in enumerate(items)}
     else:
         return None if expected == got else (where, expected, got)
-    differences = (first_difference(*pair, place) for place, pair in pairs.items())
+    differences = (first_difference(*pair, path) for path, pair in pairs.items())
     return next((found for found in differences if found), None)
