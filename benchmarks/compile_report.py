@@ -32,6 +32,7 @@ from benchmarks.compile_results import (
     compilers,
     read_known,
     report_path,
+    require_compiler,
     sources,
 )
 from benchmarks.kernel_cases import Case
@@ -133,12 +134,7 @@ def write(path: pathlib.Path, results: list[Result]) -> None:
 
 def main(argv: list[str]) -> None:
     """Compile, print, write."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        absent_gpu.require_packages()
-    except absent_gpu.MissingPackagesError as error:
-        sys.exit(f'{error} is not installed: pip install -e ".[aot]"')
+    require_compiler(argv)
     if _SWEEP.value and not _KERNEL.value:
         raise app.UsageError("--sweep: expected --kernel too, got none")
     cases = (

@@ -14,7 +14,6 @@ cache misses, launches and tails are not in them, and ROTE counts as two passes 
 XLA may fuse it into what writes queries and keys.
 """
 
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -229,12 +228,7 @@ def row(gpu: str, workload: Workload, direction: str, results: dict[Case, Result
 
 def main(argv: list[str]) -> None:
     """Compile what is not known, print the table, write it."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        absent_gpu.require_packages()
-    except absent_gpu.MissingPackagesError as error:
-        sys.exit(f'{error} is not installed: pip install -e ".[aot]"')
+    compile_results.require_compiler(argv)
     known = compile_results.read_known(compile_results.report_path())
     rows = []
     print(f"{'gpu':5} {'workload':34} {'':8} {'roof us':>8} {'least':>6} {'most':>6} {'goal':>5}")

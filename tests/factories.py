@@ -260,6 +260,33 @@ def float64(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(x, np.float64), nn.meta.unbox(tree))
 
 
+def assert_formula(
+    module: nn.Module, formula: Callable[..., Any], *args: Any, tolerance: float = 1e-5
+) -> None:
+    """Compare a module, its parameters drawn, with formula(parameters, *arguments) by example.
+
+    Args:
+        module: The module.
+        formula: The oracle, of float64 arrays.
+        args: What the module is applied to, each [B, ...].
+        tolerance: Relative and absolute.
+    """
+    variables = drawn_variables(module, *args)
+    p = float64(variables["params"])
+    expected = [formula(p, *each) for each in zip(*float64(args), strict=True)]
+    actual = apply(module, variables, *args)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def assert_named_axes(variables: Any) -> None:
+    """Check that every parameter carries a logical name for each of its axes."""
+    is_box = nn.meta.AxisMetadata
+    leaves = jax.tree_util.tree_leaves_with_path(variables, is_leaf=lambda x: isinstance(x, is_box))
+    for path, box in leaves:
+        assert isinstance(box, nn.LogicallyPartitioned), jax.tree_util.keystr(path)
+        assert len(box.names) == len(box.value.shape), jax.tree_util.keystr(path)
+
+
 def array(*shape: int, seed: int = 0) -> Any:
     """Return standard normal numbers."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(np.float32))

@@ -37,23 +37,15 @@ class Device:
     source: str = ""
 
 
+def _gpu(name: str, bfloat16: float, float32: float, memory_bytes: int, sheet: str) -> Device:
+    flops = {"bfloat16": bfloat16, "float32": float32}
+    source = f"rates: NVIDIA {sheet}"
+    return Device(flops, memory_bytes, _TAKEN_BY_JAX, per_node=8, gpu=name, source=source)
+
+
 DEVICES: Mapping[str, Device] = {
-    "b200": Device(
-        flops={"bfloat16": 2.25e15, "float32": 1.1e15},
-        memory_bytes=191_514_411_008,
-        memory_fraction=_TAKEN_BY_JAX,
-        per_node=8,
-        gpu="b200",
-        source="rates: NVIDIA Blackwell data sheet, column HGX B200",
-    ),
-    "h200": Device(
-        flops={"bfloat16": 9.89e14, "float32": 4.94e14},
-        memory_bytes=151_397_597_184,
-        memory_fraction=_TAKEN_BY_JAX,
-        per_node=8,
-        gpu="h200",
-        source="rates: NVIDIA H200 data sheet, column SXM",
-    ),
+    "b200": _gpu("b200", 2.25e15, 1.1e15, 191_514_411_008, "Blackwell data sheet, column HGX B200"),
+    "h200": _gpu("h200", 9.89e14, 4.94e14, 151_397_597_184, "H200 data sheet, column SXM"),
     "cpu": Device(
         flops={"bfloat16": 2.1e11, "float32": 1.8e11},
         memory_bytes=25_276_510_208,

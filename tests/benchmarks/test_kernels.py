@@ -9,7 +9,7 @@ from benchmarks import kernel_measurements, kernel_table, workloads
 from benchmarks.kernel_measurements import KernelError
 from benchmarks.roofline import Ceilings, Cost
 from benchmarks.workloads import DRY, WORKLOADS, Workload, cost, pairs_in_window
-from tests.processes import run_python
+from tests.benchmarks.test_train_step import dry_run
 
 GDPA = Workload("gdpa", batch=2, rows=3, keys=4, heads=5, head_dim=8, is_target=True)
 WINDOW = Workload("window", batch=1, rows=4, keys=4, heads=1, head_dim=8, window=1)
@@ -148,20 +148,10 @@ def test_what_the_budget_does_not_hold_is_listed(tmp_path, quick):
     assert notes == ["skipped: time budget"] * 8
 
 
-def test_without_a_gpu_one_line_says_so():
-    result = run_python("-m", "benchmarks.kernels")
-    assert result.returncode == 1
-    assert "nothing was timed: no NVIDIA GPU: JAX finds cpu alone" in result.stderr
-
-
 @pytest.mark.slow
 def test_the_dry_run_writes_the_table(tmp_path):
-    result = run_python(
-        "-m", "benchmarks.kernels", "--dry_run", f"--out={tmp_path / 'kernels.json'}"
-    )
-    assert result.returncode == 0, result.stderr
-    content = json.loads((tmp_path / "kernels.json").read_text())
-    assert content["dry_run"] and content["device"] == "cpu"
+    content, printed = dry_run("kernels", tmp_path)
+    assert content["device"] == "cpu"
     assert len(content["rows"]) == 2 * len(DRY)
     assert all(row["seconds"] for row in content["rows"])
-    assert DRY[0].name in result.stdout
+    assert DRY[0].name in printed

@@ -14,16 +14,9 @@ from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.metrics import binary_metrics
 
 OPTIONS = Options(
-    num_users=200,
-    num_items=300,
-    num_categories=12,
-    num_train=4_000,
-    num_validation=300,
-    num_test=3_000,
-    events_per_user=40,
-    history_len=16,
-    seed=3,
-)
+    num_users=200, num_items=300, num_categories=12, num_train=4_000, num_validation=300,
+    num_test=3_000, events_per_user=40, history_len=16, seed=3,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
