@@ -54,7 +54,7 @@ class Result(NamedTuple):
             faults.append(
                 f"needs {code.shared_bytes} of {gpu.shared_memory} bytes of shared memory"
             )
-        # Of what the GPU runs; the section "default" may be overruled by its own.
+        # The rest is asked of what the GPU runs: its own section overrules "default".
         if gpu.capability not in self.sections or case.format != "bf16":
             return faults
         if code.serialized:

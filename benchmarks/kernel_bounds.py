@@ -55,9 +55,9 @@ RATES = {
     "h200": Rates(Ceilings(790e12, 4.3e12), 132, 1.83e9, 64),
     "b200": Rates(Ceilings(2250e12, 7.7e12), 148, 1.85e9, 128),
 }
-# Of a multiprocessor and clock: threads that issue, special functions, bytes of shared memory.
+# A multiprocessor does in a clock: threads that issue, special functions, shared-memory bytes.
 _ISSUE, _SPECIAL, _SHARED_BYTES = 128, 16, 128
-# Of a warp's access to shared memory: 16 bytes a thread.
+# A warp's access to shared memory: 16 bytes a thread.
 _ACCESS_BYTES = 512
 # Goals of the other GPU for GDPA; `MOST_ROOFLINES` is what is measured on an H200.
 B200_GOALS = {("gdpa", "forward"): 2.0, ("gdpa", "backward"): 2.5}

@@ -22,7 +22,7 @@ class Step(NamedTuple):
     Attributes:
         function: The pure function (state, batch) -> state.
         state: Shapes of the state, and how it is split.
-        batch: Likewise of a batch.
+        batch: Shapes of a batch, and how it is split.
         mesh: The devices.
         config: The experiment, with the kernels that the machine runs.
     """

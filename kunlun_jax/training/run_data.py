@@ -106,8 +106,8 @@ def find_metadata(workdir: pathlib.Path, directory: str, given: str | None = Non
     Args:
         workdir: The working directory, which has them itself unless an earlier version trained the
             run.
-        directory: As of `find_dataset`.
-        given: Likewise.
+        directory: `config.data.directory`.
+        given: What a user says instead.
 
     Raises:
         DatasetError: As `find_dataset`, where the run does not have them.
