@@ -21,6 +21,7 @@ from kunlun_jax.data.manifest import MANIFEST
 from kunlun_jax.data.sources import SOURCES, Source
 from kunlun_jax.files import file_sha256
 from tests.data import toy
+from tests.data.comparing import assert_equal, files_in
 from tests.processes import run_python, start_python
 
 SOURCE = {"name": "toy", "version": 1, "options": {"seed": 3}}
@@ -39,17 +40,6 @@ def registered(monkeypatch):
     return calls
 
 
-def assert_same(left, right):
-    for field in dataclasses.fields(left):
-        a, b = getattr(left, field.name), getattr(right, field.name)
-        if not isinstance(a, dict):
-            a, b = {"": a}, {"": b}
-        assert a.keys() == b.keys()
-        for name in a:
-            assert a[name].dtype == b[name].dtype, (field.name, name)
-            np.testing.assert_array_equal(a[name], b[name], err_msg=f"{field.name} {name}")
-
-
 @pytest.mark.parametrize("num_shards", [1, 3, 20])
 def test_round_trip(tmp_path, monkeypatch, num_shards):
     monkeypatch.setattr("kunlun_jax.data.format.EXAMPLES_PER_BLOCK", 16)
@@ -59,9 +49,9 @@ def test_round_trip(tmp_path, monkeypatch, num_shards):
     dataset = Dataset.open(tmp_path / "toy")
     assert dataset.num_users == tables.num_users
     for name in tables.logs:
-        assert_same(tables.logs[name], dataset.logs[name])
+        assert_equal(tables.logs[name], dataset.logs[name])
     for name in tables.splits:
-        assert_same(tables.splits[name], dataset.splits[name])
+        assert_equal(tables.splits[name], dataset.splits[name])
 
 
 def test_manifest(dataset):
@@ -175,7 +165,7 @@ def test_a_build_that_ran_out_of_disk_goes_on_where_it_was(tmp_path, registered,
     build_dataset("toy", toy.Options(), tmp_path / "toy", num_shards=4)
     assert [len(written), len(rest)] == [2, 2]
     build_dataset("toy", toy.Options(), tmp_path / "again", num_shards=4)
-    assert same_files(tmp_path / "toy", tmp_path / "again")
+    assert files_in(tmp_path / "toy") == files_in(tmp_path / "again")
 
 
 def test_what_another_build_has_left_is_not_used(tmp_path, registered, monkeypatch):
@@ -188,16 +178,7 @@ def test_what_another_build_has_left_is_not_used(tmp_path, registered, monkeypat
             build_dataset("toy", toy.Options(seed=1), tmp_path / "toy")
     build_dataset("toy", toy.Options(), tmp_path / "toy")
     build_dataset("toy", toy.Options(), tmp_path / "again")
-    assert same_files(tmp_path / "toy", tmp_path / "again")
-
-
-def same_files(left, right):
-    """Whether two directories hold the same files with the same bytes."""
-    contents = [
-        {str(p.relative_to(d)): p.read_bytes() for p in d.rglob("*") if p.is_file()}
-        for d in (left, right)
-    ]
-    return contents[0] == contents[1]
+    assert files_in(tmp_path / "toy") == files_in(tmp_path / "again")
 
 
 def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, registered):

@@ -1,6 +1,5 @@
 """Damaged data sets: a clean error that names the file, or the right answer; nothing else."""
 
-import dataclasses
 import re
 import shutil
 
@@ -168,16 +167,3 @@ def test_a_cut_shard_is_found(built, share):
     shard.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DatasetError, match=rf"{shard.name}: expected {len(content)} bytes, got"):
         Dataset.open(built.directory)
-
-
-def assert_equal(left, right):
-    """Logs, examples and dictionaries of them, column by column."""
-    if dataclasses.is_dataclass(left):
-        fields = [field.name for field in dataclasses.fields(left)]
-        left, right = ({name: getattr(x, name) for name in fields} for x in (left, right))
-    if isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for name in left:
-            assert_equal(left[name], right[name])
-    else:
-        np.testing.assert_array_equal(left, right)

@@ -13,6 +13,7 @@ from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.building import directory as building
 from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
+from tests.data.comparing import files_in
 from tests.processes import start_python
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -45,15 +46,7 @@ def build(shop, out):
 def untouched(shop, tmp_path_factory):
     out = tmp_path_factory.mktemp("untouched") / "built"
     build(shop, out)
-    return content(out)
-
-
-def content(directory):
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
+    return files_in(out)
 
 
 def start(shop, out):
@@ -97,7 +90,7 @@ def test_a_killed_build_is_continued_to_the_same_bytes(shop, untouched, tmp_path
         assert time.monotonic() < deadline, "workers outlive the build"
         time.sleep(0.05)
     build(shop, out)
-    assert content(out) == untouched
+    assert files_in(out) == untouched
 
 
 @pytest.mark.slow
@@ -112,7 +105,7 @@ def test_builds_killed_at_any_moment(shop, untouched, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         build(shop, out)
-        assert content(out) == untouched, trial
+        assert files_in(out) == untouched, trial
 
 
 def test_what_a_killed_removal_has_left_is_not_used(shop, untouched, tmp_path, monkeypatch):
@@ -135,4 +128,4 @@ def test_what_a_killed_removal_has_left_is_not_used(shop, untouched, tmp_path, m
         build(shop, out)
     assert not out.exists()
     build(shop, out)
-    assert content(out) == untouched
+    assert files_in(out) == untouched
