@@ -48,7 +48,7 @@ def examples_in_chunk(batch: int, score_bytes: int) -> int:
         batch: Examples B.
         score_bytes: Bytes of the scores of one example.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or not isinstance(batch, int):  # exported: any batch
         return batch
     fits = max(1, _BYTES_A_CORE * _num_cores() // score_bytes)
     size = max(divisor for divisor in range(1, min(fits, batch) + 1) if batch % divisor == 0)

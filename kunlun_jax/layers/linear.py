@@ -1,6 +1,7 @@
 """Dense layers and MLPs whose parameters carry logical axis names."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -37,8 +38,30 @@ def dense(
         dtype=dtype,
         kernel_init=nn.with_logical_partitioning(kernel_init or lecun_normal(), axes),
         bias_init=nn.with_logical_partitioning(bias_init or zeros, axes[1:]),
+        dot_general=_product_of_rows,
         name=name,
     )
+
+
+def times_kernel(
+    x: Float[Array, "*batch width"], kernel: Float[Array, "width features"]
+) -> Float[Array, "*batch features"]:
+    """Return x W, as a product of two matrices whatever the leading axes.
+
+    The gradient of W sums over all rows of x. XLA's CPU backend does that in its tuned library
+    where the rows are one axis; over several it takes a loop of its own, at half the speed.
+
+    Args:
+        x: Rows.
+        kernel: W.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _product_of_rows(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """Stand for `jax.lax.dot_general` in `nn.Dense`, which contracts the last axis of x."""
+    return times_kernel(x, kernel)
 
 
 class DenseOfParts(nn.Module):
@@ -66,7 +89,7 @@ class DenseOfParts(nn.Module):
         bias = parameter(self, "bias", zeros, self.axes[1:], shape[1:]).astype(self.dtype)
         starts = [sum(widths[:i]) for i in range(len(widths))]
         products = [
-            part.astype(self.dtype) @ kernel[start : start + width]
+            times_kernel(part.astype(self.dtype), kernel[start : start + width])
             for part, start, width in zip(parts, starts, widths, strict=True)
         ]
         return sum(products[1:], start=products[0]) + bias

@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import pytest
 
@@ -73,8 +74,9 @@ def test_chunks_change_nothing(operation, examples, monkeypatch):
         (8, 2**10, 8),
         (1_000_003, 2**17, 1_000_003),  # a prime: no loop of single examples
         (22, 2**17, 2),
+        (*jax.export.symbolic_shape("b"), 2**17, None),  # exported for any batch: no loop
     ],
 )
 def test_a_chunk_divides_the_batch(batch, score_bytes, expected, monkeypatch):
     monkeypatch.setattr(chunks, "_num_cores", lambda: 1)
-    assert chunks.examples_in_chunk(batch, score_bytes) == expected
+    assert chunks.examples_in_chunk(batch, score_bytes) == (expected or batch)
