@@ -127,8 +127,8 @@ def window_attention(p, events, ages, stream, model):
         for t in range(count):
             near = [s for s in range(count) if abs(t - s) <= stream.window]
             weights = softmax(k[near] @ q[t] / math.sqrt(stream.head_dim))
-            place = slice(n * stream.head_dim, (n + 1) * stream.head_dim)
-            attended[t, place] = weights @ v[near]
+            columns = slice(n * stream.head_dim, (n + 1) * stream.head_dim)
+            attended[t, columns] = weights @ v[near]
     return events + attended @ p["out"]["kernel"]
 
 
@@ -146,8 +146,8 @@ def seed_pooling(p, events, stream, model):
             q, k, v = (heads(x, stream.num_heads)[n] for x in (query, *keys_values))
             for i in range(len(q)):
                 weights = softmax(k @ q[i] / math.sqrt(stream.head_dim))
-                place = slice(n * stream.head_dim, (n + 1) * stream.head_dim)
-                pooled[i, place] = weights @ v
+                columns = slice(n * stream.head_dim, (n + 1) * stream.head_dim)
+                pooled[i, columns] = weights @ v
     pooled = pooled @ p["out"]["kernel"]
     if model.pooling.pooling == "pma":
         return pooled

@@ -20,9 +20,9 @@ def silu(x):
 def merged(p, streams):
     """Sort the events of all streams, each marked with its stream's kind, oldest first."""
     tagged = [
-        (-age, kind, place, event + p["kinds"][kind], age)
+        (-age, kind, position, event + p["kinds"][kind], age)
         for kind, (events, ages) in enumerate(streams)
-        for place, (event, age) in enumerate(zip(events, ages, strict=True))
+        for position, (event, age) in enumerate(zip(events, ages, strict=True))
     ]
     tagged.sort(key=lambda entry: entry[:3])
     width = p["kinds"].shape[1]
@@ -77,11 +77,11 @@ def multi_head_softmax(query, key, value, num_heads, seen):
     out = np.zeros((len(query), value.shape[1]))
     size = value.shape[1] // num_heads
     for n in range(num_heads):
-        place = slice(n * size, (n + 1) * size)
+        columns = slice(n * size, (n + 1) * size)
         for t in range(len(query)):
             near = seen(t)
-            scores = key[near][:, place] @ query[t, place] / math.sqrt(size)
-            out[t, place] = softmax(scores) @ value[near][:, place]
+            scores = key[near][:, columns] @ query[t, columns] / math.sqrt(size)
+            out[t, columns] = softmax(scores) @ value[near][:, columns]
     return out
 
 
@@ -148,12 +148,12 @@ def hstu_block(p, tokens, ages, num_heads, max_len):
     size = tokens.shape[1] // num_heads
     attended = np.zeros_like(tokens)
     for n in range(num_heads):
-        place = slice(n * size, (n + 1) * size)
+        columns = slice(n * size, (n + 1) * size)
         for t in range(len(tokens)):
             for s in range(t + 1):
-                score = q[t, place] @ k[s, place] / math.sqrt(size)
+                score = q[t, columns] @ k[s, columns] / math.sqrt(size)
                 weight = silu(score + relative_bias(p["bias"], ages, t, s)) / max_len
-                attended[t, place] += weight * v[s, place]
+                attended[t, columns] += weight * v[s, columns]
     return (layer_norm(attended) * u) @ p["out"]["kernel"] + tokens
 
 

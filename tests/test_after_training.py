@@ -17,12 +17,12 @@ PAGE = "docs/after_training.md"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, compilation_cache):
+def trained(tmp_path_factory, compilation_cache):
     """A directory with the example's tables and `runs/shop`, and how commands run there."""
-    place = tmp_path_factory.mktemp("place")
+    directory = tmp_path_factory.mktemp("elsewhere")
     for file in (ROOT / "tests" / "data" / "shop").iterdir():
-        shutil.copy(file, place)
-    programs = place / "bin"
+        shutil.copy(file, directory)
+    programs = directory / "bin"
     programs.mkdir()
     for name, module in (("kunlun-jax", "-m kunlun_jax"), ("python", "")):
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
@@ -37,7 +37,7 @@ def place(tmp_path_factory, compilation_cache):
     def run(text):
         outcome = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
-            cwd=place,
+            cwd=directory,
             env=environment,
             capture_output=True,
             text=True,
@@ -52,12 +52,12 @@ def place(tmp_path_factory, compilation_cache):
     )
     settings = " ".join(f"'{setting}'" for setting in SMALL)
     run(f"kunlun-jax train --config=own_data:datasets/shop --workdir=runs/shop {settings}")
-    shutil.rmtree(place / "datasets")  # from here on, only --split needs it
-    return place, run
+    shutil.rmtree(directory / "datasets")  # from here on, only --split needs it
+    return directory, run
 
 
-def test_the_page(place):
-    directory, run = place
+def test_the_page(trained):
+    directory, run = trained
     (commands,) = blocks(PAGE, "## Start", "bash")
     scoring, *rest = commands.splitlines()
     assert scoring.startswith("kunlun-jax predict --run=runs/shop --impressions=")

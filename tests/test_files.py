@@ -129,7 +129,7 @@ def test_a_folder_is_settled_with_all_it_holds(tmp_path, monkeypatch):
     (part / "inner").mkdir(parents=True)
     (part / "inner" / "file").write_text("content")
     sync = files.sync
-    monkeypatch.setattr(files, "sync", lambda place: synced.append(place) or sync(place))
+    monkeypatch.setattr(files, "sync", lambda path: synced.append(path) or sync(path))
     settle(part, path)
     assert (path / "inner" / "file").read_text() == "content"
     assert {part, part / "inner", part / "inner" / "file", tmp_path} == set(synced)

@@ -40,7 +40,7 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def place(environment, tmp_path_factory):
+def directory(environment, tmp_path_factory):
     """A directory elsewhere with the wheel and the files of the example."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE", "train.py"):
@@ -48,25 +48,25 @@ def place(environment, tmp_path_factory):
     for name in ("kunlun_jax", "pallas_kernels", "configs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-    place = tmp_path_factory.mktemp("elsewhere")
-    run(["pip", "wheel", "--quiet", "--no-deps", "-w", place, source], env=environment)
+    directory = tmp_path_factory.mktemp("elsewhere")
+    run(["pip", "wheel", "--quiet", "--no-deps", "-w", directory, source], env=environment)
     for file in (ROOT / "tests" / "data" / "shop").iterdir():
-        shutil.copy(file, place)
-    return place
+        shutil.copy(file, directory)
+    return directory
 
 
-def test_from_own_csv_files_to_an_audited_model(place, environment):
+def test_from_own_csv_files_to_an_audited_model(directory, environment):
     commands = blocks("docs/data.md", SECTION, "bash")[0]
     assert [line.split()[1] for line in commands.splitlines() if line.startswith("kunlun-jax")] == [
         "build", "validate", "plan", "train", "audit",
     ]  # fmt: skip
-    out = run(["bash", "-euo", "pipefail", "-c", commands], cwd=place, env=environment)
+    out = run(["bash", "-euo", "pipefail", "-c", commands], cwd=directory, env=environment)
     assert "0 findings" in out
     assert "best checkpoint: step 1" in out
-    assert json.loads((place / "runs" / "shop" / "audit.json").read_text())
+    assert json.loads((directory / "runs" / "shop" / "audit.json").read_text())
     assert f"pip {PIP} " in run(["pip", "--version"], env=environment)
     # The extra came with it, by its documented name, and nothing took a name that is not ours.
-    run(["python", "-c", "import duckdb"], cwd=place, env=environment)
+    run(["python", "-c", "import duckdb"], cwd=directory, env=environment)
     for name in ("configs", "train", "tests", "benchmarks"):
         code = f"import importlib.util as u; assert u.find_spec({name!r}) is None"
-        run(["python", "-c", code], cwd=place, env=environment)
+        run(["python", "-c", code], cwd=directory, env=environment)

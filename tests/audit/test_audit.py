@@ -27,7 +27,7 @@ class TestAudit:
         changed = {"without purchase", "only the last event", "histories swapped between users"}
         for name in changed:
             assert rows[name]["difference"]["normalized_entropy"]["value"] != 0.0, name
-        # DIN is a weighted sum over events: their places are nothing to it.
+        # DIN is a weighted sum over events: their positions are nothing to it.
         shuffled = rows["event order shuffled"]["difference"]["normalized_entropy"]
         assert abs(shuffled["value"]) < 1e-5
 

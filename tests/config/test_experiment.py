@@ -27,13 +27,13 @@ def changed(path, value):
     """Return the mapping with one entry, at a path with dots, set, added or removed."""
     mapping = copy.deepcopy(MAPPING)
     *parents, last = path.split(".")
-    place = mapping
+    node = mapping
     for name in parents:
-        place = place[name]
+        node = node[name]
     if value is REMOVED:
-        del place[last]
+        del node[last]
     else:
-        place[last] = value
+        node[last] = value
     return mapping
 
 

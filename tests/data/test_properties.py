@@ -150,22 +150,22 @@ def standardized(value, feature):
     return (value - feature.mean) / feature.std
 
 
-def assert_history(batch, place, dataset, split, row, stream, max_len):
+def assert_history(batch, position, dataset, split, row, stream, max_len):
     """Compare one history of a batch with the log, event by event."""
     examples, log = dataset.splits[split], dataset.logs[stream.name]
     user, now = int(examples.users[row]), int(examples.request_times[row])
     events = range(log.offsets[user], log.offsets[user + 1])
     past = [i for i in events if log.times[i] < now][-max_len:]
     found = batch.streams[stream.name]
-    assert found.lengths[place] == len(past)
+    assert found.lengths[position] == len(past)
     padding = [0] * (max_len - len(past))
-    assert found.ages[place].tolist() == [now - log.times[i] for i in past] + padding
+    assert found.ages[position].tolist() == [now - log.times[i] for i in past] + padding
     for feature in stream.ids:
         expected = [log.ids[feature.name][i] for i in past] + padding
-        assert found.ids[feature.name][place].tolist() == expected
+        assert found.ids[feature.name][position].tolist() == expected
     for column, feature in enumerate(stream.dense):
         expected = [standardized(float(log.dense[i, column]), feature) for i in past] + padding
-        np.testing.assert_allclose(found.dense[place, :, column], expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(found.dense[position, :, column], expected, rtol=2e-5, atol=2e-5)
 
 
 @QUICK
@@ -183,24 +183,24 @@ def test_a_batch_is_its_examples_one_by_one(dataset, split, batch_size, share, c
     )
     index = int(share * len(source))
     batch, examples = source[index], dataset.splits[split]
-    for place in range(batch_size):
-        row = index * batch_size + place
+    for position in range(batch_size):
+        row = index * batch_size + position
         if row >= len(examples):
-            assert batch.weights[place] == 0.0
+            assert batch.weights[position] == 0.0
             continue
-        assert batch.weights[place] == examples.weights[row]
-        assert batch.user_ids[place] == examples.users[row]
-        assert batch.labels[place].tolist() == examples.labels[row].tolist()
+        assert batch.weights[position] == examples.weights[row]
+        assert batch.user_ids[position] == examples.users[row]
+        assert batch.labels[position].tolist() == examples.labels[row].tolist()
         for name, values in batch.sparse.items():
-            assert values.ids[place].tolist() == examples.sparse[name][row].tolist()
-            assert values.lengths[place] == examples.sparse_lengths[name][row]
+            assert values.ids[position].tolist() == examples.sparse[name][row].tolist()
+            assert values.lengths[position] == examples.sparse_lengths[name][row]
         expected = [
             standardized(float(x), feature)
             for x, feature in zip(examples.dense[row], dataset.schema.dense, strict=True)
         ]
-        np.testing.assert_allclose(batch.dense[place], expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(batch.dense[position], expected, rtol=2e-5, atol=2e-5)
         for stream in dataset.schema.streams:
-            assert_history(batch, place, dataset, split, row, stream, max_lens[stream.name])
+            assert_history(batch, position, dataset, split, row, stream, max_lens[stream.name])
 
 
 @QUICK

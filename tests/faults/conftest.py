@@ -83,8 +83,8 @@ def observe(request, tmp_path, tmp_path_factory):
 
     def observe(outcome, note=""):
         message = outcome.message if outcome.code > 0 else note
-        for place, name in ((tmp_path, "..."), (ROOT, "...")):
-            message = message.replace(str(place), name)
+        for path, name in ((tmp_path, "..."), (ROOT, "...")):
+            message = message.replace(str(path), name)
         message = re.sub(rf"{tmp_path_factory.getbasetemp()}/[^/]+", "...", message)
         message = re.sub(r"process \d+ on \S+", "process N on HOST", message)
         message = re.sub(r"\d+\.\d+ MB", "N MB", message)

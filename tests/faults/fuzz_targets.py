@@ -1,7 +1,7 @@
 """What is damaged at random, and how each input is taken.
 
-A target prepares a place and returns the attempt of `fuzzing.count_refused`: it damages one input,
-takes it, and asserts that whatever is accepted is right.
+A target prepares a directory and returns the attempt of `fuzzing.count_refused`: it damages one
+input, takes it, and asserts that whatever is accepted is right.
 """
 
 import json
@@ -49,8 +49,8 @@ SHOP = ROOT / "tests" / "data" / "shop"
 TINY = ROOT / "tests" / "training" / "tiny.py"
 
 
-def shard_files(place):
-    dataset = toy.toy_dataset(place / "toy")
+def shard_files(directory):
+    dataset = toy.toy_dataset(directory / "toy")
     path = min(dataset.directory.glob("*.arrayrecord"))
     content, whole = path.read_bytes(), read_shard(path, dataset.schema)
 
@@ -63,9 +63,9 @@ def shard_files(place):
     return attempt
 
 
-def blocks_of_shards(place):
+def blocks_of_shards(directory):
     """Damage under the file's own checksums, as a faulty writer leaves it."""
-    dataset = toy.toy_dataset(place / "toy")
+    dataset = toy.toy_dataset(directory / "toy")
     path = min(dataset.directory.glob("*.arrayrecord"))
     reader = blocks.ArrayRecordReader(str(path))
     records = [reader.read([i])[0] for i in range(reader.num_records())]
@@ -82,9 +82,9 @@ def blocks_of_shards(place):
     return attempt
 
 
-def manifests(place):
+def manifests(directory):
     """Damage of the content, in a manifest of before there was a checksum."""
-    dataset = toy.toy_dataset(place / "toy")
+    dataset = toy.toy_dataset(directory / "toy")
     manifest = {k: v for k, v in dataset.manifest.items() if k != "manifest_sha256"}
 
     def attempt(rng):
@@ -99,8 +99,8 @@ def manifests(place):
     return attempt
 
 
-def manifest_files(place):
-    dataset = toy.toy_dataset(place / "toy")
+def manifest_files(directory):
+    dataset = toy.toy_dataset(directory / "toy")
     path = dataset.directory / MANIFEST
     content = path.read_bytes()
 
@@ -113,9 +113,9 @@ def manifest_files(place):
     return attempt
 
 
-def files_of_columns(place):
+def files_of_columns(directory):
     """Damage under a run that has its data set open, or before it opens one."""
-    dataset = toy.toy_dataset(place / "toy")
+    dataset = toy.toy_dataset(directory / "toy")
     path, lens = dataset.columns.path, {"click": 8, "visit": 4}
     index = path.with_suffix(".json")
     content = {file: file.read_bytes() for file in (path, index)}
@@ -134,8 +134,8 @@ def files_of_columns(place):
     return attempt
 
 
-def configurations(place):
-    del place
+def configurations(directory):
+    del directory
     mapping = to_mapping(tiny.experiment(pathlib.Path("data")))
 
     def attempt(rng):
@@ -145,9 +145,9 @@ def configurations(place):
     return attempt
 
 
-def configuration_files(place):
+def configuration_files(directory):
     """As train.py reads them; what is refused is refused in one line."""
-    content, path = TINY.read_bytes(), place / "config.py"
+    content, path = TINY.read_bytes(), directory / "config.py"
 
     def attempt(rng):
         path.write_bytes(damaged_bytes(content, rng))
@@ -169,8 +169,8 @@ def configuration_files(place):
     return attempt
 
 
-def working_directories(place):
-    workdir, config = place / "run", tiny.experiment(place / "data")
+def working_directories(directory):
+    workdir, config = directory / "run", tiny.experiment(directory / "data")
     with open_workdir(workdir, config):
         writer = MetricWriter(workdir, from_step=0)
         for step in range(5):
@@ -192,10 +192,10 @@ def working_directories(place):
     return attempt
 
 
-def tables(place, *, views):
+def tables(directory, *, views):
     """Tables of one's own; only the views are damaged."""
-    shop = pathlib.Path(shutil.copytree(SHOP, place / "shop"))
-    schema, path, out = load_schema(shop / "my_schema.py"), shop / views, place / "built"
+    shop = pathlib.Path(shutil.copytree(SHOP, directory / "shop"))
+    schema, path, out = load_schema(shop / "my_schema.py"), shop / views, directory / "built"
     if path.suffix == ".parquet":
         write_views(shop)
     content = path.read_bytes()
@@ -210,13 +210,13 @@ def tables(place, *, views):
     return attempt
 
 
-def checkpoints(place):
+def checkpoints(directory):
     """The newest of two is damaged: it is right, or the one before is taken."""
-    dataset = toy.toy_dataset(place / "toy")
+    dataset = toy.toy_dataset(directory / "toy")
     source = BatchSource(dataset, split="train", batch_size=16, max_lens=toy.MAX_LENS)
     step, data = jax.jit(linear.train_step), make_train_iterator(source)
     states = {0: linear.initial_state()}
-    saved, copy = place / "saved" / "checkpoints", place / "copy" / "checkpoints"
+    saved, copy = directory / "saved" / "checkpoints", directory / "copy" / "checkpoints"
     writer = Checkpoints(saved, keep=2, identity={})
     for number in (1, 2):
         states[number] = step(states[number - 1], next(data))
@@ -241,8 +241,8 @@ def checkpoints(place):
     return attempt
 
 
-def requests(place):
-    del place
+def requests(directory):
+    del directory
     whole = {
         "time": 1_500_100_000,
         "dense": {"price": 1.5, "hour": 3},
@@ -275,9 +275,9 @@ def requests(place):
     return attempt
 
 
-def runs_of_configurations(place):
+def runs_of_configurations(directory):
     """What a configuration's check lets through also makes a model and a training step."""
-    mapping = to_mapping(tiny.experiment(place / "data"))
+    mapping = to_mapping(tiny.experiment(directory / "data"))
     models = ("kunlun", "wukong", "interformer", "din", "hstu", "tokenformer")
 
     def attempt(rng):
@@ -285,7 +285,7 @@ def runs_of_configurations(place):
         part = ("model", "optimizer", "training", "mesh")[rng.integers(4)]
         value[part] = damaged_value(value[part], rng)
         config = experiment_config(value)
-        workdir = place / "run"
+        workdir = directory / "run"
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir()
         with open_run(config, workdir) as run:

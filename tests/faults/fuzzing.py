@@ -46,18 +46,18 @@ def damaged_value(value: Any, rng: np.random.Generator) -> Any:
     """Replace, remove or add one or two things, anywhere in nested mappings and lists."""
     value = copy.deepcopy(value)
     for _ in range(int(rng.integers(1, 3))):
-        places = list(_places(value))
-        if places:
-            _damage(*places[rng.integers(len(places))], rng)
+        paths = list(_paths(value))
+        if paths:
+            _damage(*paths[rng.integers(len(paths))], rng)
     return value
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _paths(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield every container with every one of its keys."""
     keys = value if isinstance(value, dict) else range(len(value)) if _is_list(value) else ()
     for key in keys:
         yield value, key
-        yield from _places(value[key])
+        yield from _paths(value[key])
 
 
 def _is_list(value: Any) -> bool:

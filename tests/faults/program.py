@@ -58,15 +58,15 @@ def arm(point: str, step: int, fault: str) -> None:
     method = getattr(owner, name)
 
     def with_fault(self, at, *arguments, **options):
-        place = self.path if point == "log" else self.directory
+        path = self.path if point == "log" else self.directory
         now, before = int(getattr(at, "step", at)) == step, point in ("saving", "read")
         if point == "read":  # once it is set aside, another one takes its place
-            now &= not (place.parent / DAMAGED / str(step)).exists()
+            now &= not (path.parent / DAMAGED / str(step)).exists()
         if now and before:
-            cause(fault, place.parent)
+            cause(fault, path.parent)
         result = method(self, at, *arguments, **options)
         if now and not before:
-            cause(fault, place.parent)
+            cause(fault, path.parent)
         return result
 
     setattr(owner, name, with_fault)

@@ -138,8 +138,8 @@ def test_a_run_moves_between_devices_and_sees_every_example_once(
     assert seen == [source[step].user_ids.tolist() for step in range(tiny.NUM_STEPS)]
     assert sorted(row for rows in seen for row in rows) == list(range(source.num_examples))
     losses, expected = (
-        [record["train/loss"] for record in records(place) if "train/loss" in record]
-        for place in (workdir, uninterrupted)
+        [record["train/loss"] for record in records(path) if "train/loss" in record]
+        for path in (workdir, uninterrupted)
     )
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
 

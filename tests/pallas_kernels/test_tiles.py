@@ -51,9 +51,9 @@ def test_online_softmax_sees_its_scores_block_by_block():
 @pytest.mark.parametrize("window", [0, 1, 7, 40, 200])
 @pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 64])
 def test_windows_by_tiles_are_windows_by_pairs(window, length):
-    places = np.arange(64)
-    near = np.abs(places[:, None] - places) <= window
-    want = near & (places[:, None] < length) & (places < length)
+    positions = np.arange(64)
+    near = np.abs(positions[:, None] - positions) <= window
+    want = near & (positions[:, None] < length) & (positions < length)
     indices = jnp.arange(64)
     np.testing.assert_array_equal(in_window(indices, indices, window, length), want)
     for start in range(0, 64, 16):

@@ -36,10 +36,10 @@ def test_counts_and_decides(losses, taken, skipped, in_row):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_every_value_counts(bad, place):
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_every_value_counts(bad, index):
     values = [jnp.asarray(1.0), jnp.asarray(2.0), jnp.ones(3)]
-    values[place] = values[place] * bad
+    values[index] = values[index] * bad
     _, take, _ = guard.judge(guard.init(), values, stop_after=STOP_AFTER)
     assert not take
 

@@ -54,10 +54,10 @@ class TestVerifyManifest:
     def test_refuses_a_change_anywhere(self, manifest, path, value):
         changed = copy.deepcopy(manifest)
         *parents, last = path
-        place = changed
+        node = changed
         for key in parents:
-            place = place[key]
-        place[last] = value
+            node = node[key]
+        node[last] = value
         with pytest.raises(ManifestError, match=r"manifest is damaged: expected SHA-256 .*, got"):
             verify_manifest(changed)
 

@@ -60,10 +60,10 @@ class TestResume:
         before = resume(workdir, data)
         data.rename(tmp_path / "moved")
         monkeypatch.chdir(tmp_path)
-        for place in (tmp_path / "moved", "moved", "./moved", "../" + tmp_path.name + "/moved"):
-            assert_equal_states(resume(workdir, place), before)
+        for directory in (tmp_path / "moved", "moved", "./moved", "../" + tmp_path.name + "/moved"):
+            assert_equal_states(resume(workdir, directory), before)
             assert json.loads((workdir / "config.json").read_text())["data"]["directory"] == str(
-                place
+                directory
             )
         assert json.loads((workdir / DATA_FILE).read_text())["directory"].endswith("moved")
 

@@ -271,8 +271,8 @@ def test_first_of_repeated_promotions_counts(loaded, tmp_path):
     for group, product, display, mailer in zip(
         found.group, found.product, found.display, found.mailer, strict=True
     ):
-        place = (int(stores[group // tables.NUM_WEEKS]), int(group % tables.NUM_WEEKS))
-        assert slots[place][int(products[product])] == (display, mailer)
+        slot = (int(stores[group // tables.NUM_WEEKS]), int(group % tables.NUM_WEEKS))
+        assert slots[slot][int(products[product])] == (display, mailer)
 
 
 def test_checksums(loaded, tmp_path):
