@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -41,14 +42,14 @@ def map_examples(function: Callable[..., Array], *arrays: Array | None, score_by
     return out.reshape(batch, *out.shape[2:])
 
 
-def examples_in_chunk(batch: int, score_bytes: int) -> int:
+def examples_in_chunk(batch: Any, score_bytes: int) -> Any:
     """Return how many examples `map_examples` takes at once: a divisor of the batch.
 
     Args:
-        batch: Examples B.
+        batch: Examples B; a symbol where any batch is exported, which is taken whole.
         score_bytes: Bytes of the scores of one example.
     """
-    if jax.default_backend() != "cpu" or not isinstance(batch, int):  # exported: any batch
+    if jax.default_backend() != "cpu" or not isinstance(batch, int):
         return batch
     fits = max(1, _BYTES_A_CORE * _num_cores() // score_bytes)
     size = max(divisor for divisor in range(1, min(fits, batch) + 1) if batch % divisor == 0)
