@@ -25,7 +25,13 @@ SCHEMA = TableSchema(
 def test_names_stand_for_features():
     schema = SCHEMA.schema({"item": 7, "site": 3})
     assert schema.sparse == (SparseFeature("item", "item"), SparseFeature("site", "site"))
-    assert schema.dense == (DenseFeature("price"),)
+    assert schema.dense[0] == DenseFeature("price")
+    cross = [f"{kind}/view{of}{days}" for of in ("", "/item") for kind, days in (
+        ("count", ""), ("count", "/7d"), ("count", "/28d"), ("age", ""))]  # fmt: skip
+    popular = [f"popularity/view/item/{days}d" for days in (7, 28)]
+    assert [f.name for f in schema.dense[1:]] == [*cross, *popular]
+    none = dataclasses.replace(SCHEMA, cross=(), popularity=())
+    assert none.schema({"item": 7, "site": 3}).dense == (DenseFeature("price"),)
     assert schema.streams[0].ids[0].vocabulary == "item"
     assert SCHEMA.vocabulary_names == ["item", "site"]
     assert SCHEMA.vocabulary("item") == Built()
