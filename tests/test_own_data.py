@@ -87,7 +87,7 @@ def build(schema, directory, out, **tables):
 
 
 def test_the_documented_schema_of_other_names_and_two_labels(tmp_path):
-    first, second, *_ = blocks("docs/data.md", "## Tables of your own", "python")
+    first, second = blocks("docs/data.md", "## Tables of your own", "python")
     assert first == (ROOT / SHOP / "my_schema.py").read_text()
     (tmp_path / "schema.py").write_text(second)
     schema = load_schema(tmp_path / "schema.py")
