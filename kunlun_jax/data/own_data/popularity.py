@@ -45,22 +45,31 @@ class PopularityGroup:
     def counts(self, events: str, impressions: str) -> str:
         """Return a query of `value`, `moment` and the columns, for all that is offered at a time.
 
+        A running count of the events is asked at the moment and at the starts of its windows, each
+        time of what is strictly before; a window has the difference. One sort does it: a frame of
+        time for every window took three times as long.
+
         Args:
             events: Relation of the stream.
             impressions: Relation of the impressions.
         """
+        offers = f"SELECT DISTINCT {self.offered} AS value, time FROM {impressions}"
+        rows = (
+            f"SELECT {self.events} AS value, time, 1 AS happened, NULL AS moment, NULL AS days "
+            f"FROM {events} UNION ALL SELECT value, time - days * {DAY}, 0, time, days "
+            f"FROM ({offers}), (SELECT unnest({[0, *self.windows]}) AS days)"
+        )
+        before = "max(count) FILTER (days = {})"
         counts = ", ".join(
-            "count(*) FILTER (happened) OVER (PARTITION BY value ORDER BY time "
-            f"RANGE BETWEEN {days * DAY} PRECEDING AND 1 PRECEDING) AS {name}"
+            f"{before.format(0)} - {before.format(days)} AS {name}"
             for name, days in zip(self.names, self.windows, strict=True)
         )
-        rows = (
-            f"SELECT {self.events} AS value, time, true AS happened FROM {events} UNION ALL "
-            f"SELECT DISTINCT {self.offered}, time, false FROM {impressions}"
+        counted = (
+            "SELECT *, sum(happened) OVER (PARTITION BY value ORDER BY time, happened "
+            f"ROWS UNBOUNDED PRECEDING) AS count FROM ({rows}) WHERE value IS NOT NULL"
         )
         return (
-            f"SELECT value, time AS moment, {', '.join(self.names)} FROM "
-            f"(SELECT *, {counts} FROM ({rows}) WHERE value IS NOT NULL) WHERE NOT happened"
+            f"SELECT value, moment, {counts} FROM ({counted}) WHERE moment IS NOT NULL GROUP BY ALL"
         )
 
     def join(self, counts: str) -> str:
