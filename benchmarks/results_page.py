@@ -47,7 +47,7 @@ NOTES = {
 
 Kunlun's largest size is better than both laws predict. The reason is where the runs end: just after
 Kunlun has begun to read histories. *While training* shows it: until some 90,000 examples its NE is
-everyone's, that of a model which knows what is popular (trees on context and popularity: 0.908);
+everyone's, that of a model which knows what is popular (trees on context and popularity: 0.904);
 then it leaves them, earlier and faster the larger it is, so that the largest is further down that
 slope than the smaller ones can tell. The peers do not get there within 131,000 examples: size buys
 them little, and the ratios of etas above say who finds the history first, not how the models scale

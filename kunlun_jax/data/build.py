@@ -39,6 +39,7 @@ from kunlun_jax.data.tables import SourceTables
 
 DEFAULT_SHARDS = 8
 DEFAULT_MEMORY_GB = 4.0
+OWN_DATA_VERSION = 3  # 2 had no cross features
 
 
 def build_dataset(
@@ -120,7 +121,7 @@ def build_own_data(
     inputs.check_exist(schema)
     num_shards = num_shards or default_num_shards(inputs)
     checksums = inputs.checksums()
-    description = {"name": "own_data", "version": 2, "options": schema.to_json()}
+    description = {"name": "own_data", "version": OWN_DATA_VERSION, "options": schema.to_json()}
     with building_right(directory):
         if directory.exists():
             manifest = read_manifest(directory)
@@ -156,6 +157,8 @@ def _difference(
             if name not in known:
                 state = "new"
             return f"{path_shown(name)}: {state}"
+    if manifest["source"].get("version") != description["version"]:
+        return "made by another version of this program"
     return "" if manifest["source"] == description else "schema: changed"
 
 

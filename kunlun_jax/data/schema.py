@@ -153,7 +153,7 @@ class Schema:
     popularity: tuple[Popularity, ...] = ()
 
     def __post_init__(self) -> None:
-        self._check_names()
+        _check_names(self)
         _require_unique("vocabulary", [v.name for v in self.vocabularies])
         _require_unique("context feature", [f.name for f in (*self.dense, *self.sparse)])
         _require_unique("stream", [s.name for s in self.streams])
@@ -191,35 +191,7 @@ class Schema:
                 f"column of stream {stream.name!r}", [f.name for f in (*stream.ids, *stream.dense)]
             )
             _require_within(f"stream {stream.name!r}: max_len", stream.max_len, 1, MAX_IDS)
-        self._check_cross()
-
-    def _check_cross(self) -> None:
-        single = {f.name for f in self.sparse if f.max_values == 1}
-        shared = {s: [x for x in ids if x in single] for s, ids in self.shared_ids.items()}
-        for place, declared in (("cross", self.cross), ("popularity", self.popularity)):
-            for one in declared:
-                fault = declaration_fault(one, shared)
-                if fault:
-                    raise SchemaError(f"{place}: {fault}")
-        names = tuple(column.name for column in self.derived)
-        ends = tuple(f.name for f in self.dense[len(self.dense) - len(names) :])
-        if ends != names:
-            raise SchemaError(f"dense: expected to end with {names}, as cross says, got {ends}")
-
-    def _check_names(self) -> None:
-        named = [("vocabulary", v.name, name_fault) for v in self.vocabularies]
-        derived = {column.name for column in self.derived}  # of names that are checked themselves
-        context = [f.name for f in (*self.dense, *self.sparse) if f.name not in derived]
-        named += [("context feature", name, name_fault) for name in context]
-        named += [("stream", s.name, stream_fault) for s in self.streams]
-        named += [("label", task, task_fault) for task in self.labels]
-        for stream in self.streams:
-            columns = (*stream.ids, *stream.dense)
-            named += [(f"column of stream {stream.name!r}", f.name, name_fault) for f in columns]
-        for kind, name, fault in [("data set", self.name, name_fault), *named]:
-            found = fault(name)
-            if found is not None:
-                raise SchemaError(f"{kind}: expected {found[0]}, got {found[1]}")
+        _check_cross(self)
 
     def _id_features(self) -> list[tuple[str, SparseFeature | EventId]]:
         context = [("sparse feature", f) for f in self.sparse]
@@ -284,6 +256,36 @@ class Schema:
             return parse(cls, value, "schema")
         except ConfigError as error:
             raise SchemaError(f"not a schema: {error}") from error
+
+
+def _check_cross(schema: Schema) -> None:
+    single = {f.name for f in schema.sparse if f.max_values == 1}
+    shared = {s: [x for x in ids if x in single] for s, ids in schema.shared_ids.items()}
+    for place, declared in (("cross", schema.cross), ("popularity", schema.popularity)):
+        for one in declared:
+            fault = declaration_fault(one, shared)
+            if fault:
+                raise SchemaError(f"{place}: {fault}")
+    names = tuple(column.name for column in schema.derived)
+    ends = tuple(f.name for f in schema.dense[len(schema.dense) - len(names) :])
+    if ends != names:
+        raise SchemaError(f"dense: expected to end with {names}, as cross says, got {ends}")
+
+
+def _check_names(schema: Schema) -> None:
+    named = [("vocabulary", v.name, name_fault) for v in schema.vocabularies]
+    derived = {column.name for column in schema.derived}  # of names that are checked themselves
+    context = [f.name for f in (*schema.dense, *schema.sparse) if f.name not in derived]
+    named += [("context feature", name, name_fault) for name in context]
+    named += [("stream", s.name, stream_fault) for s in schema.streams]
+    named += [("label", task, task_fault) for task in schema.labels]
+    for stream in schema.streams:
+        columns = (*stream.ids, *stream.dense)
+        named += [(f"column of stream {stream.name!r}", f.name, name_fault) for f in columns]
+    for kind, name, fault in [("data set", schema.name, name_fault), *named]:
+        found = fault(name)
+        if found is not None:
+            raise SchemaError(f"{kind}: expected {found[0]}, got {found[1]}")
 
 
 def derived_features(declared: Iterable[Cross | Popularity]) -> tuple[DenseFeature, ...]:

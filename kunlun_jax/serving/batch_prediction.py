@@ -44,7 +44,10 @@ def table_schema(trained: Trained) -> TableSchema:
             f"--impressions: expected a run on tables of one's own, got one on data source "
             f"{trained.manifest['source']['name']!r}; --split scores its own data"
         )
-    return stored_schema(trained.manifest["source"]["options"])
+    schema = stored_schema(trained.manifest["source"]["options"])
+    # What was counted, whatever is counted by default now: nothing in data sets of before.
+    counted = {"cross": trained.schema.cross, "popularity": trained.schema.popularity}
+    return dataclasses.replace(schema, **counted)
 
 
 def predict_tables(

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tests.data.cross_oracle import DAY
 from tests.data.own_data import world
 
 
@@ -28,7 +29,7 @@ def world_run(tmp_path_factory, compilation_cache):
     from kunlun_jax.training.workdir import open_workdir
 
     root = tmp_path_factory.mktemp("world_run")
-    tables = world.make_tables(7, num_users=30, num_requests=600, num_events=400)
+    tables = world.make_tables(7, num_users=30, num_requests=600, num_events=400, stride=DAY)
     dataset = world.build(root, tables)
     config = own_data.get_config(str(root / "built"))
     config.update_from_flattened_dict(

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.stored_schema import stored_schema
 from kunlun_jax.metrics.scores import probabilities
 from kunlun_jax.serving import batch_prediction
-from kunlun_jax.serving.batch_prediction import predict_split, predict_tables
+from kunlun_jax.serving.batch_prediction import predict_split, predict_tables, table_schema
 from kunlun_jax.serving.trained import open_trained
 from kunlun_jax.training.finished_run import open_finished
 from kunlun_jax.training.results import predict
@@ -226,6 +227,18 @@ class TestRefusals:
             predict_tables(trained, world_run.inputs, tmp_path / "scores.csv")
 
 
+def test_scores_do_not_depend_on_who_else_is_asked_about(world_run, trained, scored, tmp_path):
+    """Popularity is of all events, whether their users have requests or not."""
+    rows = world_run.tables["impressions"]
+    user = rows[0]["who"]
+    chosen = [i for i, row in enumerate(rows) if row["who"] == user]
+    tables = {**world_run.tables, "impressions": [rows[i] for i in chosen]}
+    predict_tables(trained, world.write_tables(tmp_path, tables), tmp_path / "scores.parquet")
+    found = matrix(pq.read_table(tmp_path / "scores.parquet"))
+    np.testing.assert_array_equal(found, matrix(pq.read_table(scored))[chosen])
+    assert len(chosen) > 5
+
+
 def test_new_users_and_users_without_events(world_run, trained, tmp_path):
     """No event is of anybody who is asked about."""
     rows = [{**row, "who": f"new{i}"} for i, row in enumerate(world_run.tables["impressions"][:5])]
@@ -239,3 +252,21 @@ def test_a_schema_comes_back_from_its_json(world_run):
     assert stored_schema(value) == world.SCHEMA
     with pytest.raises(SchemaError, match="not a table schema: KeyError: 'colour'"):
         stored_schema({**value, "colour": "red"})
+
+
+def test_tables_of_a_run_from_before_there_were_counts(world_run, trained):
+    """Nothing says what is counted, and nothing is, whatever is by default now."""
+    assert table_schema(trained).crosses == world.SCHEMA.crosses
+    names = ("cross", "popularity")
+    options = world_run.dataset.manifest["source"]["options"]
+    options = {name: value for name, value in options.items() if name not in names}
+    width = len(trained.schema.dense) - len(trained.schema.derived)
+    plain = {"dense": trained.schema.dense[:width], "cross": (), "popularity": ()}
+    schema = table_schema(
+        dataclasses.replace(
+            trained,
+            manifest={"source": {"name": "own_data", "options": options}},
+            schema=dataclasses.replace(trained.schema, **plain),
+        )
+    )
+    assert (schema.crosses, schema.popularities) == ((), ())

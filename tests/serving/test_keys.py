@@ -46,7 +46,7 @@ def contexts(examples: Examples):
     return collections.Counter(
         (
             int(examples.request_times[i]),
-            examples.dense[i].tobytes(),
+            examples.dense[i, :1].tobytes(),  # the price; what is counted needs the events
             *(ids[i, : examples.sparse_lengths[n][i]].tobytes()
               for n, ids in examples.sparse.items()),
         )

@@ -5,16 +5,15 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.own_data.columns import quoted
+from kunlun_jax.data.own_data.encoding import count_popularity, encode
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.messages import named, names_shown, value_shown
 from kunlun_jax.data.own_data.reading import Reading, plan_readings
-from kunlun_jax.data.own_data.shards import Rows, read_events, read_examples
+from kunlun_jax.data.own_data.shards import read_events, read_examples, read_shard, with_counts
 from kunlun_jax.data.own_data.staging import Staging, latest_moment
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, TableSchema
 from kunlun_jax.data.reading.gather import Columns, padded_log
@@ -35,7 +34,7 @@ class Place:
     rows: np.ndarray
 
 
-class RequestTables(Staging):
+class RequestTables:
     """Requests without labels, and the events before them, in one piece per shard.
 
     Attributes:
@@ -69,20 +68,20 @@ class RequestTables(Staging):
         Raises:
             SchemaError: If the tables are not what the schema says; names file, row, column.
         """
-        super().__init__(
-            schema, inputs, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
+        self._staging = Staging(
+            schema, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
         )
-        self.num_shards, self._vocabularies, self._keep = num_shards, vocabularies, tuple(keep)
+        self._engine, self.num_shards, self._keep = self._staging.engine, num_shards, tuple(keep)
         try:
-            latest = latest_moment()
             for reading in plan_readings(
-                self._engine, schema, inputs, place, latest, labelled=False
+                self._engine, schema, inputs, place, latest_moment(), labelled=False
             ):
-                self._check_table(reading)
                 is_first = reading.name == IMPRESSIONS
-                rows = self._numbered(reading) if is_first else reading.typed(self._engine)
-                self._type_table(reading, rows, in_order=is_first)
-                self._encode(reading.name, "")
+                rows = self._numbered(reading) if is_first else ""
+                self._staging.type_table(reading, rows, in_order=is_first)
+            count_popularity(self._staging)
+            for name in self._staging.tables:
+                encode(self._staging, name, vocabularies.__getitem__)
         except BaseException:
             self.close()
             raise
@@ -90,9 +89,6 @@ class RequestTables(Staging):
     def close(self) -> None:
         """Disconnect from the engine."""
         self._engine.close()
-
-    def _vocabulary(self, name: str) -> pathlib.Path:
-        return self._vocabularies[name]
 
     def _numbered(self, reading: Reading) -> str:
         """Return the query of the rows of the impressions, each with its place and what is kept."""
@@ -131,31 +127,31 @@ class RequestTables(Staging):
             schema: The schema of the data set.
             max_lens: By stream, the events that the model takes.
         """
-        tables = [self._rows(i, number) for i in range(1 + len(schema.streams))]
+        tables = read_shard(self._staging.scratch, number, 1 + len(schema.streams))
         examples = read_examples(tables[0], schema)
         users, user = np.unique(examples.users, return_inverse=True)
+        counted = {cross.stream for cross in schema.cross}
         logs = {
             stream.name: read_events(rows, stream, users, id_dtypes(schema))
             for stream, rows in zip(schema.streams, tables[1:], strict=True)
-            if stream.name in max_lens
+            if stream.name in counted.union(max_lens)
         }
-        examples = dataclasses.replace(
-            examples,
-            users=user.astype(np.int32),
-            dense=standardize(examples.dense, schema.dense),
-            ends={n: events_before(log, user, examples.request_times) for n, log in logs.items()},
+        examples = with_counts(
+            dataclasses.replace(
+                examples,
+                users=user.astype(np.int32),
+                ends={n: events_before(logs[n], user, examples.request_times) for n in max_lens},
+            ),
+            schema,
+            logs,
         )
+        examples = dataclasses.replace(examples, dense=standardize(examples.dense, schema.dense))
         padded = {
-            name: padded_log(log, schema.stream_by_name[name], max_lens[name])
-            for name, log in logs.items()
+            name: padded_log(logs[name], schema.stream_by_name[name], max_len)
+            for name, max_len in max_lens.items()
         }
         place = Place(tables[0].numbers("file", np.int64), tables[0].numbers("place", np.int64))
         return Columns(schema, examples, users.astype(np.int32), padded), place
-
-    def _rows(self, table: int, shard: int) -> Rows:
-        folder = self._scratch / f"staged-{table}" / f"shard={shard}"
-        parts = [pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet"))]
-        return Rows(pa.concat_tables(parts) if parts else None)
 
     def write(
         self, scores: Sequence[pathlib.Path], names: Sequence[str], out: pathlib.Path
@@ -174,7 +170,7 @@ class RequestTables(Staging):
         columns = ", ".join([*kept, *(f"s.{quoted(name)}" for name in names)])
         files = ", ".join(self._engine.path(path) for path in scores)
         self._engine.copy(
-            f"SELECT {columns} FROM {self._from_typed(IMPRESSIONS)} AS t "
+            f"SELECT {columns} FROM {self._staging.known_rows(IMPRESSIONS)} AS t "
             f"JOIN read_parquet([{files}], hive_partitioning=false) AS s "
             "ON t.file = s.file AND t.place = s.place ORDER BY t.file, t.place",
             out,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 
 from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import ShardSource
+from kunlun_jax.data.counting import with_columns
+from kunlun_jax.data.cross import columns_of
 from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.stage import Stage
@@ -95,7 +98,7 @@ def first_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def make_shard(schema: Schema, tables: list["Rows"], first: np.ndarray) -> Shard:
-    """Sort the rows of a shard, and find where histories end.
+    """Sort the rows of a shard, find where histories end, and count what is in them.
 
     The order is by user, time and content, so that the order of the input does not matter.
 
@@ -112,26 +115,35 @@ def make_shard(schema: Schema, tables: list["Rows"], first: np.ndarray) -> Shard
         for stream, rows in zip(schema.streams, tables[1:], strict=True)
     }
     ends = {n: events_before(log, found.users, found.request_times) for n, log in logs.items()}
-    found = dataclasses.replace(found, ends=ends)
+    found = with_counts(dataclasses.replace(found, ends=ends), schema, logs)
     splits = {name: found.take(split == i) for i, name in enumerate(SPLITS)}
     places = {n: first[i] + np.arange(len(splits[n])) for i, n in enumerate(SPLITS)}
     return Shard(SourceTables(schema, len(users), logs, splits, checksums={}), users, places)
 
 
 def _read_and_make(staged: Staged, number: int) -> Shard:
+    return make_shard(
+        staged.schema,
+        read_shard(staged.scratch, number, 1 + len(staged.schema.streams)),
+        staged.first_rows[number],
+    )
+
+
+def read_shard(scratch: pathlib.Path, number: int, num_tables: int) -> list["Rows"]:
+    """Return the rows of every staged table in a shard."""
     tables = []
-    for i in range(1 + len(staged.schema.streams)):
-        folder = staged.scratch / f"staged-{i}" / f"shard={number}"
+    for table in range(num_tables):
+        folder = scratch / f"staged-{table}" / f"shard={number}"
         parts = [pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet"))]
         tables.append(Rows(pa.concat_tables(parts) if parts else None))
-    return make_shard(staged.schema, tables, staged.first_rows[number])
+    return tables
 
 
 class Rows:
     """The rows of one table in one shard, in no particular order."""
 
     def __init__(self, table: pa.Table | None) -> None:
-        """Hold a table: number, time, l0 ..., w0, d0 ..., s0 ..., split; None has no rows."""
+        """Hold a table: number, time, l0 ..., w0, d0 ..., s0 ..., p0 ..., split; None: no rows."""
         self._table = table
 
     def numbers(self, name: str, dtype: type) -> np.ndarray:
@@ -163,6 +175,8 @@ class Rows:
 def read_examples(rows: Rows, schema: Schema) -> Examples:
     """Return the examples as they come, without ends; users by their numbers in the data set.
 
+    Their dense features are those of the table and, behind them, popularity.
+
     Args:
         rows: Of the impressions.
         schema: The schema of the data set.
@@ -171,6 +185,10 @@ def read_examples(rows: Rows, schema: Schema) -> Examples:
     weights = rows.numbers("w0", np.float32)
     everything = np.arange(len(weights))
     types = id_dtypes(schema)
+    dense = [
+        *rows.columns("d", len(schema.dense) - len(schema.derived), np.float32),
+        *rows.columns("p", len(columns_of(schema.popularity)), np.float32),
+    ]
     sparse = {
         f.name: rows.ids(f"s{i}", f.max_values, types[f.vocabulary])
         for i, f in enumerate(schema.sparse)
@@ -180,11 +198,23 @@ def read_examples(rows: Rows, schema: Schema) -> Examples:
         request_times=rows.numbers("time", np.int64),
         labels=_matrix(labels, everything),
         weights=weights,
-        dense=_matrix(rows.columns("d", len(schema.dense), np.float32), everything),
+        dense=_matrix(dense, everything),
         sparse={name: ids for name, (ids, _) in sparse.items()},
         sparse_lengths={name: lengths for name, (_, lengths) in sparse.items()},
         ends={},
     )
+
+
+def with_counts(examples: Examples, schema: Schema, logs: Mapping[str, EventLog]) -> Examples:
+    """Return examples as `read_examples` does with all dense features that the schema declares.
+
+    Args:
+        examples: The examples; users are rows of the logs.
+        schema: The schema of the data set.
+        logs: The events of the streams that are counted.
+    """
+    dense, popularity = np.split(examples.dense, [len(schema.dense) - len(schema.derived)], axis=1)
+    return with_columns(dataclasses.replace(examples, dense=dense), schema, logs, popularity)
 
 
 def _examples(rows: Rows, schema: Schema) -> tuple[Examples, np.ndarray]:

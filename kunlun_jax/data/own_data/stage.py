@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kunlun_jax.data.own_data import collisions, vocabularies
+from kunlun_jax.data.own_data.encoding import count_popularity, encode
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import plan_readings, strangers
 from kunlun_jax.data.own_data.row_counts import describe_rows, spellings_path, store_spellings
@@ -23,7 +24,7 @@ from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.files import publish
 
 
-class Stage(Staging):
+class Stage:
     """The steps between the input files and the shards.
 
     Attributes:
@@ -58,23 +59,28 @@ class Stage(Staging):
         Raises:
             SchemaError: If the tables are not what the schema says; names file, row, column.
         """
-        super().__init__(
-            schema, inputs, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
+        self._staging = Staging(
+            schema, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
         )
+        self._schema, self._inputs, self._place = schema, inputs, place
+        self._scratch, self._engine = self._staging.scratch, self._staging.engine
         (place / vocabularies.FOLDER).mkdir(exist_ok=True)
         names = schema.vocabulary_names
-        steps = 3 + len(names) + 2 * len(schema.streams)
+        steps = 4 + len(names) + 2 * len(schema.streams)
         try:
             with tqdm(total=steps, desc=f"{schema.name}: staging", unit="step") as bar:
                 self._type_tables(bar)
+                self.users = self._staging.users
                 self._choose_splits()
+                bar.update()
+                count_popularity(self._staging)
                 bar.update()
                 self.sizes, self.vocabularies, self.collisions = {}, {}, {}
                 for number, name in enumerate(names):
                     self.sizes[name] = self._build_vocabulary(number, name)
                     bar.update()
                 self._encode_tables(bar)
-                self.rows = self._count_rows()
+                self.rows = self._count_rows(num_shards)
         finally:
             self._engine.close()
 
@@ -83,13 +89,12 @@ class Stage(Staging):
         latest = latest_moment()
         kept = {}
         for reading in plan_readings(self._engine, self._schema, self._inputs, self._place, latest):
-            self._check_table(reading)
-            kept[reading.name] = self._type_table(reading, reading.typed(self._engine))
+            kept[reading.name] = self._staging.type_table(reading)
             if not kept[reading.name]:
                 raise strangers(reading)
             bar.update()
         if not spellings_path(self._place).exists():
-            users = f"(SELECT key AS value FROM {self._from('users.parquet')})"
+            users = f"(SELECT key AS value FROM {self._staging.relation('users.parquet')})"
             counted = collisions.count_spellings(self._engine, users)
             store_spellings(*counted, self._place)
         self.input_rows = describe_rows(self._inputs, self._place, kept)
@@ -97,7 +102,7 @@ class Stage(Staging):
     def _choose_splits(self) -> None:
         """Find the seconds, or the uniform numbers, at which validation and test begin."""
         split, path = self._schema.split, self._scratch / "split.json"
-        relation = self._from_typed(IMPRESSIONS)
+        relation = self._staging.known_rows(IMPRESSIONS)
         if isinstance(split, ByTime) and not path.exists():
             total = self._engine.execute(f"SELECT count(*) FROM {relation}")[0][0]
             seconds = []
@@ -142,23 +147,28 @@ class Stage(Staging):
         for table, alias, feature in vocabularies.id_columns(self._schema):
             if feature.vocabulary == vocabulary:
                 value = vocabularies.each_value(alias, feature)
-                relation = self._from_typed(table)
+                relation = self._staging.known_rows(table)
                 queries.append(f"SELECT {value} AS value FROM {relation} WHERE {condition}")
         return queries
 
     def _encode_tables(self, bar: tqdm) -> None:
-        for name in self._tables():
-            self._encode(name, f", {self._split} AS split" if name == IMPRESSIONS else "")
+        def file(vocabulary: str) -> pathlib.Path:
+            number = self._schema.vocabulary_names.index(vocabulary)
+            return self._place / vocabularies.vocabulary_file(number)
+
+        for name in self._staging.tables:
+            more = f", {self._split} AS split" if name == IMPRESSIONS else ""
+            encode(self._staging, name, file, more)
             bar.update()
 
-    def _count_rows(self) -> np.ndarray:
+    def _count_rows(self, num_shards: int) -> np.ndarray:
         # Each folder of a shard is called shard=0, shard=1, ...; nothing else in the path is read.
         files = self._engine.path(self._scratch / "staged-0", "/*/*.parquet")
         counted = self._engine.execute(
             f"SELECT shard, split, count(*) FROM read_parquet({files}, hive_partitioning=true) "
             "GROUP BY ALL"
         )
-        rows = np.zeros((self._num_shards, len(SPLITS)), dtype=np.int64)
+        rows = np.zeros((num_shards, len(SPLITS)), dtype=np.int64)
         for shard, split, count in counted:
             rows[int(shard), split] = count
         return rows

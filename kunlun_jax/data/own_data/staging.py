@@ -1,8 +1,9 @@
 """Tables on their way to shards: what a build of a data set and a prediction have in common.
 
-    users     the users of the impressions, in ascending order: number, shard
-    typed     every table, checked: seconds, ids as text, numbers, the number of the user
-    staged    every table again, with ids, one folder per shard
+    users       the users of the impressions, in ascending order: number, shard
+    typed       every table, checked: seconds, ids as text, numbers, the number of the user
+    popularity  of all that is offered at a time: its events in the days before (popularity.py)
+    staged      every table again, with ids, one folder per shard (encoding.py)
 
 DuckDB joins and sorts, on disk where memory does not suffice. Each step is a file that appears when
 it is complete, so that what is interrupted does not repeat it.
@@ -18,16 +19,14 @@ import pyarrow.parquet as pq
 
 from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import shard_of_users
-from kunlun_jax.data.own_data import columns, vocabularies
+from kunlun_jax.data.counting import DAY
 from kunlun_jax.data.own_data.engine import Engine, rewrite
-from kunlun_jax.data.own_data.inputs import Inputs
+from kunlun_jax.data.own_data.popularity import popularity_groups
 from kunlun_jax.data.own_data.reading import Reading
 from kunlun_jax.data.own_data.row_counts import stored_counts
 from kunlun_jax.data.own_data.splits import uniform_of_users
-from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, TableSchema
-from kunlun_jax.data.schema import OOV_ID, EventId, SchemaError, SparseFeature
-
-DAY = 86400
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, TableSchema
+from kunlun_jax.data.schema import SchemaError
 
 
 def latest_moment() -> int:
@@ -36,12 +35,19 @@ def latest_moment() -> int:
 
 
 class Staging:
-    """The steps; whoever inherits them says which ones, in what order."""
+    """The engine, the names of its files, and the steps up to typed tables.
+
+    Attributes:
+        schema: What the columns mean.
+        scratch: Where the files of the steps lie.
+        engine: Makes them.
+        popularity: What is counted of all users' events.
+        users: Users, once the impressions are typed.
+    """
 
     def __init__(
         self,
         schema: TableSchema,
-        inputs: Inputs,
         place: pathlib.Path,
         *,
         num_shards: int,
@@ -52,55 +58,56 @@ class Staging:
 
         Args:
             schema: What the columns mean.
-            inputs: The files.
             place: Directory of the build.
             num_shards: Shards.
             threads: Threads.
             memory_gb: Memory in GB before the disk is used.
         """
-        self._schema, self._inputs, self._num_shards = schema, inputs, num_shards
-        self._place, self._scratch = place, place / SCRATCH
-        self._engine = Engine(self._scratch, threads=threads, memory_gb=memory_gb)
+        self.schema, self.scratch, self.users = schema, place / SCRATCH, 0
+        self.popularity = popularity_groups(schema)
+        self._place, self._num_shards = place, num_shards
+        self.engine = Engine(self.scratch, threads=threads, memory_gb=memory_gb)
 
-    def _vocabulary(self, name: str) -> pathlib.Path:
-        """Return the file of a vocabulary that was built."""
-        number = self._schema.vocabulary_names.index(name)
-        return self._place / vocabularies.vocabulary_file(number)
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables; the impressions come first."""
+        return [IMPRESSIONS, *(events.name for events in self.schema.streams)]
 
-    def _check_table(self, reading: Reading) -> None:
-        """Read the files of a table once, unless that has been done; only then have them typed.
+    def type_table(self, reading: Reading, rows: str = "", *, in_order: bool = False) -> int:
+        """Check a table and write its typed rows, unless that is done; return those of known users.
 
-        Raises:
-            SchemaError: If one is damaged or a row is bad; names file, row, column and value.
-        """
-        counted = stored_counts(self._place, reading.number, len(reading.files))
-        if counted is None or not self._typed(reading.name).exists():
-            reading.count(self._engine)
-
-    def _type_table(self, reading: Reading, rows: str, *, in_order: bool = False) -> int:
-        """Write the typed rows of a table, those of known users; return how many.
+        Rows of others are written only of streams whose popularity is counted.
 
         Args:
             reading: How it is read.
-            rows: Query of its rows, those that `Reading.typed` gives and maybe more columns.
+            rows: Query of its rows, those that `Reading.typed` gives, maybe with more columns.
             in_order: Whether they are read in the order of the files, so that they can be numbered.
+
+        Raises:
+            SchemaError: If a file is damaged or a row is bad; names file, row, column and value.
         """
-        typed = self._typed(reading.name)
+        typed = self.typed(reading.name)
+        counted = stored_counts(self._place, reading.number, len(reading.files))
+        if counted is None or not typed.exists():
+            reading.count(self.engine)
+        rows = rows or reading.typed(self.engine)
         if reading.name == IMPRESSIONS:
             self.users = self._number_users(f"SELECT DISTINCT key FROM ({rows})")
-        self._engine.copy(
+        everyone = reading.name in {group.stream for group in self.popularity}
+        self.engine.copy(
             f"SELECT number, shard, unit, t.* EXCLUDE (key) FROM ({rows}) AS t "
-            f"JOIN {self._from('users.parquet')} AS users ON t.key = users.key",
+            f"{'LEFT ' if everyone else ''}JOIN {self.relation('users.parquet')} AS users "
+            "ON t.key = users.key",
             typed,
             in_order=in_order,
         )
-        return pq.read_metadata(typed).num_rows
+        return self.engine.execute(f"SELECT count(number) FROM {self.relation(typed.name)}")[0][0]
 
     def _number_users(self, keys: str) -> int:
         """Write key, number, shard and a uniform number of every user; return how many."""
-        path, ordered = self._scratch / "users.parquet", self._scratch / "user_keys.parquet"
+        path, ordered = self.scratch / "users.parquet", self.scratch / "user_keys.parquet"
         if not path.exists():
-            self._engine.copy(f"{keys} ORDER BY key", ordered, in_order=True)
+            self.engine.copy(f"{keys} ORDER BY key", ordered, in_order=True)
 
             def number(first: int, batch: pa.Table) -> dict[str, Any]:
                 numbers = np.arange(first, first + batch.num_rows)
@@ -108,7 +115,7 @@ class Staging:
                     "key": batch.column(0),
                     "number": numbers,
                     "shard": shard_of_users(numbers, self._num_shards),
-                    "unit": uniform_of_users(self._schema, numbers),
+                    "unit": uniform_of_users(self.schema, numbers),
                 }
 
             rewrite([ordered], path, number)
@@ -117,74 +124,15 @@ class Staging:
             raise SchemaError(f"users: expected at most 2^31 - 1, got {count}")
         return count
 
-    def _encode(self, table: str, more: str) -> None:
-        """Write a table with ids, one folder per shard."""
-        ids, joins = [], []
-        for name, alias, feature in vocabularies.id_columns(self._schema):
-            if name == table:
-                relation = self._lookup(table, alias, feature)
-                if relation is None:
-                    known = vocabularies.hashed_sql(
-                        alias, self._schema.vocabulary(feature.vocabulary)
-                    )
-                else:
-                    known = f"v_{alias}.id"
-                    joins.append(
-                        f"LEFT JOIN {relation} AS v_{alias} ON t.{alias} = v_{alias}.value"
-                    )
-                    if not columns.is_list(feature):
-                        known = (
-                            f"CASE WHEN t.{alias} IS NOT NULL THEN coalesce({known}, {OOV_ID}) END"
-                        )
-                ids.append(f"{known} AS {alias}")
-        exclude = ", ".join(["unit", *(i.split(" AS ")[-1] for i in ids)])
-        select = ", ".join([f"t.* EXCLUDE ({exclude})", *ids])
-        self._engine.copy(
-            f"SELECT {select}{more} FROM {self._from_typed(table)} AS t {' '.join(joins)}",
-            self._scratch / f"staged-{self._number(table)}",
-            partition_by="shard",
-        )
+    def typed(self, table: str) -> pathlib.Path:
+        """Return the file of the typed rows of a table."""
+        return self.scratch / f"typed-{self.tables.index(table)}.parquet"
 
-    def _lookup(self, table: str, alias: str, feature: SparseFeature | EventId) -> str | None:
-        """Return a relation (value, id) for a column, None if its ids are computed."""
-        kind = self._schema.vocabulary(feature.vocabulary)
-        values = ""
-        if isinstance(kind, Built):
-            values = self._read(self._vocabulary(feature.vocabulary))
-        if not columns.is_list(feature):
-            return values or None
-        # Every different list is encoded once, and then looked up as a whole.
-        if isinstance(kind, Built):
-            known = f"coalesce(v.id, {OOV_ID})"
-            join = f"LEFT JOIN {values} AS v ON one = v.value"
-        else:
-            known, join = vocabularies.hashed_sql("one", kind), ""
-        cells = f"SELECT DISTINCT {alias} AS cell FROM {self._from_typed(table)}"
-        parts = f"string_split(cell, {columns.UNIT_SEPARATOR})"
-        self._engine.copy(
-            f"SELECT cell AS value, list({known} ORDER BY place) AS id FROM "
-            f"(SELECT cell, unnest({parts}) AS one, generate_subscripts({parts}, 1) AS place "
-            f"FROM ({cells}) WHERE cell IS NOT NULL) {join} GROUP BY cell",
-            self._scratch / f"lists-{alias}.parquet",
-        )
-        return self._from(f"lists-{alias}.parquet")
+    def known_rows(self, table: str) -> str:
+        """Return a relation of the typed rows of a table, those of known users."""
+        return f"(SELECT * FROM {self.relation(self.typed(table).name)} WHERE number IS NOT NULL)"
 
-    def _tables(self) -> list[str]:
-        """Return the names of the tables; the impressions come first."""
-        return [IMPRESSIONS, *(events.name for events in self._schema.streams)]
-
-    def _number(self, table: str) -> int:
-        """Return 0 for the impressions, and 1, 2, ... for the streams."""
-        return self._tables().index(table)
-
-    def _typed(self, table: str) -> pathlib.Path:
-        return self._scratch / f"typed-{self._number(table)}.parquet"
-
-    def _from_typed(self, table: str) -> str:
-        return self._from(self._typed(table).name)
-
-    def _from(self, name: str) -> str:
-        return self._read(self._scratch / name)
-
-    def _read(self, path: pathlib.Path) -> str:
-        return f"read_parquet({self._engine.path(path)}, hive_partitioning=false)"
+    def relation(self, name: str | pathlib.Path) -> str:
+        """Return a relation of the rows of a Parquet file, by default one in `scratch`."""
+        path = self.engine.path(self.scratch / name)
+        return f"read_parquet({path}, hive_partitioning=false)"

@@ -19,25 +19,27 @@ file needs comes from `kunlun_jax.data.own_data`.
 """
 
 import dataclasses
-import datetime
 import json
 import pathlib
 import runpy
 from typing import Any
 
+from kunlun_jax.data.cross import Cross, Popularity
+from kunlun_jax.data.limits import DEFAULT_LIMITS, Limits
+from kunlun_jax.data.own_data.split_rules import DEFAULT_SPLIT, ByDate, ByTime, ByUser, check_split
 from kunlun_jax.data.schema import (
     DenseFeature,
     EventId,
     EventStream,
-    Limits,
     Schema,
     SchemaError,
     SparseFeature,
     Vocabulary,
+    derived_features,
 )
 
 IMPRESSIONS = "impressions"
-DEFAULT_LIMITS = Limits()
+WINDOWS = (7, 28)  # days
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,62 +68,6 @@ class Hashed:
     def vocabulary(self, name: str) -> Vocabulary:
         """Return it as the schema of the data set describes it."""
         return Vocabulary(name, self.num_ids, self.num_hashes)
-
-
-@dataclasses.dataclass(frozen=True)
-class ByTime:
-    """The last requests are for the test, those before them for validation.
-
-    Requests of one second stay together.
-
-    Attributes:
-        validation: Share of the requests.
-        test: Share of the requests.
-    """
-
-    validation: float = 0.1
-    test: float = 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class ByDate:
-    """Validation and test begin on given days.
-
-    Attributes:
-        validation: First day (UTC) of validation, as "2024-03-01".
-        test: First day of the test.
-    """
-
-    validation: str
-    test: str
-
-    def seconds(self) -> tuple[int, int]:
-        """Return both starts as Unix seconds.
-
-        Raises:
-            SchemaError: If one is not a date.
-        """
-        try:
-            days = [datetime.date.fromisoformat(day) for day in (self.validation, self.test)]
-        except (TypeError, ValueError) as error:
-            raise SchemaError(f"split: expected dates as '2024-03-01': {error}") from error
-        moments = [datetime.datetime.combine(d, datetime.time(), datetime.UTC) for d in days]
-        return int(moments[0].timestamp()), int(moments[1].timestamp())
-
-
-@dataclasses.dataclass(frozen=True)
-class ByUser:
-    """Every user belongs to one split, by a hash.
-
-    Attributes:
-        validation: Share of the users.
-        test: Share of the users.
-        seed: Seed of the hash.
-    """
-
-    validation: float = 0.1
-    test: float = 0.1
-    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +127,9 @@ class TableSchema:
         vocabularies: How the ids of a vocabulary are made; by default `Built()`.
         split: `ByTime`, `ByDate` or `ByUser`.
         limits: What validation accepts.
+        cross: Count features (`data/cross.py`); None: of every stream and all ids that it shares
+            with the candidate, in whole and for WINDOWS; (): none.
+        popularity: Likewise, of the events of all users of the impressions.
 
     Raises:
         SchemaError: If names or numbers contradict each other, or a label is among the features.
@@ -199,25 +148,13 @@ class TableSchema:
     separator: str = "|"
     missing: tuple[str, ...] | None = None
     vocabularies: dict[str, Built | Hashed] = dataclasses.field(default_factory=dict)
-    split: ByTime | ByDate | ByUser = ByTime()
+    split: ByTime | ByDate | ByUser = DEFAULT_SPLIT
     limits: Limits = DEFAULT_LIMITS
+    cross: tuple[Cross, ...] | None = None
+    popularity: tuple[Popularity, ...] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("streams", "sparse", "candidate", "dense", "labels"):
-            if not isinstance(getattr(self, field), tuple):
-                raise SchemaError(
-                    f"{field}: expected a tuple such as ('a',), got {getattr(self, field)!r}"
-                )
-        if not _are_texts(self.missing):
-            raise SchemaError(
-                f"missing: expected None or a tuple of texts such as ('-',), got {self.missing!r}"
-            )
-        for field in ("streams", "labels"):
-            if not getattr(self, field):
-                raise SchemaError(f"{field}: expected at least one, got none")
-        for table in self.streams:
-            if not isinstance(table, Events):
-                raise SchemaError(f"streams: expected Events(...), got {table!r:.60}")
+        _check_fields(self)
         streams = tuple(
             dataclasses.replace(s, user=s.user or self.user, time=s.time or self.time)
             for s in self.streams
@@ -234,29 +171,7 @@ class TableSchema:
         told = sorted({*self.labels, self.time, self.weight} & features)
         if told:
             raise SchemaError(f"column {told[0]!r}: a label, time or weight cannot be a feature")
-        for name, kind in self.vocabularies.items():
-            number = kind.num_ids if isinstance(kind, Hashed) else kind.min_count
-            if number < 1:
-                raise SchemaError(f"vocabulary {name!r}: expected at least 1, got {number}")
-            if isinstance(kind, Hashed) and kind.num_hashes not in (1, 2):
-                raise SchemaError(
-                    f"vocabulary {name!r}: expected 1 or 2 hashes, got {kind.num_hashes}"
-                )
-        self._check_split()
-
-    def _check_split(self) -> None:
-        split = self.split
-        if isinstance(split, ByDate):
-            validation, test = split.seconds()
-            if validation >= test:
-                raise SchemaError(
-                    f"split: expected validation before test, got {split.validation}, {split.test}"
-                )
-        elif min(split.validation, split.test) <= 0 or split.validation + split.test >= 1:
-            raise SchemaError(
-                "split: expected positive shares whose sum is below 1, got "
-                f"{split.validation} and {split.test}"
-            )
+        check_split(self.split)
 
     @property
     def vocabulary_names(self) -> list[str]:
@@ -274,6 +189,21 @@ class TableSchema:
     def dense_features(self) -> tuple[DenseFeature, ...]:
         """The numerical features, spelt out."""
         return _dense(self.dense)
+
+    @property
+    def crosses(self) -> tuple[Cross, ...]:
+        """The count features, spelt out."""
+        if self.cross is not None:
+            return self.cross
+        return tuple(Cross(name, ids, WINDOWS) for name, ids in _candidate_ids(self).items())
+
+    @property
+    def popularities(self) -> tuple[Popularity, ...]:
+        """The popularity features, spelt out."""
+        if self.popularity is not None:
+            return self.popularity
+        shared = _candidate_ids(self)
+        return tuple(Popularity(name, ids, WINDOWS) for name, ids in shared.items() if ids)
 
     @property
     def column_names(self) -> list[str]:
@@ -298,12 +228,17 @@ class TableSchema:
         return Schema(
             name=self.name,
             vocabularies=tuple(Vocabulary(n, size, hashes.get(n, 0)) for n, size in sizes.items()),
-            dense=self.dense_features,
+            dense=(
+                *self.dense_features,
+                *derived_features((*self.crosses, *self.popularities)),
+            ),
             sparse=self.sparse_features,
             candidate=self.candidate,
             streams=tuple(table.stream for table in self.streams),
             labels=self.labels,
             limits=self.limits,
+            cross=self.crosses,
+            popularity=self.popularities,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -335,8 +270,47 @@ def load_schema(path: str | pathlib.Path) -> TableSchema:
     return found
 
 
-def _are_texts(value: object) -> bool:
-    return value is None or (isinstance(value, tuple) and all(isinstance(t, str) for t in value))
+def _check_fields(schema: TableSchema) -> None:
+    """Refuse fields of another type or out of range, and none where there has to be one."""
+    for field in ("streams", "sparse", "candidate", "dense", "labels"):
+        if not isinstance(getattr(schema, field), tuple):
+            raise SchemaError(
+                f"{field}: expected a tuple such as ('a',), got {getattr(schema, field)!r}"
+            )
+    for field, kind, example in (
+        ("missing", str, "texts such as ('-',)"),
+        ("cross", Cross, "Cross(...)"),
+        ("popularity", Popularity, "Popularity(...)"),
+    ):
+        value = getattr(schema, field)
+        tuple_of = isinstance(value, tuple) and all(isinstance(x, kind) for x in value)
+        if not (value is None or tuple_of):
+            raise SchemaError(f"{field}: expected None or a tuple of {example}, got {value!r:.60}")
+    for field in ("streams", "labels"):
+        if not getattr(schema, field):
+            raise SchemaError(f"{field}: expected at least one, got none")
+    for table in schema.streams:
+        if not isinstance(table, Events):
+            raise SchemaError(f"streams: expected Events(...), got {table!r:.60}")
+    for name, kind in schema.vocabularies.items():
+        number = kind.num_ids if isinstance(kind, Hashed) else kind.min_count
+        if number < 1:
+            raise SchemaError(f"vocabulary {name!r}: expected at least 1, got {number}")
+        if isinstance(kind, Hashed) and kind.num_hashes not in (1, 2):
+            raise SchemaError(f"vocabulary {name!r}: expected 1 or 2 hashes, got {kind.num_hashes}")
+
+
+def _candidate_ids(schema: TableSchema) -> dict[str, tuple[str, ...]]:
+    """Return by stream the ids that an event can share with the candidate, a single value."""
+    single = {
+        f.name: f.vocabulary
+        for f in schema.sparse_features
+        if f.name in schema.candidate and f.max_values == 1
+    }
+    return {
+        table.name: tuple(f.name for f in table.stream.ids if single.get(f.name) == f.vocabulary)
+        for table in schema.streams
+    }
 
 
 def _dense(features: tuple[str | DenseFeature, ...]) -> tuple[DenseFeature, ...]:

@@ -1,5 +1,6 @@
 """Data sets of tables: against a join in plain Python, and in every format."""
 
+import collections
 import dataclasses
 import hashlib
 import itertools
@@ -24,6 +25,7 @@ from kunlun_jax.data.reading.requests import Events as RequestEvents
 from kunlun_jax.data.reading.requests import Request, batch_requests
 from kunlun_jax.data.validate import validate
 from tests.data.comparing import files_in
+from tests.data.cross_oracle import DAY
 from tests.data.own_data import world
 
 # A build takes too long to look for a smaller failing case; the seed names the case well enough.
@@ -31,11 +33,61 @@ BUILDS = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase
 
 
 @BUILDS
-@given(seed=st.integers(0, 2**32 - 1), num_events=st.integers(20, 80))
-def test_examples_and_histories_are_those_of_a_plain_join(tmp_path_factory, seed, num_events):
-    tables = world.make_tables(seed, num_events=num_events)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_events=st.integers(20, 80),
+    stride=st.sampled_from([1, DAY]),  # windows of 7 and 28 days begin in the second of an event
+)
+def test_examples_and_histories_are_those_of_a_plain_join(
+    tmp_path_factory, seed, num_events, stride
+):
+    tables = world.make_tables(seed, num_events=num_events, stride=stride)
     dataset = world.build(tmp_path_factory.mktemp("world"), tables)
     assert world.found_examples(dataset, tables) == world.expected_examples(tables)
+
+
+@pytest.mark.parametrize(
+    ("user", "changed"),
+    [
+        ("u0", {"count/view": 3, "age/view": 1, "count/view/item": 3, "age/view/item": 1}),
+        ("nobody", {}),  # has no impressions
+    ],
+)
+def test_an_event_counts_if_it_is_before_the_request(tmp_path, tables, user, changed):
+    """Not in its second, nor later; by kind and id, how many columns another event changes."""
+    now = world.START + 9 * DAY
+    last = {**tables["impressions"][0], "who": "u0", "time": str(now), "item": "1"}
+    found = {}
+    for later in (None, 0, 1, -1):
+        view = {**tables["view"][0], "user": user, "time": str(now + (later or 0)), "item": "1"}
+        more = {"impressions": [last], "view": [] if later is None else [view]}
+        dataset = world.build(
+            tmp_path / str(later),
+            {name: [*rows, *more.get(name, [])] for name, rows in tables.items()},
+        )
+        test = dataset.splits["test"]
+        found[later] = test.dense[test.request_times == now].squeeze(0)
+    np.testing.assert_array_equal(found[0], found[None])
+    np.testing.assert_array_equal(found[1], found[None])
+    rise = {
+        feature.name: after - before
+        for feature, before, after in zip(dataset.schema.dense, found[None], found[-1], strict=True)
+        if not np.array_equal(before, after, equal_nan=True)
+    }
+    columns = [name.removesuffix("/7d").removesuffix("/28d") for name in rise]
+    assert collections.Counter(columns) == {**changed, "popularity/view/item": 2}
+    assert {rise[name] for name in rise if not name.startswith("age")} == {1}
+
+
+def test_without_counts_a_data_set_is_as_it_was_before_there_were_any(tmp_path, tables, dataset):
+    schema = dataclasses.replace(world.SCHEMA, cross=(), popularity=())
+    plain = world.build(tmp_path, tables, schema=schema)
+    assert not {"cross", "popularity"} & plain.manifest["schema"].keys()
+    assert plain.schema.dense == dataset.schema.dense[:1]
+    for name, examples in plain.splits.items():
+        expected = dataset.splits[name]
+        np.testing.assert_array_equal(examples.dense, expected.dense[:, :1])
+        np.testing.assert_array_equal(examples.users, expected.users)
 
 
 @BUILDS

@@ -8,13 +8,16 @@ from kunlun_jax.data.own_data import (
     ByDate,
     ByTime,
     ByUser,
+    Cross,
     DenseFeature,
     Events,
     Hashed,
+    Popularity,
     SparseFeature,
     TableSchema,
     load_schema,
 )
+from tests.documents import blocks
 
 VIEW = Events("view", ids=("item",))
 SCHEMA = TableSchema(
@@ -25,10 +28,28 @@ SCHEMA = TableSchema(
 def test_names_stand_for_features():
     schema = SCHEMA.schema({"item": 7, "site": 3})
     assert schema.sparse == (SparseFeature("item", "item"), SparseFeature("site", "site"))
-    assert schema.dense == (DenseFeature("price"),)
+    assert schema.dense[0] == DenseFeature("price")
+    cross = [f"{kind}/view{of}{days}" for of in ("", "/item") for kind, days in (
+        ("count", ""), ("count", "/7d"), ("count", "/28d"), ("age", ""))]  # fmt: skip
+    popular = [f"popularity/view/item/{days}d" for days in (7, 28)]
+    assert [f.name for f in schema.dense[1:]] == [*cross, *popular]
+    none = dataclasses.replace(SCHEMA, cross=(), popularity=())
+    assert none.schema({"item": 7, "site": 3}).dense == (DenseFeature("price"),)
     assert schema.streams[0].ids[0].vocabulary == "item"
     assert SCHEMA.vocabulary_names == ["item", "site"]
     assert SCHEMA.vocabulary("item") == Built()
+
+
+def test_the_documented_counts(tmp_path):
+    (block,) = blocks("docs/data.md", "## Cross features", "python")
+    (tmp_path / "schema.py").write_text(block)
+    sizes = dict.fromkeys(("item", "category", "device"), 9)
+    schema = load_schema(tmp_path / "schema.py").schema(sizes)
+    assert [f.name for f in schema.dense] == [
+        *("count/view/1d", "count/view/7d", "age/view"),
+        *("count/view/item/1d", "count/view/item/7d", "age/view/item"),
+        *("popularity/view/item/28d", "popularity/view/category/28d"),
+    ]
 
 
 def test_events_have_the_user_and_time_of_the_impressions_unless_they_say_otherwise():
@@ -63,6 +84,8 @@ def test_events_have_the_user_and_time_of_the_impressions_unless_they_say_otherw
         ({"split": ByDate("2024-03-01", "2024-03-01")}, "split: expected validation before test"),
         ({"split": ByDate("March", "2024-03-01")}, "split: expected dates as '2024-03-01'"),
         ({"streams": (dataclasses.replace(VIEW, name="impressions"),)}, "expected another name"),
+        ({"cross": (Cross("order"),)}, r"cross: stream: expected one of \['view'\], got 'order'"),
+        ({"popularity": (Popularity("view", ("site",), (7,)),)}, "popularity: ids: expected ids"),
     ],
 )
 def test_contradictions_are_refused(changes, message):

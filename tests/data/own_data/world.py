@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 
 from kunlun_jax.data import Dataset, DenseFeature, EventId, SparseFeature
 from kunlun_jax.data.build import build_own_data
+from kunlun_jax.data.cross import columns_of
 from kunlun_jax.data.own_data import Built, ByUser, Events, Hashed, TableSchema
 from kunlun_jax.data.own_data.inputs import Inputs
+from tests.data.cross_oracle import cross_feature
 
 START = 1_600_000_000
 SCHEMA = TableSchema(
@@ -40,8 +42,11 @@ SCHEMA = TableSchema(
 )
 
 
-def make_tables(seed, *, num_users=12, num_requests=80, num_events=60):
-    """Rows of every table as dictionaries of text, as CSV has them; few seconds, so many ties."""
+def make_tables(seed, *, num_users=12, num_requests=80, num_events=60, stride=1):
+    """Rows of every table as dictionaries of text, as CSV has them; few moments, so many ties.
+
+    The moments are `stride` seconds apart.
+    """
     rng = np.random.default_rng(seed)
 
     def pick(values):
@@ -51,7 +56,7 @@ def make_tables(seed, *, num_users=12, num_requests=80, num_events=60):
         return f"u{rng.integers(num_users)}"
 
     def moment():
-        return str(START + int(rng.integers(40)))
+        return str(START + stride * int(rng.integers(40)))
 
     impressions = [
         {
@@ -111,6 +116,8 @@ def expected_examples(tables, schema=SCHEMA):
     splits = _splits(rows, schema)
     known = _vocabularies(tables, splits, schema)
     result = {name: collections.Counter() for name in ("train", "validation", "test")}
+    columns = columns_of((*schema.crosses, *schema.popularities))
+    streams = {events.name: _raw_events(events, tables) for events in schema.streams}
     for row, split in zip(rows, splits, strict=True):
         histories = []
         for events in schema.streams:
@@ -132,10 +139,30 @@ def expected_examples(tables, schema=SCHEMA):
                 _value(row["item"], known["item"], missing=()),
                 tuple(t if t in known["tag"] else None for t in tags),
                 bool(row["site"]),
+                tuple(_cross(column, streams, row, known) for column in columns),
                 *histories,
             )
         ] += 1
     return result
+
+
+def _raw_events(events, tables):
+    """The events of a stream, also of strangers, as (user, time, values); None is no value."""
+    names = [f.name for f in events.stream.ids]
+    return [
+        (e[events.user], int(e[events.time]), {name: e[name] or None for name in names})
+        for e in tables[events.name]
+        if not events.where or e["state"] == "paid"
+    ]
+
+
+def _cross(column, streams, row, known):
+    """A cross feature of an impression: of values, or for the user's own of those that have ids."""
+    value, events = row["item"] or None, streams[column.stream]
+    if column.kind != "popularity":
+        value = value if value in known["item"] else None
+    found = cross_feature(column, events, (row["who"], int(row["time"]), {"item": value}))
+    return _number(np.float32(found))
 
 
 def found_examples(dataset: Dataset, tables):
@@ -172,6 +199,7 @@ def found_examples(dataset: Dataset, tables):
                     item,
                     tuple(values["tag"][t] for t in tags),
                     bool(lengths["site"]),
+                    tuple(_number(x) for x in examples.dense[i, 1:]),
                     *histories,
                 )
             ] += 1

@@ -5,6 +5,7 @@
     shards     (shard, the rows of all tables)
     bounds     when validation and test begin
     values     what training has seen, numbered
+    popularity (shard, of what it offers: the events of everybody before)
     ids        (shard, the ids of its values)
     written    (shard); its file and its report are there
 
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import report_path, write_shard
 from kunlun_jax.data.own_data.beam import steps
+from kunlun_jax.data.own_data.beam.bounds import choose_bounds
 from kunlun_jax.data.own_data.beam.numbering import (
     Key,
     look_up,
@@ -34,8 +36,11 @@ from kunlun_jax.data.own_data.beam.numbering import (
     parts_by,
     range_of,
 )
+from kunlun_jax.data.own_data.beam.popularity import count_popularity, join_popularity
+from kunlun_jax.data.own_data.beam.value_counts import count_spellings, count_values
 from kunlun_jax.data.own_data.collisions import Counts, store_counts
 from kunlun_jax.data.own_data.engine import Engine
+from kunlun_jax.data.own_data.popularity import popularity_groups
 from kunlun_jax.data.own_data.reading import Reading
 from kunlun_jax.data.own_data.row_counts import (
     refuse_no_rows,
@@ -45,7 +50,7 @@ from kunlun_jax.data.own_data.row_counts import (
 )
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
 from kunlun_jax.data.own_data.splits import Bounds
-from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, ByTime, Hashed, TableSchema
+from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
 from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.files import part_of, publish, settle
@@ -127,11 +132,11 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
         | "read" >> beam.FlatMap(read_file, plan)
     )
     shards = _bring_to_shards(rows, plan)
-    bounds = beam.pvalue.AsSingleton(_choose_bounds(pipeline, shards, schema.split))
+    bounds = beam.pvalue.AsSingleton(choose_bounds(pipeline, shards, schema.split))
     counts = shards | "training values" >> beam.FlatMap(_count_training, schema, bounds)
     values = number_in_order(counts, "values", num_ranges=num_shards, least=plan.built)
     _ = values.values | "store values" >> beam.Map(_store_values, plan)
-    _ = _count_values(shards, schema) | "store counts" >> beam.Map(_store_counts, plan)
+    _ = count_values(shards, schema) | "store counts" >> beam.Map(_store_counts, plan)
     asked = shards | "ask" >> beam.FlatMap(
         steps.ask_for_ids, schema, beam.pvalue.AsDict(values.cuts)
     )
@@ -140,9 +145,11 @@ def build_graph(pipeline: beam.Pipeline, plan: Plan) -> None:
         | "values and shards" >> beam.CoGroupByKey()
         | "answer" >> beam.FlatMap(_answer)
     )
+    groups = popularity_groups(schema)
+    popularity = count_popularity(rows, shards, groups, num_shards)
     examples = shards | "count examples" >> beam.Map(_count_examples, bounds)
     _ = (
-        {"tables": shards, "ids": ids}
+        {"tables": shards, "ids": ids, "popularity": popularity}
         | "rows and ids" >> beam.CoGroupByKey()
         | "write"
         >> beam.Map(
@@ -185,7 +192,7 @@ def _bring_to_shards(rows: Any, plan: Plan) -> Any:
     keys = rows | "user keys" >> beam.FlatMap(_user_keys)
     users = number_in_order(keys, USERS, num_ranges=plan.num_shards, least={USERS: 1})
     named = users.values | "each user" >> beam.FlatMap(_each_user)
-    _ = _count_spellings(named, "spellings of users") | "store users" >> beam.Map(
+    _ = count_spellings(named, "spellings of users") | "store users" >> beam.Map(
         _store_user_spellings, plan
     )
     placed = rows | "place rows" >> beam.FlatMap(_place_rows, beam.pvalue.AsDict(users.cuts))
@@ -243,116 +250,11 @@ def _join(pair: tuple[int, Iterable[tuple[str, pa.Table] | None]]) -> tuple[int,
     return shard, steps.joined(part for part in parts if part is not None)
 
 
-def _choose_bounds(pipeline: beam.Pipeline, shards: Any, split: Any) -> Any:
-    """Return a collection of one `Bounds`."""
-    if not isinstance(split, ByTime):
-        return pipeline | "bounds" >> beam.Create([Bounds.of(split, [])])
-    requests = shards | "requests" >> beam.FlatMap(_requests)
-    wanted = beam.pvalue.AsSingleton(
-        requests
-        | "spans" >> beam.Map(steps.count_spans)
-        | "all spans" >> beam.CombineGlobally(_total)
-        | "wanted spans" >> beam.Map(steps.find_spans, split)
-    )
-    return (
-        requests
-        | "seconds" >> beam.Map(steps.count_seconds, wanted)
-        | "all seconds" >> beam.CombineGlobally(_total)
-        | "bounds" >> beam.Map(_bounds, split, wanted)
-    )
-
-
-def _requests(pair: tuple[int, steps.Tables]) -> Iterator[pa.Table]:
-    _, tables = pair
-    if IMPRESSIONS in tables:
-        yield tables[IMPRESSIONS].select(["time"])
-
-
-def _total(counters: Iterable[dict[int, int]]) -> dict[int, int]:
-    total: dict[int, int] = {}
-    for counter in counters:
-        for key, count in counter.items():
-            total[key] = total.get(key, 0) + count
-    return total
-
-
-def _bounds(seconds: dict[int, int], split: ByTime, wanted: list[steps.Within]) -> Bounds:
-    return Bounds.of(split, steps.find_seconds(seconds, wanted))
-
-
 def _count_training(
     pair: tuple[int, steps.Tables], schema: TableSchema, bounds: Bounds
 ) -> Iterator[tuple[str, pa.Table]]:
     _, tables = pair
     yield from steps.values_of(tables, schema, training_of=bounds).items()
-
-
-def _count_values(shards: Any, schema: TableSchema) -> Any:
-    """Return (vocabulary, Counts) for those that are hashed."""
-    values = (
-        shards
-        | "hashed values" >> beam.FlatMap(lambda pair: steps.hashed_values(pair[1], schema))
-        | "different ones" >> beam.Distinct()
-    )
-    looks = (
-        values
-        | "looks" >> beam.Map(steps.look_of, schema)
-        | "values a look" >> beam.CombinePerKey(sum)
-        | "of a vocabulary" >> beam.MapTuple(lambda key, n: (key[0], (n, n if n > 1 else 0)))
-        | "in total" >> beam.CombinePerKey(_sum_of_pairs)
-    )
-    spelled = _count_spellings(values, "spellings of values")
-    nothing = values | "doubtful" >> beam.Filter(steps.is_doubtful)
-    return (
-        {"looks": looks, "spelled": spelled, "nothing": nothing}
-        | "what is said of values" >> beam.CoGroupByKey()
-        | "counts" >> beam.MapTuple(_counts)
-    )
-
-
-def _count_spellings(values: Any, label: str) -> Any:
-    """Return (name, (values spelled twice, (spelling, least, largest))) of different values."""
-    return (
-        values
-        | f"{label}: of each" >> beam.Map(steps.spelling_of)
-        | f"{label}: values a spelling" >> beam.CombinePerKey(steps.merge_spelled)
-        | f"{label}: several" >> beam.Filter(lambda pair: pair[1][0] > 1)
-        | f"{label}: by name" >> beam.Map(_by_name)
-        | f"{label}: spelled in total" >> beam.CombinePerKey(_count_spelled)
-    )
-
-
-def _by_name(
-    pair: tuple[tuple[str, str], tuple[int, str, str]],
-) -> tuple[str, tuple[int, tuple[str, str, str]]]:
-    """Return (vocabulary, (values, (spelling, least value, largest value)))."""
-    (name, spelt), (number, low, high) = pair
-    return name, (number, (spelt, low, high))
-
-
-def _count_spelled(
-    found: Iterable[tuple[int, tuple[str, str, str]]],
-) -> tuple[int, tuple[str, str, str]]:
-    """Return how many values are spelled twice, and the first spelling with two of its values."""
-    numbers, firsts = zip(*found, strict=True)
-    return sum(numbers), min(firsts)
-
-
-def _counts(name: str, found: dict[str, Iterable[Any]]) -> tuple[str, Counts]:
-    ((total, collided),) = found["looks"]
-    for respelled, (_, low, high) in found["spelled"]:
-        counts = Counts(total, collided, respelled, (low, high))
-        break
-    else:
-        counts = Counts(total, collided)
-    return name, dataclasses.replace(counts, nothing=tuple(sorted(found["nothing"])))
-
-
-def _sum_of_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    total = np.zeros(2, np.int64)
-    for pair in pairs:
-        total += pair
-    return int(total[0]), int(total[1])
 
 
 def _store_counts(pair: tuple[str, Counts], plan: Plan) -> None:
@@ -405,6 +307,10 @@ def _write(
     for number, counts in examples:
         rows[number] = counts
     tables = next(iter(found["tables"]))
+    if IMPRESSIONS in tables:
+        groups = popularity_groups(plan.schema)
+        rows_of_shard = join_popularity(tables[IMPRESSIONS], found["popularity"], groups)
+        tables = {**tables, IMPRESSIONS: rows_of_shard}
     ids = steps.joined(found["ids"])
     kinds = {name: plan.schema.vocabulary(name) for name in plan.schema.vocabulary_names}
     known = {

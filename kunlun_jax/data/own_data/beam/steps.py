@@ -1,32 +1,27 @@
 """What happens to the rows of a range of users or of a shard, as Arrow tables."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kunlun_jax.data.building.shards import shard_of_users
-from kunlun_jax.data.hashing import hashed_ids, separate
+from kunlun_jax.data.hashing import hashed_ids
 from kunlun_jax.data.own_data import columns
 from kunlun_jax.data.own_data.beam.numbering import Key, look_up, parts_by, range_of
 from kunlun_jax.data.own_data.shards import Rows
-from kunlun_jax.data.own_data.splits import Bounds, places_of_bounds, uniform_of_users
+from kunlun_jax.data.own_data.splits import Bounds, uniform_of_users
 from kunlun_jax.data.own_data.table_schema import (
     IMPRESSIONS,
     Built,
-    ByTime,
     Hashed,
     TableSchema,
 )
-from kunlun_jax.data.own_data.texts import looks_like_nothing, spelling
 from kunlun_jax.data.own_data.vocabularies import id_columns
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.tables import SPLITS
 
-# Seconds are counted by spans of so many first, then one by one in the spans that matter.
-SPAN = 1 << 16
 SEPARATOR = "\x1f"  # columns.UNIT_SEPARATOR
 # The rows of a shard, or a part of them, by table; tables without rows may be missing.
 Tables = dict[str, pa.Table]
@@ -70,53 +65,6 @@ def split_of(rows: pa.Table, bounds: Bounds) -> np.ndarray:
     return bounds.number(rows[bounds.by].to_numpy())
 
 
-def count_spans(rows: pa.Table) -> dict[int, int]:
-    """Count requests by spans of SPAN seconds."""
-    spans, counts = np.unique(rows["time"].to_numpy() // SPAN, return_counts=True)
-    return dict(zip(spans.tolist(), counts.tolist(), strict=True))
-
-
-class Within(NamedTuple):
-    """Where a request is found that is the n-th in order of time.
-
-    Attributes:
-        span: Number of its span.
-        place: Its place among the requests of that span.
-    """
-
-    span: int
-    place: int
-
-
-def find_spans(spans: dict[int, int], split: ByTime) -> list[Within]:
-    """Return where the first requests of validation and of test are."""
-    numbers = np.array(sorted(spans))
-    before = np.cumsum([0, *(spans[number] for number in numbers.tolist())])
-    found = []
-    for place in places_of_bounds(split, int(before[-1])):
-        i = int(np.searchsorted(before, place, side="right")) - 1
-        found.append(Within(int(numbers[i]), place - int(before[i])))
-    return found
-
-
-def count_seconds(rows: pa.Table, wanted: list[Within]) -> dict[int, int]:
-    """Count the requests of the spans that are wanted by second."""
-    time = rows["time"].to_numpy()
-    time = time[np.isin(time // SPAN, [within.span for within in wanted])]
-    seconds, counts = np.unique(time, return_counts=True)
-    return dict(zip(seconds.tolist(), counts.tolist(), strict=True))
-
-
-def find_seconds(seconds: dict[int, int], wanted: list[Within]) -> list[int]:
-    """Return the seconds of the requests that are wanted."""
-    found = []
-    for span, place in wanted:
-        inside = sorted(second for second in seconds if second // SPAN == span)
-        before = np.cumsum([seconds[second] for second in inside])
-        found.append(inside[int(np.searchsorted(before, place, side="right"))])
-    return found
-
-
 def count_rows(rows: pa.Table | None, bounds: Bounds) -> list[int]:
     """Return the number of examples of every split."""
     if rows is None:
@@ -146,7 +94,7 @@ def values_of(
                 rows = rows.filter(pa.array(split_of(rows, training_of) == 0))
             column = rows[alias].combine_chunks()
             if columns.is_list(feature):
-                column = _values_in_cells(column).values
+                column = values_in_cells(column).values
             found.setdefault(feature.vocabulary, []).append(column.drop_null())
     counts = {}
     for name, parts in found.items():
@@ -156,44 +104,6 @@ def values_of(
                 {"value": counted.field("values"), "count": counted.field("counts")}
             )
     return counts
-
-
-def hashed_values(tables: Tables, schema: TableSchema) -> Iterator[tuple[str, str]]:
-    """Yield (vocabulary, value) for the different values of those that are hashed."""
-    for name, alias, feature in id_columns(schema):
-        if name in tables and isinstance(schema.vocabulary(feature.vocabulary), Hashed):
-            column = tables[name][alias].combine_chunks()
-            if columns.is_list(feature):
-                column = _values_in_cells(column).values
-            for value in column.drop_null().unique().to_pylist():
-                yield feature.vocabulary, value
-
-
-def look_of(pair: tuple[str, str], schema: TableSchema) -> tuple[tuple[str, tuple[int, ...]], int]:
-    """Return ((vocabulary, what a model sees of a value), 1)."""
-    name, value = pair
-    kind = schema.vocabulary(name)
-    assert isinstance(kind, Hashed)
-    vocabulary = kind.vocabulary(name)
-    ids = separate(hashed_ids([value], vocabulary), vocabulary)
-    return (name, tuple(sorted(ids.ravel().tolist()))), 1
-
-
-def spelling_of(pair: tuple[str, str]) -> tuple[tuple[str, str], tuple[int, str, str]]:
-    """Return ((vocabulary, spelling), (1, value, value))."""
-    name, value = pair
-    return (name, spelling(pa.array([value]))[0].as_py()), (1, value, value)
-
-
-def merge_spelled(groups: Iterable[tuple[int, str, str]]) -> tuple[int, str, str]:
-    """Return how many values a spelling has, and the least and the largest."""
-    numbers, low, high = zip(*groups, strict=True)
-    return sum(numbers), min(low), max(high)
-
-
-def is_doubtful(pair: tuple[str, str]) -> bool:
-    """Whether a (vocabulary, value) looks like nothing."""
-    return bool(looks_like_nothing(pa.array([pair[1]]))[0].as_py())
 
 
 def ask_for_ids(
@@ -225,7 +135,7 @@ def shard_rows(
             rows, known = encoded[name], ids.get(feature.vocabulary)
             column, kind = rows[alias].combine_chunks(), schema.vocabulary(feature.vocabulary)
             if columns.is_list(feature):
-                cells = _values_in_cells(column)
+                cells = values_in_cells(column)
                 numbers = _ids(cells.values, kind, known)
                 column = pa.ListArray.from_arrays(cells.offsets, numbers)
             else:
@@ -238,7 +148,7 @@ def shard_rows(
     return [Rows(encoded.get(name)) for name in names]
 
 
-def _values_in_cells(cells: pa.Array) -> pa.ListArray:
+def values_in_cells(cells: pa.Array) -> pa.ListArray:
     """Return the values of cells with several; a cell that is null has none."""
     return pc.call_function("split_pattern", [cells], pc.SplitPatternOptions(SEPARATOR))
 
