@@ -67,6 +67,7 @@ class CheckpointReader:
 
     Attributes:
         directory: Where they lie.
+        damaged: What is wrong with those whose manifest is, and which are therefore not ranked.
     """
 
     def __init__(
@@ -98,9 +99,12 @@ class CheckpointReader:
             options=options or ocp.CheckpointManagerOptions(read_only=True),
         )
         self._reader = self._open_reader()
+        self.damaged: list[DamagedCheckpointError] = []
         for step in self._manager.all_steps():
-            with contextlib.suppress(DamagedCheckpointError):
+            try:
                 self._rank(step, self._manifest(step)["metrics"])
+            except DamagedCheckpointError as error:
+                self.damaged.append(error)
 
     def _open_reader(self) -> ocp.CheckpointManager:
         """Return what restores: of several processes, each has its own, which waits for no other.
