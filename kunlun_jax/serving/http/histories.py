@@ -17,9 +17,10 @@ from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.reading import plan_readings
 from kunlun_jax.data.own_data.staging import latest_moment
 from kunlun_jax.data.own_data.stored_schema import stored_schema
-from kunlun_jax.data.reading.requests import Events
+from kunlun_jax.data.reading.request_values import known_ids
+from kunlun_jax.data.reading.requests import Events, Request
 from kunlun_jax.data.schema import EventStream
-from kunlun_jax.serving.keys import key_text
+from kunlun_jax.serving.keys import Keys, key_text
 from kunlun_jax.serving.trained import Trained
 from kunlun_jax.training.run_data import find_dataset
 
@@ -109,25 +110,37 @@ def _of_tables(trained: Trained, given: Sequence[str]) -> dict[str, Log]:
             for reading in plan_readings(engine, schema, inputs, place, latest_moment()):
                 reading.count(engine)
                 rows, sorted_rows = reading.typed(engine), place / f"{reading.number}.parquet"
-                # Events of one second come in the order of their content, whatever the files'.
-                engine.copy(f"SELECT * FROM ({rows}) ORDER BY ALL", sorted_rows, in_order=True)
+                engine.copy(f"SELECT * FROM ({rows}) ORDER BY key", sorted_rows, in_order=True)
                 stream = trained.schema.stream_by_name[reading.name]
-                found[reading.name] = _log(pq.read_table(sorted_rows), stream)
+                found[reading.name] = _log(trained, pq.read_table(sorted_rows), stream)
         finally:
             engine.close()
     return found
 
 
-def _log(table: pa.Table, stream: EventStream) -> Log:
+def _log(trained: Trained, table: pa.Table, stream: EventStream) -> Log:
+    """Return the events of a table that is sorted by user, in the order that a data set has."""
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     users = columns["key"].value_counts()  # in the order in which they come
+    counts, times = users.field("counts").to_numpy(), columns["time"].to_numpy()
+    ids = {feature.name: columns[f"s{i}"] for i, feature in enumerate(stream.ids)}
     dense = [columns[f"d{i}"].fill_null(np.nan).to_numpy() for i, _ in enumerate(stream.dense)]
+    texts = Events(times, {name: column.to_pylist() for name, column in ids.items()})
+    keys = Keys(trained.schema, trained.vocabularies)
+    known = keys.numbered(Request(0, events={stream.name: texts}), "histories").events[stream.name]
+    numbers = [
+        known_ids(known.ids[f.name], f.vocabulary, trained.schema, f"histories: {f.name!r}")
+        for f in stream.ids
+    ]
+    order = np.lexsort(
+        [*reversed([np.repeat(np.arange(len(users)), counts), times, *numbers, *dense])]
+    )
     return Log(
         users={key: number for number, key in enumerate(users.field("values").to_pylist())},
-        offsets=np.concatenate([[0], np.cumsum(users.field("counts").to_numpy())]),
-        times=columns["time"].to_numpy(),
-        ids={feature.name: columns[f"s{i}"] for i, feature in enumerate(stream.ids)},
-        dense=dict(zip(_names(stream), dense, strict=True)),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        times=times[order],
+        ids={name: column.take(pa.array(order)) for name, column in ids.items()},
+        dense=dict(zip(_names(stream), [column[order] for column in dense], strict=True)),
     )
 
 

@@ -48,7 +48,7 @@ class Metrics:
         self.queue_seconds = histogram("queue_seconds", "In the queue.", _SECONDS)
         self.waiting = gauge("queue_length", "Requests in the queue.")
         self.batch_size = histogram(
-            "batch_size", "Requests of a micro-batch.", (1, 2, 4, 8, 16, 32)
+            "batch_size", "Requests of a micro-batch.", (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
         )
         self.candidates = counter("candidates", "Candidates that were scored.")
         self.known_users = counter("named_users", "Requests that name a user.", "known")
