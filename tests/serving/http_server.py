@@ -16,11 +16,12 @@ from kunlun_jax.serving.http.bodies import Bodies
 from kunlun_jax.serving.http.metrics import Metrics
 from kunlun_jax.serving.http.process import Server, bind
 from kunlun_jax.serving.http.scorer import Scorer
+from kunlun_jax.serving.ranker import Ranker
 
 JSON = {"content-type": "application/json"}
 
 
-class Gate:
+class Gate(Ranker):
     """Stands in a ranker's place: it scores when it is let, and notes what it was asked for."""
 
     tasks, step = ("click",), 7

@@ -34,8 +34,9 @@ class Watcher:
             report: Takes a line.
         """
         self._workdir, self._trained, self._scorer = workdir, trained, scorer
+        self._checkpoints = workdir / "checkpoints"
         self._metrics, self._report = metrics, report
-        self._seen: dict[str, int] | None = None
+        self._seen: dict[str, tuple[int, int]] | None = None
         self._reported: set[str] = set()
         self._stop = threading.Event()
         metrics.step.set(trained.step)
@@ -57,8 +58,8 @@ class Watcher:
         """Take the best checkpoint if it is another one; read nothing if there is none new."""
         try:
             # A checkpoint gets its name when it is complete.
-            entries = os.scandir(self._workdir / "checkpoints")
-            seen = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+            found = {entry.name: entry.stat() for entry in os.scandir(self._checkpoints)}
+            seen = {name: (stat.st_ino, stat.st_ctime_ns) for name, stat in found.items()}
             if seen == self._seen:
                 return
             self._seen = seen
