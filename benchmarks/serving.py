@@ -29,7 +29,6 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.report import RESULTS, environment, write_json
-from benchmarks.scoring import drawn_candidates
 from kunlun_jax.data import Dataset
 from kunlun_jax.training.finished_run import read_config
 from kunlun_jax.training.run_data import find_dataset
@@ -151,15 +150,16 @@ async def measure(client: Client, seconds: float) -> dict[str, Any]:
 
 def bodies_of(dataset: Dataset, users: int, candidates: int) -> Iterator[bytes]:
     """Return bodies of users of the test split, again and again."""
-    examples = dataset.splits["test"]
+    examples, rng, found = dataset.splits["test"], np.random.default_rng(0), []
     _, rows = np.unique(examples.users, return_index=True)
-    found = []
     for row in np.sort(rows)[:users].tolist():
-        columns = drawn_candidates(dataset, candidates, row)
+        drawn = rng.integers(0, len(examples), candidates)
         body = {
             "time": int(examples.request_times[row]),
             "user": int(examples.users[row]),
-            "candidates": {name: columns[name] for name in dataset.schema.candidate},
+            "candidates": {
+                name: examples.sparse[name][drawn].tolist() for name in dataset.schema.candidate
+            },
         }
         found.append(json.dumps(body).encode())
     return itertools.cycle(found)
