@@ -42,6 +42,8 @@ _OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default among t
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # of the most that is answered
 CLIENTS = 8
+LEAST_REQUESTS = 20  # of a measurement, however slow
+IDLE_SECONDS = 30.0
 LIBRARIES = ("jax", "jaxlib", "numpy", "starlette", "uvicorn", "pydantic")
 
 
@@ -70,7 +72,7 @@ class Client:
     def __init__(self, host: str, port: int, bodies: Iterator[bytes]) -> None:
         """Connect to nothing yet."""
         self._address, self._bodies = (host, port), bodies
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = []
 
     async def ask(self, due: float, outcome: Outcome) -> None:
         """Send the next body, and note what comes."""
@@ -92,9 +94,13 @@ class Client:
     async def _connection(
         self,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        found = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
+        now = time.monotonic()
+        for stale in [one for one in self._idle if now - one[0] > IDLE_SECONDS]:
+            self._idle.remove(stale)  # before the server closes it
+            stale[1][1].close()
+        found = self._idle.pop()[1] if self._idle else await asyncio.open_connection(*self._address)
         yield found
-        self._idle.append(found)
+        self._idle.append((time.monotonic(), found))
 
 
 async def in_turn(client: Client, clients: int, seconds: float) -> Outcome:
@@ -113,7 +119,7 @@ async def in_turn(client: Client, clients: int, seconds: float) -> Outcome:
 async def at_rate(client: Client, rate: float, seconds: float) -> Outcome:
     """Send requests at a rate, whatever becomes of those before."""
     outcome, begun, asked = Outcome(), time.perf_counter(), []
-    for number in range(int(rate * seconds)):
+    for number in range(round(rate * seconds)):
         due = begun + number / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         asked.append(asyncio.create_task(client.ask(due, outcome)))
@@ -130,7 +136,7 @@ async def measure(client: Client, seconds: float) -> dict[str, Any]:
     limit, knee, rates = 10 * alone.row()["p50_ms"], 0.0, {}
     for share in SHARES:
         rate = round(share * most["answered_per_second"], 2)
-        row = (await at_rate(client, rate, seconds)).row()
+        row = (await at_rate(client, rate, max(seconds, LEAST_REQUESTS / rate))).row()
         rates[str(rate)] = row
         print(f"  {rate:8.1f} /s  {row}", flush=True)
         if set(row["statuses"]) != {"200"} or row["p99_ms"] > limit:
