@@ -51,9 +51,9 @@ class Running:
     def __init__(self, ranker, *, histories=None, limits=None, drain_seconds=0.0, **options):
         limits = limits or Limits(body_seconds=5.0, score_seconds=20.0)
         self.reports, self.metrics = [], Metrics()
-        options = {"max_queue": 64, "max_batch": 8, "max_connections": 100, **options}
-        connections = options.pop("max_connections")
-        self.scorer = Scorer(ranker, histories, self.metrics, batch_seconds=0.0, **options)
+        options = {"max_queue": 64, "max_batch": 8, "batch_seconds": 0.0, **options}
+        connections = options.pop("max_connections", 100)
+        self.scorer = Scorer(ranker, histories, self.metrics, **options)
         bodies = Bodies(ranker.schema, max_candidates=50, has_histories=histories is not None)
         self.service = Service(
             bodies, self.scorer, self.metrics,

@@ -9,7 +9,7 @@ from kunlun_jax.serving.batch_prediction import predict_tables
 from kunlun_jax.serving.http.histories import read_histories
 from kunlun_jax.serving.ranker import Ranker
 from kunlun_jax.serving.trained import open_trained
-from tests.serving.http_server import JSON, serving
+from tests.serving.http_server import JSON, Gate, serving
 from tests.serving.test_export import whole
 
 START = 1_600_000_000  # of the tables
@@ -189,6 +189,24 @@ class TestRefusals:
             status, _, answer = running.post({**GOOD, "user": "u1"})
             assert (status, answer["error"]["field"]) == (422, "user")
             assert "expected events: this server has no histories" in answer["error"]["reason"]
+
+
+def test_a_micro_batch_waits_until_it_is_full(ranker):
+    with serving(Gate(ranker.schema), max_batch=3, batch_seconds=20.0) as running:
+        answers = [running.clients.submit(running.post, GOOD) for _ in range(3)]
+        assert [future.result(10)[0] for future in answers] == [200] * 3
+        assert running.counted("batch_size_sum") == 3
+        assert running.counted("batch_size_count") == 1
+
+
+def test_after_its_thread_has_ended_a_server_says_so(ranker):
+    with serving(Gate(ranker.schema)) as running:
+        assert [running.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        running.scorer.close(10.0)
+        status, headers, answer = running.post(GOOD)
+        assert (status, headers["connection"]) == (503, "close")
+        assert answer["error"]["reason"] == "expected a server that runs, got one that stops"
+        assert [running.get(path)[0] for path in ("/healthz", "/readyz")] == [503, 503]
 
 
 def test_the_schema_is_what_bodies_are(server):
