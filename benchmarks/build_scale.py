@@ -121,7 +121,7 @@ def _write(rows: list[dict[str, Any]]) -> None:
 
 
 def _arguments() -> list[str]:
-    """Return the command's arguments without the places of this machine."""
+    """Return the command's arguments without the directories of this machine."""
     return [a for a in sys.argv[1:] if not a.startswith(("--scratch", "--out"))]
 
 

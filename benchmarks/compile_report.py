@@ -18,7 +18,6 @@ as the sources of the operation and the compilers' versions are what they were.
 """
 
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -33,10 +32,11 @@ from benchmarks.compile_results import (
     compilers,
     read_known,
     report_path,
+    require_compiler,
     sources,
 )
 from benchmarks.kernel_cases import Case
-from benchmarks.report import environment
+from benchmarks.report import environment, write_json
 from kunlun_jax.plan import absent_gpu
 from pallas_kernels.tile_choices import Tile
 
@@ -121,26 +121,20 @@ def print_row(result: Result) -> None:
 
 def write(path: pathlib.Path, results: list[Result]) -> None:
     """Write the JSON, one kernel a line."""
-    fields = {
+    content = {
         "benchmark": "compile_report",
         "environment": environment(("jax", "jaxlib")),
         "compilers": compilers(),
         "sources": sources(),
         "num_faults": sum(len(result.faults()) for result in results),
+        "kernels": [result.record() for result in results],
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in fields.items()]
-    rows = ",\n".join(json.dumps(result.record()) for result in results)
-    path.write_text("{\n" + "".join(lines) + f'"kernels": [\n{rows}\n]\n}}\n')
+    write_json(path, content)
 
 
 def main(argv: list[str]) -> None:
     """Compile, print, write."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        absent_gpu.require_packages()
-    except absent_gpu.MissingPackagesError as error:
-        sys.exit(f'{error} is not installed: pip install -e ".[aot]"')
+    require_compiler(argv)
     if _SWEEP.value and not _KERNEL.value:
         raise app.UsageError("--sweep: expected --kernel too, got none")
     cases = (

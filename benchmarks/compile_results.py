@@ -7,10 +7,12 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+from absl import app
 
 import pallas_kernels
 from benchmarks import kernel_cases, machine_code, main_loop
@@ -52,7 +54,7 @@ class Result(NamedTuple):
             faults.append(
                 f"needs {code.shared_bytes} of {gpu.shared_memory} bytes of shared memory"
             )
-        # Of what the GPU runs; the section "default" may be overruled by its own.
+        # The rest is asked of what the GPU runs: its own section overrules "default".
         if gpu.capability not in self.sections or case.format != "bf16":
             return faults
         if code.serialized:
@@ -102,6 +104,20 @@ class Result(NamedTuple):
             fields["loop"] = fields["loop"] and MainLoop(**fields["loop"])
             code = machine_code.MachineCode(**fields)
         return cls(record["gpu"], tuple(record["sections"]), case, code, error)
+
+
+def require_compiler(argv: list[str]) -> None:
+    """Refuse arguments that are no flags, and end where the compiler's packages are missing.
+
+    Args:
+        argv: What the flags leave of the command line.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        absent_gpu.require_packages()
+    except absent_gpu.MissingPackagesError as error:
+        sys.exit(f"error: expected pip install -e '.[aot]', without it there is no {error}")
 
 
 def compile_case(gpu: str, sections: tuple[str, ...], case: Case) -> Result:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from benchmarks.report import ROOT, environment, write_json
 from pallas_kernels.tune import KERNELS
 
-# Of a limit, for the program to come to an end by itself.
+# The part of a limit in which the program ends by itself.
 _MARGIN_SECONDS = 10
 
 

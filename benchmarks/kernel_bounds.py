@@ -14,7 +14,6 @@ cache misses, launches and tails are not in them, and ROTE counts as two passes 
 XLA may fuse it into what writes queries and keys.
 """
 
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -56,9 +55,9 @@ RATES = {
     "h200": Rates(Ceilings(790e12, 4.3e12), 132, 1.83e9, 64),
     "b200": Rates(Ceilings(2250e12, 7.7e12), 148, 1.85e9, 128),
 }
-# Of a multiprocessor and clock: threads that issue, special functions, bytes of shared memory.
+# A multiprocessor does in a clock: threads that issue, special functions, shared-memory bytes.
 _ISSUE, _SPECIAL, _SHARED_BYTES = 128, 16, 128
-# Of a warp's access to shared memory: 16 bytes a thread.
+# A warp's access to shared memory: 16 bytes a thread.
 _ACCESS_BYTES = 512
 # Goals of the other GPU for GDPA; `MOST_ROOFLINES` is what is measured on an H200.
 B200_GOALS = {("gdpa", "forward"): 2.0, ("gdpa", "backward"): 2.5}
@@ -229,12 +228,7 @@ def row(gpu: str, workload: Workload, direction: str, results: dict[Case, Result
 
 def main(argv: list[str]) -> None:
     """Compile what is not known, print the table, write it."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        absent_gpu.require_packages()
-    except absent_gpu.MissingPackagesError as error:
-        sys.exit(f'{error} is not installed: pip install -e ".[aot]"')
+    compile_results.require_compiler(argv)
     known = compile_results.read_known(compile_results.report_path())
     rows = []
     print(f"{'gpu':5} {'workload':34} {'':8} {'roof us':>8} {'least':>6} {'most':>6} {'goal':>5}")

@@ -48,7 +48,7 @@ HEAD_DIMS = (16, 32, 64, 128, 256)
 # Enough that no kernel splits a sequence.
 _BATCH, _HEADS = 256, 4
 _SMALLEST = 16
-# Of which every pair is looked at: longer than a block, and as short as makes a difference.
+# Every pair of these is compiled: lengths beyond a block, down to the shortest that differ.
 _ROWS, _KEYS = (1024, 128, 64), (1024, 256, 128, 64)
 
 

@@ -7,7 +7,6 @@ Compiles forward and backward pass of each operation in bf16 for an H200 that is
 prints what XLA's memory analysis says a call needs beside its inputs and outputs.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from absl import app
 
+from benchmarks.compile_results import require_compiler
 from benchmarks.report import RESULTS, environment, write_json
 from kunlun_jax.plan import absent_gpu
 from pallas_kernels.gdpa import gdpa
@@ -65,11 +65,7 @@ def temporary_bytes(operation: Callable, shapes: list[tuple[int, int]], implemen
 
 def main(argv: list[str]) -> None:
     """Compile, print and write."""
-    del argv
-    try:
-        absent_gpu.require_packages()
-    except absent_gpu.MissingPackagesError as error:
-        sys.exit(f"error: expected pip install -e '.[aot]', without it there is no {error}")
+    require_compiler(argv)
     rows = []
     print(f"{'operation':28}{'scores MB':>12}{'kernels MB':>12}{'XLA MB':>12}")
     for name, (operation, shapes, scores) in _CASES.items():

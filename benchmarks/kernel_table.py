@@ -117,24 +117,24 @@ def print_table(rows: Sequence[dict[str, Any]], device: str, ceilings: Ceilings)
     reasons: dict[str, list[str]] = {}
     for row in rows:
         print(_line(row, reasons))
-    for reason, places in reasons.items():
-        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        print(f"  {reason} {', '.join(places[:3])}{more}")
+    for reason, cases in reasons.items():
+        more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+        print(f"  {reason} {', '.join(cases[:3])}{more}")
 
 
 def _line(row: dict[str, Any], reasons: dict[str, list[str]]) -> str:
     seconds = row["seconds"]
-    place = f"{row['workload']} {row['direction']}"
+    case = f"{row['workload']} {row['direction']}"
     if seconds is None:
-        reasons.setdefault(f"kernels {row['note']}:", []).append(place)
+        reasons.setdefault(f"kernels {row['note']}:", []).append(case)
     cells = []
     for name in BASELINES:
         ratio = speedup(row, name)
         cells.append(f"{_number(ratio, '.2f'):>9s}")
         if isinstance(row["baselines"][name], str):
-            reasons.setdefault(f"{name} {row['baselines'][name]}:", []).append(place)
+            reasons.setdefault(f"{name} {row['baselines'][name]}:", []).append(case)
     if not row["believable"]:
-        reasons.setdefault("faster than its roofline, not to be believed:", []).append(place)
+        reasons.setdefault("faster than its roofline, not to be believed:", []).append(case)
     numbers = [
         (seconds and 1e6 * seconds, "8.1f"),
         (seconds and row["flops_per_second"] / 1e12, "8.1f"),

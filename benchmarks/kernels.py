@@ -41,7 +41,7 @@ _GOALS_ONLY = flags.DEFINE_bool("goals_only", False, "Only the shapes with goals
 _TORCH = flags.DEFINE_bool("torch", True, "Whether PyTorch's times are measured too.")
 _OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default benchmarks/results.")
 
-# Of the budget, for PyTorch: its compiler takes seconds for each shape.
+# Share of the budget for PyTorch, whose compiler takes seconds for each shape.
 _TORCH_SHARE = 0.25
 # Seconds that a part may overrun its budget before it is stopped.
 _GRACE = 20

@@ -23,14 +23,7 @@ from absl import app, flags
 from benchmarks.random_batches import random_batch
 from benchmarks.report import RESULTS, environment, write_json
 from kunlun_jax.config import ExperimentConfig, ModelConfig, StreamConfig, WukongConfig
-from kunlun_jax.data.schema import (
-    DenseFeature,
-    EventId,
-    EventStream,
-    Schema,
-    SparseFeature,
-    Vocabulary,
-)
+from kunlun_jax.data import schema as schemas
 
 _SIZE = flags.DEFINE_string("size", "reference", "One of SIZES.")
 _COMPILED = flags.DEFINE_bool("compiled", False, "Also time torch.compile (minutes to compile).")
@@ -108,21 +101,21 @@ def experiment(size: Size) -> ExperimentConfig:
     return ExperimentConfig(model=model)
 
 
-def schema(size: Size) -> Schema:
+def schema(size: Size) -> schemas.Schema:
     """Return the schema: six tables, of which three are of the candidate and of events."""
     names = ("item", "brand", "category", "user", "shop", "device")
     shared = names[:3]
-    return Schema(
+    return schemas.Schema(
         name="twin",
-        vocabularies=tuple(Vocabulary(name, size.rows - 1) for name in names),
-        dense=(DenseFeature("price"), DenseFeature("hour")),
-        sparse=tuple(SparseFeature(name, name) for name in names),
+        vocabularies=tuple(schemas.Vocabulary(name, size.rows - 1) for name in names),
+        dense=(schemas.DenseFeature("price"), schemas.DenseFeature("hour")),
+        sparse=tuple(schemas.SparseFeature(name, name) for name in names),
         candidate=shared,
         streams=(
-            EventStream(
+            schemas.EventStream(
                 "view",
-                tuple(EventId(name, name) for name in shared),
-                (DenseFeature("seconds"),),
+                tuple(schemas.EventId(name, name) for name in shared),
+                (schemas.DenseFeature("seconds"),),
                 max_len=size.events,
             ),
         ),

@@ -3,7 +3,7 @@
     python -m kunlun_jax.plan --config=configs/b200.py --machine=b200x8
     python -m kunlun_jax.plan --config=configs/b200.py:64 --machine=b200x512
 
-say what a step needs; with `--compile` they compile it for GPUs that are not attached. What follows
+say what a step needs; with `--compile`, XLA says it, for GPUs that are not attached. What follows
 the colon is the number of nodes. `schema` describes the data set that the configuration expects:
 ten streams of up to 4,096 events, two hundred context features that are hashed into one table, and
 2^30 rows of tables in all, stored in bfloat16.
@@ -12,14 +12,7 @@ ten streams of up to 4,096 events, two hundred context features that are hashed 
 from ml_collections import ConfigDict
 
 from kunlun_jax.configs import base
-from kunlun_jax.data.schema import (
-    DenseFeature,
-    EventId,
-    EventStream,
-    Schema,
-    SparseFeature,
-    Vocabulary,
-)
+from kunlun_jax.data import schema as schemas
 
 # name: events, width, heads, GDPA width, pooled tokens, seeds, layers, window
 _STREAMS = {
@@ -39,24 +32,26 @@ _ROWS = {"item": 2**28, "author": 2**28, "category": 2**14, "context": 2**29}
 _EXAMPLES = 1024  # a step and node
 
 
-def schema() -> Schema:
+def schema() -> schemas.Schema:
     """Return the schema of the data set."""
     events = (
-        EventId("item", "item"),
-        EventId("author", "author"),
-        EventId("category", "category"),
+        schemas.EventId("item", "item"),
+        schemas.EventId("author", "author"),
+        schemas.EventId("category", "category"),
     )
     candidate = ("item", "author", "category")
-    features = [SparseFeature(name, name) for name in candidate]
-    features += [SparseFeature(f"context_{i}", "context") for i in range(_NUM_SPARSE)]
-    return Schema(
+    features = [schemas.SparseFeature(name, name) for name in candidate]
+    features += [schemas.SparseFeature(f"context_{i}", "context") for i in range(_NUM_SPARSE)]
+    return schemas.Schema(
         name="production",
-        vocabularies=tuple(Vocabulary(name, rows - 1) for name, rows in _ROWS.items()),
-        dense=tuple(DenseFeature(f"dense_{i}") for i in range(_NUM_DENSE)),
+        vocabularies=tuple(schemas.Vocabulary(name, rows - 1) for name, rows in _ROWS.items()),
+        dense=tuple(schemas.DenseFeature(f"dense_{i}") for i in range(_NUM_DENSE)),
         sparse=tuple(features),
         candidate=candidate,
         streams=tuple(
-            EventStream(name, events, (DenseFeature("dwell", log1p=True),), max_len=fields[0])
+            schemas.EventStream(
+                name, events, (schemas.DenseFeature("dwell", log1p=True),), max_len=fields[0]
+            )
             for name, fields in _STREAMS.items()
         ),
         labels=("click", "conversion"),

@@ -12,7 +12,7 @@ widths, at the same cost, 0.798; with the context in the head 0.803. Time is mea
 days, all of an evening is the same moment, and a model cannot tell the last films from the first
 (half an epoch: 0.8046 in days, 0.8084 in minutes, 0.8070 at scales of 5 and of 600 seconds).
 
-Put the files into `datasets/ml-1m` first, or name their place with
+Put the files into `datasets/ml-1m` first, or name their directory with
 `--config.data.options.path=...`: GroupLens's `ratings.dat`, `users.dat`, `movies.dat`, or RecBole's
 `ml-1m.inter`, `ml-1m.user`, `ml-1m.item`. GroupLens's licence allows research and forbids
 redistribution.

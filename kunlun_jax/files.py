@@ -201,8 +201,31 @@ def json_sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def json_lines(content: dict[str, Any]) -> str:
+    """Return JSON with one key a line; of a mapping or a list of mappings, one entry a line.
+
+    Args:
+        content: JSON-serialisable.
+    """
+    lines = []
+    for key, value in json.loads(json.dumps(content)).items():
+        if isinstance(value, list) and any(isinstance(row, dict) for row in value):
+            text = "[\n  " + ",\n  ".join(json.dumps(row) for row in value) + "\n ]"
+        elif (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(each, dict | list) for each in value.values())
+        ):
+            rows = (f"{json.dumps(name)}: {json.dumps(each)}" for name, each in value.items())
+            text = "{\n  " + ",\n  ".join(rows) + "\n }"
+        else:
+            text = json.dumps(value)
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any, Any] | None:
-    """Return the first place where two trees of JSON differ, and the two values there.
+    """Return the first path at which two trees of JSON differ, and the two values there.
 
     >>> first_difference({"x": {"y": [1, 2]}}, {"x": {"y": [1, 3]}})
     ('x.y[1]', 2, 3)
@@ -210,7 +233,7 @@ def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any
     Args:
         expected: One tree.
         got: The other.
-        where: Path of both, which begins that of the place.
+        where: Path of both trees; the paths within begin with it.
 
     Returns:
         Path, expected and got; "nothing" stands for a key that one side does not have. None: equal.
@@ -228,5 +251,5 @@ def first_difference(expected: Any, got: Any, where: str = "") -> tuple[str, Any
         pairs = {f"{where}[{index}]": pair for index, pair in enumerate(items)}
     else:
         return None if expected == got else (where, expected, got)
-    differences = (first_difference(*pair, place) for place, pair in pairs.items())
+    differences = (first_difference(*pair, path) for path, pair in pairs.items())
     return next((found for found in differences if found), None)

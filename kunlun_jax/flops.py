@@ -55,7 +55,7 @@ def _counted(model: ModelConfig, schema: Schema) -> dict[str, int]:
         elif path not in masked:
             counts[path] += useful
             masked.add(path)
-    # Of modules that multiply nothing those are told that have parameters, and the context.
+    # A module that multiplies nothing is listed if it has parameters, or is the context.
     told = {"context", *variables["params"]}
     return {
         path: count

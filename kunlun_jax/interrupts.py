@@ -23,15 +23,15 @@ def end_in_order() -> None:
     signal.signal(signal.SIGINT, _leave)
 
 
-def _end(number: int, frame: Any) -> None:
-    del number, frame
+def _end(signum: int, frame: Any) -> None:
+    del signum, frame
     os.write(2, LINE.encode())
     os._exit(EXIT_CODE)
 
 
-def _leave(number: int, frame: Any) -> None:
+def _leave(signum: int, frame: Any) -> None:
     del frame
-    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    signal.signal(signum, signal.SIG_DFL)  # a second one ends it at once
     os.write(2, LINE.encode())
     sys.exit(EXIT_CODE)
 

@@ -15,7 +15,7 @@ PROGRAMS = {
     "export": ("kunlun_jax.export", "a run's model, for use without this package"),
     "audit": ("kunlun_jax.audit", "a finished run: against counting; without order, time, streams"),
     "compare": ("kunlun_jax.compare", "two finished runs on the same examples"),
-    "plan": ("kunlun_jax.plan", "memory and time of a training step on a machine"),
+    "plan": ("kunlun_jax.plan", "state, operations and memory of a training step on a machine"),
     "study": ("kunlun_jax.scaling", "families of models, and the scaling law they follow"),
 }
 _USAGE = "usage: kunlun-jax COMMAND [flags]"

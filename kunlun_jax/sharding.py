@@ -26,7 +26,7 @@ from kunlun_jax.shapes import Array
 AnyMesh = Mesh | AbstractMesh
 AXES = ("data", "fsdp", "tensor", "expert")
 _BATCH_AXES = ("data", "fsdp")
-# Of two dimensions that want one mesh axis, the one whose rule comes first gets it.
+# If two dimensions want the same mesh axis, the one whose rule comes first gets it.
 RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
     ("batch", _BATCH_AXES),
     ("vocab", AXES),

@@ -27,38 +27,44 @@ from kunlun_jax.config import (
     TokenFormerConfig,
     WukongConfig,
 )
+from kunlun_jax.data import schema as schemas
 from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
-from kunlun_jax.data.schema import (
-    DenseFeature,
-    EventId,
-    EventStream,
-    Schema,
-    SparseFeature,
-    Vocabulary,
-)
 from kunlun_jax.layers.embedding import Embedding
 from kunlun_jax.models import MODELS, Kunlun, Recommender
 from kunlun_jax.training.step import weighted_loss
 
 DAY = 86_400
-SCHEMA = Schema(
+SCHEMA = schemas.Schema(
     name="tiny",
-    vocabularies=(Vocabulary("item", 300), Vocabulary("brand", 4), Vocabulary("tag", 6)),
-    dense=(DenseFeature("price"), DenseFeature("hour"), DenseFeature("count")),
+    vocabularies=(
+        schemas.Vocabulary("item", 300),
+        schemas.Vocabulary("brand", 4),
+        schemas.Vocabulary("tag", 6),
+    ),
+    dense=(
+        schemas.DenseFeature("price"),
+        schemas.DenseFeature("hour"),
+        schemas.DenseFeature("count"),
+    ),
     sparse=(
-        SparseFeature("item", "item"),
-        SparseFeature("brand", "brand"),
-        SparseFeature("tags", "tag", max_values=3, combiner="sum"),
+        schemas.SparseFeature("item", "item"),
+        schemas.SparseFeature("brand", "brand"),
+        schemas.SparseFeature("tags", "tag", max_values=3, combiner="sum"),
     ),
     candidate=("item", "brand"),
     streams=(
-        EventStream(
+        schemas.EventStream(
             "buy",
-            (EventId("item", "item"), EventId("brand", "brand")),
-            (DenseFeature("amount"), DenseFeature("price")),
+            (schemas.EventId("item", "item"), schemas.EventId("brand", "brand")),
+            (schemas.DenseFeature("amount"), schemas.DenseFeature("price")),
             max_len=12,
         ),
-        EventStream("view", (EventId("item", "item"),), (DenseFeature("seconds"),), max_len=8),
+        schemas.EventStream(
+            "view",
+            (schemas.EventId("item", "item"),),
+            (schemas.DenseFeature("seconds"),),
+            max_len=8,
+        ),
     ),
     labels=("click", "order"),
 )
@@ -154,7 +160,7 @@ def batch(
 
 def _events(
     rng: np.random.Generator,
-    stream: EventStream,
+    stream: schemas.EventStream,
     size: int,
     max_len: int,
     lengths: dict[str, list[int]],
@@ -252,6 +258,33 @@ def initialized(module: nn.Module, *args: Any, seed: int = 0) -> Any:
 def float64(tree: Any) -> Any:
     """Return a tree of arrays as NumPy float64, for the oracles."""
     return jax.tree.map(lambda x: np.asarray(x, np.float64), nn.meta.unbox(tree))
+
+
+def assert_formula(
+    module: nn.Module, formula: Callable[..., Any], *args: Any, tolerance: float = 1e-5
+) -> None:
+    """Compare a module, its parameters drawn, with formula(parameters, *arguments) by example.
+
+    Args:
+        module: The module.
+        formula: The oracle, of float64 arrays.
+        args: What the module is applied to, each [B, ...].
+        tolerance: Relative and absolute.
+    """
+    variables = drawn_variables(module, *args)
+    p = float64(variables["params"])
+    expected = [formula(p, *each) for each in zip(*float64(args), strict=True)]
+    actual = apply(module, variables, *args)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def assert_named_axes(variables: Any) -> None:
+    """Check that every parameter carries a logical name for each of its axes."""
+    is_box = nn.meta.AxisMetadata
+    leaves = jax.tree_util.tree_leaves_with_path(variables, is_leaf=lambda x: isinstance(x, is_box))
+    for path, box in leaves:
+        assert isinstance(box, nn.LogicallyPartitioned), jax.tree_util.keystr(path)
+        assert len(box.names) == len(box.value.shape), jax.tree_util.keystr(path)
 
 
 def array(*shape: int, seed: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""Starts processes that work together, each with CPU devices of its own."""
+"""Starts Python in processes of its own: one, or several that work together on CPU devices."""
 
 import contextlib
 import os
@@ -7,13 +7,39 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Seconds; a heartbeat that stays away for so long has to mean something on a busy machine, too.
 START_TIMEOUT, HEARTBEAT_TIMEOUT = 120, 30
+
+
+def start_python(
+    *arguments: object, cwd: pathlib.Path = ROOT, variables: Mapping[str, str] = {}, **options: Any
+) -> subprocess.Popen[Any]:
+    """Start Python on the CPU, with the repository to import from; text goes through pipes.
+
+    Args:
+        arguments: Of Python.
+        cwd: Working directory.
+        variables: More of the environment.
+        options: Of `subprocess.Popen`.
+    """
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **variables}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, **streams
+    )
+
+
+def run_python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run Python to its end; arguments as for `start_python`."""
+    process = start_python(*arguments, **options)
+    out, err = process.communicate(timeout=900)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def free_port() -> int:

@@ -1,6 +1,6 @@
 """The command `kunlun-jax`, and config files by path and by name."""
 
-import subprocess
+import functools
 import sys
 
 import pytest
@@ -10,16 +10,9 @@ from ml_collections import config_flags
 from kunlun_jax import command_line, programs
 from kunlun_jax.command_line import CONFIGS, STUDIES, config_file
 from tests.documents import ROOT
+from tests.processes import start_python
 
-
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+start = functools.partial(start_python, "-m")
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,14 @@
 """Ctrl-C before a program has something to save, and terminals that know ASCII only."""
 
-import os
 import pathlib
 import signal
-import subprocess
 import sys
 
 import pytest
 
 from kunlun_jax.interrupts import EXIT_CODE, LINE
 from tests.data import toy
+from tests.processes import run_python, start_python
 
 ROOT = pathlib.Path(__file__).parents[1]
 SLEEPS = "import time\nprint('here', flush=True)\ntime.sleep(300)\n"
@@ -25,14 +24,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 def interrupted(*command, at):
     """Send Ctrl-C as soon as a program has printed a line that begins so; return what it left."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CTRL_C_COUNTS, sys.executable, *command],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_python("-c", CTRL_C_COUNTS, sys.executable, *command)
     assert any(line.startswith(at) for line in process.stdout), process.stderr.read()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
@@ -80,13 +72,9 @@ def test_training_before_its_first_step(tmp_path):
 
 def test_what_is_printed_goes_beyond_ascii(tmp_path):
     toy.toy_dataset(tmp_path / "läden é" / "店")
-    done = subprocess.run(
-        [sys.executable, "-m", f"{DATA}.validate", "läden é/店"],
-        cwd=tmp_path,
-        env=os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        check=False,
-    )
+    variables = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    command = ("-m", f"{DATA}.validate", "läden é/店")
+    done = run_python(*command, cwd=tmp_path, variables=variables, text=False)
     *_, last = done.stdout.decode("ascii").splitlines()
     assert "findings; card: l" in last, done.stderr
     assert b"Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from kunlun_jax.data.schema import SparseFeature
 from kunlun_jax.data.validate import validate
 from kunlun_jax.flops import flops_by_module, flops_by_stream
 from kunlun_jax.plan.machines import machine
-from kunlun_jax.plan.prediction import predict
+from kunlun_jax.plan.requirements import requirements
 from kunlun_jax.training.diagnosis import Diagnosis, load_batch, save_diagnosis
 from kunlun_jax.training.results import report_best
 from kunlun_jax.training.run import open_run
@@ -116,7 +116,6 @@ def test_every_stream_has_its_own_operations(dataset):
 
 
 def test_a_plan_knows_the_modules_of_every_stream(dataset):
-    config = experiment(dataset)
-    found = predict(config, dataset.schema, machine("b200"))
-    assert {f"{name}_encoder" for name in STREAMS} <= set(found.costs)
-    assert found.parameters.keys() <= found.costs.keys()
+    found = requirements(experiment(dataset), dataset.schema, machine("b200"))
+    assert {f"{name}_encoder" for name in STREAMS} <= set(found.least_seconds)
+    assert found.parameters.keys() <= found.flops_per_example.keys()

@@ -1,13 +1,11 @@
 """The worked examples of docs/data.md, and the configuration of tables of one's own."""
 
+import functools
 import itertools
 import json
-import os
 import pathlib
 import random
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.training.run import open_dataset
 from kunlun_jax.training.summary import cut_histories
 from tests.documents import ROOT, blocks
+from tests.processes import run_python
 
 SHOP = pathlib.Path("tests") / "data" / "shop"
 # The example's own sizes take minutes to compile on a busy machine; the parts are the same.
@@ -43,23 +42,8 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def run(compilation_cache):
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
-        "PYTHONPATH": str(ROOT),
-    }
-
-    def run(*command):
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    variables = {"JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
+    return functools.partial(run_python, variables=variables)
 
 
 def test_from_csv_to_a_checkpoint_with_two_commands(run, tmp_path):

@@ -1,10 +1,5 @@
 """Rules, and training on a mesh of several devices (in a process of its own, which has them)."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,6 +15,7 @@ from kunlun_jax.sharding import (
     spec_of,
 )
 from tests import factories, processes
+from tests.processes import run_python
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2, "expert": 1}
 
@@ -110,18 +106,7 @@ def test_rows_of_split_tables_are_fetched_and_updated_exactly():
 
 def on_eight_devices(module: str, *arguments: str) -> list[str]:
     """Run a module in a process with eight CPU devices; return the lines that it prints."""
-    environment = dict(
-        os.environ,
-        JAX_PLATFORMS="cpu",
-        XLA_FLAGS="--xla_force_host_platform_device_count=8",
-    )
-    result = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=pathlib.Path(__file__).parents[1],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    variables = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    result = run_python("-m", module, *arguments, variables=variables)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()

@@ -1,9 +1,7 @@
 import json
-import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -13,6 +11,7 @@ from absl import flags
 from kunlun_jax.config import experiment_config
 from kunlun_jax.training import allocator
 from kunlun_jax.training.run import open_run
+from tests.processes import start_python
 from tests.training import tiny
 from tests.training.runs import assert_equal_states, records
 
@@ -190,25 +189,14 @@ class Program:
 
     def __init__(self, directory, compilation_cache):
         self.directory = directory
-        self.environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
-            "PYTHONPATH": str(ROOT),
-        }
+        self.variables = {"JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
 
     def start(self, *arguments, stop=None):
         """Start it; with stop = (signal, step), it gets the signal at that step."""
         program = [str(ROOT / "train.py"), TINY, "--config.data.directory=data", *arguments]
         if stop is not None:
             program = ["-c", SIGNAL_AT_STEP, *map(str, map(int, stop)), *program]
-        return subprocess.Popen(
-            [sys.executable, *program],
-            cwd=self.directory,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_python(*program, cwd=self.directory, variables=self.variables)
 
     def run(self, *arguments, stop=None):
         """Run it to its end; return exit code, stdout and stderr."""

@@ -23,6 +23,7 @@ from kunlun_jax.audit.shortcuts import AuditOptions, audit_model
 from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.data import Dataset
 from kunlun_jax.environment import environment
+from kunlun_jax.files import json_lines
 from kunlun_jax.metrics.comparison import task_column
 from kunlun_jax.metrics.user_bootstrap import NUM_RESAMPLES, ComparisonError
 from kunlun_jax.training.finished_run import keep_beside, open_finished
@@ -135,7 +136,7 @@ def main(argv: list[str]) -> None:
             dataset=flags.FLAGS.dataset,
             out=out,
         )
-        texts = {"audit.json": json.dumps(content, indent=1) + "\n", "audit.md": markdown(content)}
+        texts = {"audit.json": json_lines(content), "audit.md": markdown(content)}
         written = [
             str((out or workdir) / name)
             for name, text in texts.items()

@@ -1,13 +1,13 @@
 """What an audit takes away from the histories of a batch: pure functions (batch, seed) -> batch.
 
 Nothing else changes: context, labels, weights and users stay, and so do the shapes. A function that
-draws does so from its seed alone. Three of them take order and time apart. An event is a place in
-the history, an age, and what happened (its ids and attributes):
+draws does so from its seed alone. Three of them take order and time apart. An event is a position
+in the history, an age, and what happened (its ids and attributes):
 
     times_shuffled            ages are dealt anew: time is wrong, the order of what happened stands
-    order_shuffled            events change places and keep their ages: a model that sorts by age,
-                              as those of one merged sequence do, is not affected
-    order_and_times_shuffled  what happened is dealt anew to the places with their ages: both are
+    order_shuffled            events change positions and keep their ages: a model that sorts by
+                              age, as those of one merged sequence do, is not affected
+    order_and_times_shuffled  what happened is dealt anew to the positions with their ages: both are
                               wrong, and times still ascend, so it is the cleanest of the three
 """
 
@@ -126,10 +126,10 @@ def _of_other_users(users: np.ndarray, seed: Seed) -> np.ndarray:
     grouped = users[order]
     starts = np.flatnonzero(np.append(True, grouped[1:] != grouped[:-1]))
     sizes = np.diff(np.append(starts, count))
-    place, size = np.arange(count), np.repeat(sizes, sizes)
-    inside, end = place - np.repeat(starts, sizes), np.repeat(starts + sizes, sizes)
+    position, size = np.arange(count), np.repeat(sizes, sizes)
+    inside, end = position - np.repeat(starts, sizes), np.repeat(starts + sizes, sizes)
     half = 2 * sizes.max() <= count
-    donor = place + sizes.max() if half else end + inside % (count - size)
+    donor = position + sizes.max() if half else end + inside % (count - size)
     result = np.empty(count, np.int64)
     result[order] = order[donor % count]
     return result
@@ -155,7 +155,7 @@ def _shuffled(
 
 
 def _rearrange(events: EventBatch, order: np.ndarray) -> EventBatch:
-    """Return the events with order[b, t] in place t."""
+    """Return the events with order[b, t] in position t."""
     without_lengths = dataclasses.replace(events, lengths=None)
     moved = jax.tree.map(lambda x: _gather(x, order), without_lengths)
     return dataclasses.replace(moved, lengths=events.lengths)

@@ -76,8 +76,8 @@ class Dataset:
         if schema is not None and schema != found:
             difference = first_difference(schema.to_json(), found.to_json(), "schema")
             assert difference, "two schemas differ just where their JSON does"
-            place, expected, got = difference
-            raise DatasetError(f"{path}: {place}: expected {expected}, got {got}")
+            where, expected, got = difference
+            raise DatasetError(f"{path}: {where}: expected {expected}, got {got}")
         for entry in files_of(manifest):
             check_size(directory, entry)
         folder = pathlib.Path(columns_directory or directory)

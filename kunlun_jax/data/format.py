@@ -3,7 +3,7 @@
 A record is one Arrow IPC stream with one RecordBatch, whose metadata say what it is:
 
     kind "log", name = stream       one row per user: user, times, id/<feature>, dense/<attribute>
-    kind "examples", name = split   one row per example: row (its place in the split), user,
+    kind "examples", name = split   one row per example: row (its index in the split), user,
                                     request_time, weight, label/<task>, dense/<feature>,
                                     end/<stream>, sparse/<feature>
 
@@ -102,7 +102,7 @@ def example_columns(
         examples: The examples; its own numbers of users are not used.
         schema: The schema.
         users: [n] numbers of the users in the data set.
-        rows: [n] places in the split.
+        rows: [n] indices in the split.
     """
     values = {
         "row": rows.astype(np.int64),

@@ -30,13 +30,13 @@ def copy_metadata(source: pathlib.Path, target: pathlib.Path) -> None:
     if (target / MANIFEST).exists() and (target / MANIFEST).read_bytes() == content:
         return
     for entry in read_manifest(source).get("vocabularies", {}).values():
-        place = target / entry["name"]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        discard_parts(place)
-        part = part_of(place)
+        path = target / entry["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        discard_parts(path)
+        part = part_of(path)
         shutil.copyfile(source / entry["name"], part)
         check_file(part.parent, {**entry, "name": part.name})
-        settle(part, place)
+        settle(part, path)
     discard_parts(target / MANIFEST)
     publish(target / MANIFEST, content)
 

@@ -108,7 +108,7 @@ class Shard:
     Attributes:
         tables: Logs and examples of these users, who are numbered 0, 1, ... in the shard.
         users: int32 [users], their numbers in the data set, ascending.
-        rows: By split, int64 [n], the place of every example in its split.
+        rows: By split, int64 [n], the index of every example in its split.
     """
 
     tables: SourceTables

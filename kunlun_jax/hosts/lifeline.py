@@ -21,7 +21,7 @@ import socket
 import threading
 import time
 
-# What is said over a connection: one of these, and the number of the process that it is about.
+# What is said over a connection: one of these, and the id of the process that it is about.
 _READY, _DONE, _FAILED, _LOST = b"r", b"d", b"f", b"l"
 _WORD_BYTES = 5
 # Seconds in which a process can say itself what is wrong, after it heard that another one failed.
@@ -33,13 +33,13 @@ class Lifeline:
     """The connections of one process."""
 
     def __init__(
-        self, address: str, number: int, count: int, *, timeout: int, silence: int
+        self, address: str, process: int, count: int, *, timeout: int, silence: int
     ) -> None:
         """Wait until all processes are connected with process 0.
 
         Args:
             address: Host and port of process 0.
-            number: Which process this is.
+            process: Which process this is.
             count: How many there are.
             timeout: Seconds to wait for the others.
             silence: Seconds after which a connection to a host that does not answer is broken.
@@ -48,7 +48,7 @@ class Lifeline:
             OSError: If not all come in time.
             ValueError: If the address is none.
         """
-        self._number, self._count = number, count
+        self._process, self._count = process, count
         self._lock = threading.Lock()
         self._silent = False
         self._peers: dict[int, socket.socket] = {}
@@ -56,7 +56,7 @@ class Lifeline:
         if not host or not port.isdigit():
             raise ValueError(f"expected host:port, got {address!r}")
         deadline = time.monotonic() + timeout
-        if number == 0:
+        if process == 0:
             self._receive_all(int(port), deadline)
         else:
             self._peers[0] = self._join(host.strip("[]"), int(port), deadline)
@@ -86,9 +86,9 @@ class Lifeline:
         """Keep a connection, unless it is a stranger's."""
         connection.settimeout(_GRACE)
         with contextlib.suppress(OSError):
-            number, count = (_number(_receive(connection)) for _ in ("who", "of how many"))
-            if count == self._count and 0 < number < count and number not in self._peers:
-                self._peers[number] = connection
+            process, count = (_value(_receive(connection)) for _ in ("who", "of how many"))
+            if count == self._count and 0 < process < count and process not in self._peers:
+                self._peers[process] = connection
                 return
         connection.close()
 
@@ -98,7 +98,7 @@ class Lifeline:
             try:
                 connection = socket.create_connection((host, port), timeout=left)
                 try:
-                    connection.sendall(_word(_READY, self._number) + _word(_READY, self._count))
+                    connection.sendall(_word(_READY, self._process) + _word(_READY, self._count))
                     if _receive(connection)[:1] != _READY:
                         raise ConnectionError("it answers something else")
                     return connection
@@ -122,7 +122,7 @@ class Lifeline:
             failed: Whether they have to end, too.
         """
         self.fall_silent()
-        self._tell(_FAILED if failed else _DONE, self._number)
+        self._tell(_FAILED if failed else _DONE, self._process)
         if failed:
             self._let_others_go_first()
         self._close()
@@ -140,7 +140,7 @@ class Lifeline:
 
     def _let_others_go_first(self) -> None:
         # Process 0 carries JAX's coordinator, whose end would abort the others in mid-sentence.
-        if self._number == 0:
+        if self._process == 0:
             time.sleep(1.5 * _GRACE)
 
     def _watch(self, peer: int, connection: socket.socket) -> None:
@@ -148,11 +148,11 @@ class Lifeline:
             heard = _receive(connection)
         except OSError:
             heard = _word(_LOST, peer)
-        kind, about = heard[:1], _number(heard)
+        kind, about = heard[:1], _value(heard)
         with self._lock:
             if kind == _DONE or self._silent:
                 return
-        if self._number == 0:
+        if self._process == 0:
             self._tell(kind, about)
         if kind == _FAILED:
             time.sleep(_GRACE)
@@ -171,7 +171,7 @@ def _word(kind: bytes, about: int) -> bytes:
     return kind + about.to_bytes(_WORD_BYTES - 1, "big")
 
 
-def _number(word: bytes) -> int:
+def _value(word: bytes) -> int:
     return int.from_bytes(word[1:], "big")
 
 

@@ -68,14 +68,14 @@ class Options:
     @property
     def cluster(self) -> str | None:
         """What tells this process of others: "flags", the name of a cluster, or nothing."""
-        places = {
+        flags = {
             "coordinator": self.coordinator,
             "num_processes": self.num_processes,
             "process_id": self.process_id,
         }
-        if any(value is not None for value in places.values()):
-            for name, value in places.items():
-                require(value is not None, f"--{name}", f"all of {sorted(places)} or none", value)
+        if any(value is not None for value in flags.values()):
+            for name, value in flags.items():
+                require(value is not None, f"--{name}", f"all of {sorted(flags)} or none", value)
             return "flags"
         return next((name for name, found in _CLUSTERS.items() if found(os.environ)), None)
 
@@ -140,7 +140,7 @@ def _meet(options: Options) -> Lifeline:
         )
         if address is None or count is None or number is None or not 0 <= number < count:
             raise ValueError(
-                f"expected a coordinator and a process below their number, got {address}, process "
+                f"expected a coordinator and a process below their count, got {address}, process "
                 f"{number} of {count}"
             )
         lifeline = Lifeline(
@@ -159,7 +159,7 @@ def _meet(options: Options) -> Lifeline:
             heartbeat_timeout_seconds=options.heartbeat_timeout,
         )
     except Exception as error:  # of sockets, of JAX, or of a cluster's own library
-        where = options.coordinator or f"the place that {options.cluster} tells"
+        where = options.coordinator or f"the address that {options.cluster} tells"
         raise ProcessError(
             f"expected all processes within {options.start_timeout} s at {where}: "
             f"{' '.join(str(error).split())[:300]}"

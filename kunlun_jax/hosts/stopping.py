@@ -29,18 +29,18 @@ class StopSignal(contextlib.AbstractContextManager):
     def __init__(self) -> None:
         self.received = False
         self._previous = {
-            number: signal.signal(number, self._remember)
-            for number in (signal.SIGTERM, signal.SIGINT)
+            signum: signal.signal(signum, self._remember)
+            for signum in (signal.SIGTERM, signal.SIGINT)
         }
 
     def __exit__(self, *details: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
 
-    def _remember(self, number: int, frame: Any) -> None:
+    def _remember(self, signum: int, frame: Any) -> None:
         del frame
         self.received = True
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(signum, signal.SIG_DFL)
 
 
 class Agreement:

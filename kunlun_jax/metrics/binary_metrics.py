@@ -250,7 +250,7 @@ def _compute_task(state: MetricState, task: int, label_rate: float) -> dict[str,
     weight, labels = bin_weights.sum(), bin_labels.sum()
     log_loss = _ratio(two_float.value(state.loss)[task], weight)
     ece = _ratio(np.abs(bin_probabilities - bin_labels).sum(), weight)
-    # Of a pair in one bin the order is unknown: it counts one half, as a tie does.
+    # The order within a bin is unknown: a pair in one bin counts one half, as a tie does.
     below = np.cumsum(negatives) - 0.5 * negatives
     pairs = positives.sum() * negatives.sum()
     eval_rate = min(_ratio(labels, weight), 1.0)

@@ -3,10 +3,10 @@
     python -m kunlun_jax.plan --config=configs/b200.py --machine=b200x8
     kunlun-jax plan --config=b200 --machine=b200x8    # the same, installed, from anywhere
 
-Prints parameters, tables, memory of a device, operations and bytes by module, what devices
-exchange, and the time of a step at the least; needs neither data nor an accelerator. Ends with exit
-code 1 where the step does not fit. `--compile` compiles the very step for the machine and prints
-what XLA says beside it: for GPUs with the packages of `pip install -e ".[aot]"`.
+Prints parameters, tables, bytes of state and batch on a device, operations by module, and the time
+of a step at the least; needs neither data nor an accelerator. `--compile` compiles the very step
+for the machine, and prints XLA's memory and collectives: for GPUs with the packages of
+`pip install -e ".[aot]"`. Ends with exit code 1 where what is known does not fit.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.plan import absent_gpu, report
 from kunlun_jax.plan.compilation import compile_step
 from kunlun_jax.plan.machines import DEVICES, machine
-from kunlun_jax.plan.prediction import predict
+from kunlun_jax.plan.requirements import requirements
 from kunlun_jax.plan.schemas import schema_of
 
 CONFIG = define_config("config", "Config file, or the name of a ready one, such as b200.")
@@ -63,16 +63,16 @@ def plan() -> tuple[bool, str]:
         absent_gpu.require_packages()  # before JAX looks for devices
     else:
         jax.config.update("jax_platforms", "cpu")  # nothing runs: a GPU need not be taken
-    prediction = predict(config, schema, target)
-    print(report.report(prediction, config, target), end="\n\n", flush=True)
-    record = {"config": name, "machine": target.name, "prediction": prediction}
+    needs, compiled = requirements(config, schema, target), None
+    print(report.report(needs, config, target), end="\n\n", flush=True)
+    record = {"config": name, "machine": target.name, "needs": needs}
     if _COMPILE.value:
-        record["compiled"] = compile_step(config, schema, target)
-        print(report.comparison(prediction, record["compiled"]), end="\n\n")
+        compiled = record["compiled"] = compile_step(config, schema, target)
+        print(report.compiler_says(compiled), end="\n\n")
     if _JSON.value:
         text = json.dumps(record, indent=1, default=dataclasses.asdict)
         pathlib.Path(_JSON.value).write_text(text + "\n")
-    return report.verdict(prediction, target)
+    return report.verdict(needs, target, compiled)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

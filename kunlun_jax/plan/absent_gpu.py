@@ -116,7 +116,7 @@ def compile_for(gpu: str, function: Callable, *arguments) -> Compiled:
         function: not jitted.
         *arguments: pytrees of `jax.ShapeDtypeStruct` with shardings on devices of `topology`.
     """
-    with _abstract_device(GPUS[gpu].name), tempfile.TemporaryDirectory() as directory:
+    with abstract_device(GPUS[gpu].name), tempfile.TemporaryDirectory() as directory:
         lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",))
         options: dict[str, str | bool] = {"xla_dump_to": directory}
         # JAX 0.11 and later write PTX only where an emitter's name matches.
@@ -130,8 +130,12 @@ def compile_for(gpu: str, function: Callable, *arguments) -> Compiled:
 
 
 @contextlib.contextmanager
-def _abstract_device(kind: str) -> Iterator[None]:
-    """Tell the Pallas lowering which device it is for; JAX 0.10 assumes one, later ones ask."""
+def abstract_device(kind: str) -> Iterator[None]:
+    """Tell the Pallas lowering which device it is for; JAX 0.10 assumes one, later ones ask.
+
+    Args:
+        kind: What JAX calls the device's kind.
+    """
     try:
         from jax.sharding import AbstractDevice
     except ImportError:

@@ -8,7 +8,7 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, 
 
 
 def collectives(hlo: str) -> dict[str, dict[str, int]]:
-    """Return number and result bytes, on one device, of every kind of collective.
+    """Return count and result bytes, on one device, of every kind of collective.
 
     What stands in a loop counts once. An asynchronous one counts where it is done, because what
     starts it returns its operands too.

@@ -1,178 +1,117 @@
-"""A plan as text."""
-
-import math
+"""What a step needs, as text."""
 
 from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.plan.compilation import Compilation
-from kunlun_jax.plan.costs import Cost
 from kunlun_jax.plan.machines import Machine
-from kunlun_jax.plan.prediction import Prediction
+from kunlun_jax.plan.requirements import Requirements
 from kunlun_jax.training.summary import format_table
 
 
-def report(prediction: Prediction, config: ExperimentConfig, machine: Machine) -> str:
-    """Return a plan as tables.
+def report(needs: Requirements, config: ExperimentConfig, machine: Machine) -> str:
+    """Return what a step needs as tables.
 
     Args:
-        prediction: The plan.
+        needs: What it needs.
         config: The experiment.
         machine: The machine.
     """
-    return "\n\n".join(
-        (
-            _header(prediction, config, machine),
-            _modules(prediction),
-            _tables(prediction),
-            _memory(prediction),
-            _exchanges(prediction),
-            _time(prediction, config, machine),
-        )
+    mesh = " x ".join(f"{axis} {size}" for axis, size in needs.mesh.items())
+    header = (
+        f"{config.model.name} on {machine.name}: mesh {mesh}; {config.data.batch_size} examples a "
+        f"step; attention kernels: {needs.kernels}\n  {machine.device.source}"
     )
+    parts = (_modules(needs), _tables(needs), _memory(needs), _time(needs, config, machine))
+    return "\n\n".join((header, *parts))
 
 
-def verdict(prediction: Prediction, machine: Machine) -> tuple[bool, str]:
+def verdict(
+    needs: Requirements, machine: Machine, compiled: Compilation | None = None
+) -> tuple[bool, str]:
     """Return whether a step fits, and the line that says so.
 
     Args:
-        prediction: The plan.
+        needs: What it needs.
         machine: The machine.
+        compiled: What the compiler said; without it only state and batch are known.
     """
-    need, have = prediction.peak_bytes, machine.usable_bytes
-    numbers = (
+    need, have = compiled.peak_bytes if compiled else needs.argument_bytes, machine.usable_bytes
+    sizes = (
         f"{_gb(need)} GB a device, of {_gb(have)} GB ({machine.device.memory_fraction:.0%} of "
         f"{_gb(machine.device.memory_bytes)} GB)"
     )
-    if need <= have:
-        return True, f"fits {machine.name}: {numbers}"
-    return (
-        False,
-        f"too little memory on {machine.name}: expected at most what is there, got {numbers}",
-    )
+    what = "the step" if compiled else "state and batch"
+    if need > have:
+        return False, f"too little memory on {machine.name}: expected room for {what}, got {sizes}"
+    rest = "" if compiled else "; --compile says what the step needs beside them"
+    return True, f"{what} on {machine.name}: fits, {sizes}{rest}"
 
 
-def comparison(prediction: Prediction, compiled: Compilation) -> str:
-    """Return XLA's numbers beside the predicted ones.
+def compiler_says(compiled: Compilation) -> str:
+    """Return what XLA makes of a step, as tables.
 
     Args:
-        prediction: The plan.
         compiled: What the compiler said.
     """
-    pairs = (
-        ("state and batch", prediction.argument_bytes, compiled.argument_bytes),
-        ("temporary", prediction.temporary_bytes, compiled.temporary_bytes),
-        ("peak", prediction.peak_bytes, compiled.peak_bytes),
-    )
-    memory = [
-        (name, _gb(ours), _gb(xla), f"{ours / xla - 1:+.1%}" if xla else "")
-        for name, ours, xla in pairs
-    ]
-    predicted: dict[str, int] = {}
-    for name, exchange in prediction.exchanges.items():
-        kind = name.split(" over ")[0]
-        predicted[kind] = predicted.get(kind, 0) + exchange.bytes
-    kinds = sorted(predicted.keys() | compiled.collectives.keys())
-    sent = [
-        (
-            kind,
-            _gb(predicted.get(kind, 0)),
-            _gb(compiled.collectives.get(kind, {}).get("bytes", 0)),
-            compiled.collectives.get(kind, {}).get("count", 0),
-        )
-        for kind in kinds
-    ]
     kernels = ", ".join(f"{count} {name}" for name, count in compiled.kernels.items()) or "none"
+    memory = [
+        ("state and batch", _gb(compiled.argument_bytes)),
+        ("temporary", _gb(compiled.temporary_bytes)),
+        ("peak", _gb(compiled.peak_bytes)),
+    ]
+    sent = [
+        (kind, _gb(entry["bytes"]), entry["count"]) for kind, entry in compiled.collectives.items()
+    ]
     return "\n\n".join(
         (
             f"compiled in {compiled.seconds:.0f} s; attention kernels: {kernels}",
-            format_table(("GB a device", "predicted", "XLA", "difference"), memory),
-            format_table(("GB a device", "predicted", "XLA", "number"), sent),
+            format_table(("XLA", "GB a device"), memory),
+            format_table(("collectives", "GB a device", "count"), sent)
+            if sent
+            else "nothing is exchanged: one device, or nothing split",
         )
     )
 
 
-def _header(prediction: Prediction, config: ExperimentConfig, machine: Machine) -> str:
-    mesh = " x ".join(f"{axis} {size}" for axis, size in prediction.mesh.items())
-    sources = "\n".join(f"  {source}" for source in machine.device.sources)
-    return (
-        f"{config.model.name} on {machine.name}: mesh {mesh}; {config.data.batch_size} examples a "
-        f"step; attention kernels: {prediction.kernels}\n{sources}"
-    )
+def _modules(needs: Requirements) -> str:
+    flops, seconds = needs.flops_per_example, needs.least_seconds
+    rows = [
+        (
+            name,
+            f"{needs.parameters.get(name, 0):,}",
+            f"{flops.get(name, 0) / 1e6:,.1f}",
+            f"{seconds.get(name, 0) * 1e6:,.0f}",
+        )
+        for name in {**flops, **needs.parameters}
+    ]
+    totals = (sum(each.values()) for each in (needs.parameters, flops, seconds))
+    parameters, operations, least = totals
+    rows.append(("all", f"{parameters:,}", f"{operations / 1e6:,.1f}", f"{least * 1e6:,.0f}"))
+    header = ("module", "parameters", "forward MFLOP/example", "step us, at least")
+    return format_table(header, rows)
 
 
-def _modules(prediction: Prediction) -> str:
-    costs, flops = prediction.costs, prediction.flops_per_example
-    names = [*flops, *(name for name in prediction.parameters if name not in flops)]
-    names += [name for name in costs if name not in names]
-    rows = []
-    for name in names:
-        cost = costs.get(name, Cost())
-        rows.append((name, *_row(prediction.parameters.get(name, 0), flops.get(name, 0), cost)))
-    total = Cost(*(sum(values) for values in zip(*map(_values, costs.values()), strict=True)))
-    rows.append(("all", *_row(sum(prediction.parameters.values()), sum(flops.values()), total)))
-    header = ("module", "parameters", "forward MFLOP/example", "step GFLOP", "step MB",
-              "compute us", "memory us", "least us")  # fmt: skip
-    return "a step on one device, forward and backward\n" + format_table(header, rows)
-
-
-def _values(cost: Cost) -> tuple[float, ...]:
-    return cost.flops, cost.bytes, cost.compute_seconds, cost.memory_seconds, cost.seconds
-
-
-def _row(parameters: int, flops: int, cost: Cost) -> tuple[str, ...]:
-    times = (cost.compute_seconds, cost.memory_seconds, cost.seconds)
-    return (
-        f"{parameters:,}",
-        f"{flops / 1e6:,.1f}",
-        f"{cost.flops / 1e9:,.1f}",
-        f"{cost.bytes / 1e6:,.1f}",
-        *(f"{seconds * 1e6:,.0f}" for seconds in times),
-    )
-
-
-def _tables(prediction: Prediction) -> str:
+def _tables(needs: Requirements) -> str:
     rows = [
         (name, f"{table.rows:,}", str(table.width), _gb(table.bytes))
-        for name, table in prediction.tables.items()
+        for name, table in needs.tables.items()
     ]
-    tables = prediction.tables.values()
+    tables = needs.tables.values()
     rows.append(("all", f"{sum(t.rows for t in tables):,}", "", _gb(sum(t.bytes for t in tables))))
     return format_table(("table", "rows", "width", "GB, all devices"), rows)
 
 
-def _memory(prediction: Prediction) -> str:
-    rows = [(name, _gb(size)) for name, size in prediction.state_bytes.items()]
-    rows.append(("state and batch", _gb(prediction.argument_bytes)))
-    rows += [(f"  {name}", _gb(size)) for name, size in prediction.alive_bytes.items()]
-    rows.append(("temporary, at the peak", _gb(prediction.temporary_bytes)))
-    rows.append(("peak", _gb(prediction.peak_bytes)))
+def _memory(needs: Requirements) -> str:
+    rows = [(name, _gb(size)) for name, size in needs.state_bytes.items()]
+    rows.append(("state and batch", _gb(needs.argument_bytes)))
     return format_table(("memory", "GB a device"), rows)
 
 
-def _exchanges(prediction: Prediction) -> str:
-    if not prediction.exchanges:
-        return "nothing is exchanged: one device, or nothing split"
-    rows = [
-        (name, exchange.count, _gb(exchange.bytes), f"{exchange.seconds * 1e6:,.0f}")
-        for name, exchange in prediction.exchanges.items()
-    ]
-    return format_table(("collectives", "number", "GB a device", "least us"), rows)
-
-
-def _time(prediction: Prediction, config: ExperimentConfig, machine: Machine) -> str:
-    costs, sent = prediction.costs.values(), prediction.exchanges.values()
-    terms = {
-        "compute": sum(cost.compute_seconds for cost in costs),
-        "memory": sum(cost.memory_seconds for cost in costs),
-        "compute or memory, launch by launch": sum(cost.seconds for cost in costs),
-        "collectives": sum(exchange.seconds for exchange in sent),
-        "a step, at the least": prediction.seconds,
-    }
-    rate = config.data.batch_size / prediction.seconds if prediction.seconds else math.nan
-    table = format_table(("term", "ms"), [(k, f"{v * 1e3:,.2f}") for k, v in terms.items()])
+def _time(needs: Requirements, config: ExperimentConfig, machine: Machine) -> str:
+    seconds = sum(needs.least_seconds.values())
     peak = machine.device.flops[config.model.dtype] * machine.num_devices
     return (
-        f"{table}\n\nat most {rate:,.0f} examples/s, {prediction.mfu:.1%} MFU of "
-        f"{peak / 1e15:,.4g} PFLOP/s in {config.model.dtype}"
+        f"at least {seconds * 1e3:,.2f} ms a step, at most {config.data.batch_size / seconds:,.0f} "
+        f"examples/s: matrix products at {peak / 1e15:,.4g} PFLOP/s in {config.model.dtype}"
     )
 
 

@@ -1,24 +1,17 @@
-"""The training step of an experiment on a machine, traced with shapes alone."""
+"""The training step of an experiment on a machine, made of shapes alone."""
 
-import contextlib
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import AbstractMesh
 
 from kunlun_jax.config import ConfigError, ExperimentConfig
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.plan.absent_gpu import GPUS
-from kunlun_jax.plan.flattening import flatten
 from kunlun_jax.plan.machines import Machine
-from kunlun_jax.plan.program import Program
-from kunlun_jax.plan.splits import of_spec
 from kunlun_jax.sharding import abstract_mesh, batch_sharding, check_divisible
 from kunlun_jax.training.step import TrainState, make_train_step, state_shapes
-from pallas_kernels.tile_choices import choices_for
 
 _NUM_STEPS = 1000  # of the learning rate's schedule; nothing here depends on it
 
@@ -29,7 +22,7 @@ class Step(NamedTuple):
     Attributes:
         function: The pure function (state, batch) -> state.
         state: Shapes of the state, and how it is split.
-        batch: Likewise of a batch.
+        batch: Shapes of a batch, and how it is split.
         mesh: The devices.
         config: The experiment, with the kernels that the machine runs.
     """
@@ -68,7 +61,7 @@ def make_step(config: ExperimentConfig, schema: Schema, machine: Machine, mesh: 
 
 
 def _with_kernels(config: ExperimentConfig, machine: Machine) -> ExperimentConfig:
-    """Decide what "auto" is on that machine: here it would ask the one that runs the plan."""
+    """Decide what "auto" is on that machine: here it would mean this one."""
     kernels, is_gpu = config.model.kernels, machine.device.gpu is not None
     if kernels == "triton" and not is_gpu:
         raise ConfigError("config.model.kernels: expected 'auto' or 'xla' on a CPU, got 'triton'")
@@ -76,22 +69,3 @@ def _with_kernels(config: ExperimentConfig, machine: Machine) -> ExperimentConfi
         return config
     model = dataclasses.replace(config.model, kernels="triton" if is_gpu else "xla")
     return dataclasses.replace(config, model=model)
-
-
-def trace(step: Step, machine: Machine) -> Program:
-    """Return the program that one device runs.
-
-    Args:
-        step: The step, on a mesh without devices.
-        machine: The machine, for its kernels' tiles.
-    """
-    gpu = machine.device.gpu
-    assert isinstance(step.mesh, AbstractMesh)
-    with contextlib.ExitStack() as stack:
-        if gpu is not None:
-            stack.enter_context(choices_for(GPUS[gpu].capability))
-        stack.enter_context(jax.sharding.use_abstract_mesh(step.mesh))
-        jaxpr = jax.make_jaxpr(step.function)(step.state, step.batch)
-    arguments = jax.tree.leaves((step.state, step.batch))
-    splits = [of_spec(x.sharding.spec, len(x.shape)) for x in arguments]
-    return flatten(jaxpr, splits, dict(step.mesh.shape))

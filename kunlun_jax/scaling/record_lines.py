@@ -114,21 +114,21 @@ def decode(path: pathlib.Path, content: bytes) -> dict[str, Record]:
     commons = _commons(lines)
     records: dict[str, Record] = {}
     first: dict[str, int] = {}
-    for number, line in lines:
+    for line_number, line in lines:
         if "common" in line:
             continue
         common = commons.get(line["of"])
         if common is None:
             raise WorkdirError(
-                f"{path}, line {number}: expected common values {line['of']!r} on a line of their "
-                "own, got none"
+                f"{path}, line {line_number}: expected common values {line['of']!r} on a line "
+                "of their own, got none"
             )
-        record, name = _decode(path, number, line, common), line["name"]
-        first.setdefault(name, number)
+        record, name = _decode(path, line_number, line, common), line["name"]
+        first.setdefault(name, line_number)
         if not record.same_as(records.setdefault(name, record)):
             raise WorkdirError(
-                f"{path}, line {number}: expected one record of {name}, got another than on line "
-                f"{first[name]}; remove one of them"
+                f"{path}, line {line_number}: expected one record of {name}, got another than "
+                f"on line {first[name]}; remove one of them"
             )
     return records
 
@@ -140,7 +140,7 @@ def _commons(lines: list[tuple[int, dict[str, Any]]]) -> dict[str, dict[str, Any
 def _lines(path: pathlib.Path, content: bytes) -> list[tuple[int, dict[str, Any]]]:
     """Return the number and content of every line; each is a record's or of common values."""
     lines = []
-    for number, text in enumerate(content.split(b"\n"), 1):
+    for line_number, text in enumerate(content.split(b"\n"), 1):
         if not text.strip():
             continue
         try:
@@ -154,26 +154,26 @@ def _lines(path: pathlib.Path, content: bytes) -> list[tuple[int, dict[str, Any]
             elif not isinstance(line["name"], str) or not isinstance(line["of"], str):
                 raise ValueError("no name of a run")
         except _DAMAGES as error:
-            raise _damaged(path, number, error) from error
-        lines.append((number, line))
+            raise _damaged(path, line_number, error) from error
+        lines.append((line_number, line))
     return lines
 
 
 def _decode(
-    path: pathlib.Path, number: int, line: dict[str, Any], common: dict[str, Any]
+    path: pathlib.Path, line_number: int, line: dict[str, Any], common: dict[str, Any]
 ) -> Record:
     try:
         archive = io.BytesIO(base64.b64decode(line["resampled"], validate=True))
         with np.load(archive, allow_pickle=False) as arrays:
             resampled = {metric: arrays[metric] for metric in METRICS}
     except _DAMAGES as error:
-        raise _damaged(path, number, error) from error
+        raise _damaged(path, line_number, error) from error
     own = {key: value for key, value in line.items() if key not in ("of", "resampled")}
     return Record(_changed(common, own), resampled)
 
 
-def _damaged(path: pathlib.Path, number: int, error: Exception) -> WorkdirError:
-    return WorkdirError(f"{path}, line {number}: expected the record of a run: {error!s:.100}")
+def _damaged(path: pathlib.Path, line_number: int, error: Exception) -> WorkdirError:
+    return WorkdirError(f"{path}, line {line_number}: expected the record of a run: {error!s:.100}")
 
 
 def _changes(values: Any, common: Any) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ def update_rows(
         table: Embedding table, float32 or bfloat16.
         sums: Sums of mean squared gradients.
         gradient: Gradient of the rows named, duplicates merged.
-        rows: Which rows these are, each at most once; numbers past the end are dropped. None: all.
+        rows: Which rows these are, each at most once; indices past the end are dropped. None: all.
         learning_rate: Rate of this step.
         take: Whether to take it; if not, every bit stays, and still no other row is touched.
         key: How a bfloat16 table is rounded, by `rounding_key`.

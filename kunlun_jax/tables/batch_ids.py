@@ -51,7 +51,7 @@ def renumber(
         schema: Its schema.
 
     Returns:
-        By vocabulary the rows, as `distinct_rows` returns them, the OOV row's number first; and the
+        By vocabulary the rows, as `distinct_rows` returns them, the OOV row's index first; and the
         batch. Ids of other vocabularies stay as they are.
     """
     id_arrays = _id_arrays(batch, schema)

@@ -107,7 +107,7 @@ def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[
     """Spread the rows of some tables over owners and rounds.
 
     Args:
-        rows: By table, distinct rows in ascending order, filled up with numbers past its end.
+        rows: By table, distinct rows in ascending order, filled up with indices past its end.
         blocks: By table, the rows that each device owns.
         axes: All axes of the mesh.
     """
@@ -133,7 +133,7 @@ def _is_crowded(rows: Int[Array, "U"], block: int, capacity: int, rounds: int) -
     part = rows // block * rounds + rows % block // -(-block // rounds)
     # Rows are in ascending order, so a part overflows when row i and row i + capacity both belong
     # to it.
-    # Padding repeats one number, so equal neighbours are ignored.
+    # Padding repeats one index, so equal neighbours are ignored.
     real = rows[1:] != rows[:-1]
     last = part.size - capacity
     return jnp.any((part[capacity:] == part[:last]) & real[capacity - 1 :])
@@ -180,7 +180,7 @@ def push(
         gradients: Of those rows, [M, D]; those of devices that share examples must come from one
             of them only, the others fill up all their rows.
         axes: All axes of the mesh.
-        update: (table's name, state, numbers of rows, gradients) -> state, with rows past the end
+        update: (table's name, state, indices of rows, gradients) -> state, with rows past the end
             dropped.
     """
     if not states:

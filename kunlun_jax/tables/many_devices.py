@@ -39,7 +39,7 @@ def gather(
 
     Returns:
         By vocabulary of the tables that were cut, the rows that each shard of the batch uses,
-        [shards, M, W], and their numbers, [shards, M]; and the batch with ids that count in them.
+        [shards, M, W], and their indices, [shards, M]; and the batch with ids that count in them.
     """
     mesh = active_mesh()
     cut = {name: t for name, t in tables.items() if is_split(t.shape, TABLE, mesh)}
@@ -68,7 +68,7 @@ def update(
     Args:
         states: By vocabulary, the table, [rows, W], and its sums, [rows].
         gradients: Of the rows that each shard of the batch uses, [shards, M, W].
-        rows: What `gather` returned, [shards, M]: ascending; numbers past the end are dropped.
+        rows: What `gather` returned, [shards, M]: ascending; indices past the end are dropped.
         learning_rate: Rate of this step.
         take: Whether to take it.
         keys: By bfloat16 table, how it is rounded.

@@ -23,7 +23,7 @@ def gather(
 
     Returns:
         By vocabulary of the tables that were cut, the rows that the batch uses, [1, M, W], and
-        their numbers, [1, M]; and the batch with ids that count in them.
+        their indices, [1, M]; and the batch with ids that count in them.
     """
     counts = count_ids(batch, schema)
     cut = {name: t for name, t in tables.items() if t.shape[0] > counts.get(name, 0)}
@@ -58,10 +58,10 @@ def update(
         name: update_rows(
             *states[name],
             gradients[name][0],
-            numbers[0],
+            indices[0],
             learning_rate,
             take=take,
             key=keys.get(name),
         )
-        for name, numbers in rows.items()
+        for name, indices in rows.items()
     }

@@ -39,7 +39,7 @@ def round_stochastically(
     Args:
         values: Rows of a table.
         key: As `rounding_key` returns it.
-        rows: The numbers of the rows in the whole table; row i's bits depend on no other row.
+        rows: The indices of the rows in the whole table; row i's bits depend on no other row.
     """
 
     def bits_of(row: Int[Array, ""]) -> Array:

@@ -28,7 +28,7 @@ from kunlun_jax.tables import many_devices, one_device
 from kunlun_jax.tables.adagrad import update_rows
 from kunlun_jax.tables.rounding import rounding_key
 
-# By vocabulary, the numbers of the rows in a small table; of a table that was not cut, nothing.
+# By vocabulary, the indices of the rows in a small table; of a table that was not cut, nothing.
 TouchedRows = dict[str, Array]
 
 
@@ -60,7 +60,7 @@ class TableState:
         Returns:
             The small tables, float32; one that was cut has a leading axis of the batch's shards (on
             one device, of 1). The batch with its ids renumbered. And by table that was cut the
-            numbers of its rows in the original, with the same leading axis: in ascending order, the
+            indices of its rows in the original, with the same leading axis: in ascending order, the
             OOV row's first, and filled up with one past the last row, so that a scatter drops it.
         """
         placement = one_device if active_mesh() is None else many_devices

@@ -144,12 +144,12 @@ def open_data(
 
 def _label_rates(dataset: Dataset) -> list[float]:
     """Return the weighted mean training label of every task."""
-    train, place = dataset.label_rates["train"], dataset.directory
-    rates = [training_rate(train, task, place) for task in dataset.schema.labels]
+    train, directory = dataset.label_rates["train"], dataset.directory
+    rates = [training_rate(train, task, directory) for task in dataset.schema.labels]
     for split in ("validation", "test"):
         if None in dataset.label_rates[split].values():
             raise DatasetError(
-                f"{place}: split {split!r}: expected examples with a weight above 0, got none of "
-                f"{dataset.manifest['counts']['rows'][split]}; without any, NE is not defined"
+                f"{directory}: split {split!r}: expected examples with a weight above 0, got none "
+                f"of {dataset.manifest['counts']['rows'][split]}; without any, NE is not defined"
             )
     return rates

@@ -5,10 +5,8 @@ save, and is compared with it when it is restored. Of several processes, each wr
 its devices hold, and what one of them finds damaged is damaged for all.
 """
 
-import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -18,14 +16,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from kunlun_jax.hosts.processes import is_first, together
 from kunlun_jax.training import manifest as manifests
-from kunlun_jax.training.checkpoint_reader import (
-    BEST_METRIC,
-    CheckpointError,
-    CheckpointReader,
-    DamagedCheckpointError,
-    KeepBest,
-    short_message,
-)
+from kunlun_jax.training.checkpoint_files import CheckpointError, DamagedCheckpointError
+from kunlun_jax.training.checkpoint_reader import BEST_METRIC, CheckpointReader, KeepBest
 from kunlun_jax.training.step import TrainState
 
 __all__ = ["BEST_METRIC", "DAMAGED", "CheckpointError", "Checkpoints", "DamagedCheckpointError"]
@@ -37,9 +29,6 @@ class Checkpoints(CheckpointReader):
     """The checkpoints of one run: the latest ones, to resume, and the best ones by validation NE.
 
     Saving is asynchronous; `wait` and `close` wait for it and raise what went wrong.
-
-    Attributes:
-        directory: Where they lie.
     """
 
     def __init__(
@@ -63,13 +52,7 @@ class Checkpoints(CheckpointReader):
             OSError: If the directory cannot be made or read.
         """
         self._keep, best = keep, KeepBest({}, keep)
-        writing = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                [checkpoint_managers.LatestN(keep), best]
-            ),
-            cleanup_tmp_directories=True,
-        )
-        options = None if read_only else writing
+        options = None if read_only else _options_of_writing(best)
         super().__init__(directory, identity=identity, best=best, options=options)
 
     def require_room(self, state: TrainState) -> None:
@@ -83,12 +66,7 @@ class Checkpoints(CheckpointReader):
         """
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         count = max(2 * self._keep + 1 - len(self._manager.all_steps()), 1)
-        free = shutil.disk_usage(self.directory).free
-        if free < count * size:
-            raise CheckpointError(
-                f"{self.directory}: expected room for {count} checkpoints of {size / 1e6:.1f} MB, "
-                f"got {free / 1e6:.1f} MB free; make room or lower config.training.keep_checkpoints"
-            )
+        _require_room(self.directory, count, size)
 
     def save(
         self,
@@ -114,14 +92,12 @@ class Checkpoints(CheckpointReader):
             state, identity=self._identity, position=data.get_state(), metrics=metrics
         )
         self._rank(step, metrics)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),  # type: ignore[call-arg]
+            manifest=ocp.args.JsonSave(manifest),  # type: ignore[call-arg]
+        )
         with self._explained("cannot be saved"):
-            accepted = self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),  # type: ignore[call-arg]
-                    manifest=ocp.args.JsonSave(manifest),  # type: ignore[call-arg]
-                ),
-            )
+            accepted = self._manager.save(step, args=items)
         if not accepted:
             raise CheckpointError(
                 f"{self.directory}: expected to save a step after {self.latest_step}, got {step}"
@@ -164,15 +140,15 @@ class Checkpoints(CheckpointReader):
 
     def set_aside(self, step: int) -> str:
         """Move a damaged checkpoint out of the way, and say where to."""
-        place = self.directory.with_name(DAMAGED) / str(step)
+        aside = self.directory.with_name(DAMAGED) / str(step)
         with together():
             if is_first():
-                shutil.rmtree(place, ignore_errors=True)
-                place.parent.mkdir(exist_ok=True)
-                (self.directory / str(step)).rename(place)
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                (self.directory / str(step)).rename(aside)
         self._best.entropies.pop(step, None)
         self._manager.reload()
-        return f"set aside as {place}"
+        return f"set aside as {aside}"
 
     def wait(self) -> None:
         """Wait until everything is saved.
@@ -198,12 +174,19 @@ class Checkpoints(CheckpointReader):
                 if self._reader is not self._manager:
                     self._reader.close()
 
-    @contextlib.contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Name the directory in the storage library's errors, which come as many types."""
-        try:
-            yield
-        except CheckpointError:
-            raise
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{self.directory}: {what}: {short_message(error)}") from error
+
+def _options_of_writing(best: KeepBest) -> ocp.CheckpointManagerOptions:
+    latest = checkpoint_managers.LatestN(best.count)
+    return ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy([latest, best]),
+        cleanup_tmp_directories=True,
+    )
+
+
+def _require_room(directory: pathlib.Path, count: int, size: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < count * size:
+        raise CheckpointError(
+            f"{directory}: expected room for {count} checkpoints of {size / 1e6:.1f} MB, "
+            f"got {free / 1e6:.1f} MB free; make room or lower config.training.keep_checkpoints"
+        )

@@ -1,11 +1,10 @@
 """Reads checkpoints: the state of a step, or a part of it, compared with its checksums."""
 
-import contextlib
 import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -15,20 +14,15 @@ from orbax.checkpoint import checkpoint_managers
 
 from kunlun_jax.config import in_current_form
 from kunlun_jax.files import first_difference
-from kunlun_jax.hosts.processes import several, together
 from kunlun_jax.training import manifest as manifests
-from kunlun_jax.training.manifest import ManifestError
+from kunlun_jax.training.checkpoint_files import (
+    CheckpointError,
+    CheckpointFiles,
+    DamagedCheckpointError,
+)
 from kunlun_jax.training.step import TrainState
 
 BEST_METRIC = "normalized_entropy"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that does not fit the run that wants it, or cannot be read or written."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A checkpoint that is not what was saved: incomplete, unreadable, or of other bits."""
 
 
 @dataclasses.dataclass
@@ -62,7 +56,7 @@ class KeepBest(checkpoint_managers.PreservationPolicy):
         )
 
 
-class CheckpointReader:
+class CheckpointReader(CheckpointFiles):
     """The checkpoints of one run, as they are.
 
     Attributes:
@@ -90,39 +84,16 @@ class CheckpointReader:
         Raises:
             OSError: If the directory cannot be read.
         """
-        self.directory = directory.absolute()
+        super().__init__(directory, options)
         self._identity = json.loads(json.dumps(identity))
         # Steps are ranked by what the manifests say, which a flipped bit cannot change unnoticed.
         self._best = KeepBest({}, 1) if best is None else best
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=options or ocp.CheckpointManagerOptions(read_only=True),
-        )
-        self._reader = self._open_reader()
         self.damaged: list[DamagedCheckpointError] = []
         for step in self._manager.all_steps():
             try:
                 self._rank(step, self._manifest(step)["metrics"])
             except DamagedCheckpointError as error:
                 self.damaged.append(error)
-
-    def _open_reader(self) -> ocp.CheckpointManager:
-        """Return what restores: of several processes, each has its own, which waits for no other.
-
-        One that finds damage would leave the others waiting for it.
-        """
-        if not several():
-            return self._manager
-        this = jax.process_index()
-        return ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                read_only=True,
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=this, active_processes={this}
-                ),
-            ),
-        )
 
     @property
     def latest_step(self) -> int | None:
@@ -156,15 +127,7 @@ class CheckpointReader:
         saved = manifests.saved_layout(manifest)
         self._require_equal(step, "another state", manifests.layout(state), saved)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        with self._damage(step):
-            restored = self._reader.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target),  # type: ignore[call-arg]
-                ),
-            )["state"]
-        with self._damage(step):
-            manifests.verify_leaves(restored, manifest)
+        restored = self._verified(step, ocp.args.StandardRestore(target), manifest)  # type: ignore[call-arg]
         if data is not None:
             data.set_state(manifest["position"])
         return restored
@@ -198,28 +161,12 @@ class CheckpointReader:
         layout, wanted = manifests.saved_layout(manifest), manifests.layout(part)
         layout = {name: kind for name, kind in layout.items() if name.split("/")[0] in part}
         self._require_equal(step, "another state", wanted, layout)
-        with self._damage(step):
-            restored = self._reader.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeRestore(  # type: ignore[call-arg]
-                        item=part,
-                        restore_args=ocp.checkpoint_utils.construct_restore_args(part),
-                        partial_restore=True,
-                    ),
-                ),
-            )["state"]
-        with self._damage(step):
-            manifests.verify_leaves(restored, manifest)
-        return restored
-
-    def _manifest(self, step: int) -> dict[str, Any]:
-        with self._damage(step):
-            found = self._reader.restore(
-                step,
-                args=ocp.args.Composite(manifest=ocp.args.JsonRestore()),  # type: ignore[call-arg]
-            )["manifest"]
-            return manifests.verify_manifest(found)
+        args = ocp.args.PyTreeRestore(  # type: ignore[call-arg]
+            item=part,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(part),
+            partial_restore=True,
+        )
+        return self._verified(step, args, manifest)
 
     def _require_equal(self, step: int, whose: str, expected: Any, got: Any) -> None:
         difference = first_difference(expected, got)
@@ -236,36 +183,9 @@ class CheckpointReader:
         if metrics is not None and not math.isnan(metrics[BEST_METRIC]):
             self._best.entropies[step] = metrics[BEST_METRIC]
 
-    @contextlib.contextmanager
-    def _damage(self, step: int) -> Iterator[None]:
-        """Turn what the storage library makes of damaged files, errors of any type, into one.
-
-        What is damage to one process is to all of them.
-        """
-        try:
-            with together():
-                yield
-        except (FileNotFoundError, NotADirectoryError, ManifestError) as error:
-            raise self._damaged(step, error) from error
-        except OSError:
-            raise  # no access or no device: nothing is known about the checkpoint
-        except Exception as error:
-            raise self._damaged(step, error) from error
-
-    def _damaged(self, step: int, error: Exception) -> DamagedCheckpointError:
-        return DamagedCheckpointError(f"{self.directory / str(step)}: {short_message(error)}")
-
 
 def _of_this_version(identity: dict[str, Any]) -> dict[str, Any]:
     """Return a saved identity with its settings as this version writes them."""
     if "config" not in identity:
         return identity
     return {**identity, "config": in_current_form(identity["config"])}
-
-
-def short_message(error: Exception) -> str:
-    """Return the message of an error; of a KeyError the key alone would say little."""
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    text = " ".join(str(message).split()) or type(error).__name__
-    # Long ones repeat paths in the middle; the system's own word comes last.
-    return text if len(text) <= 300 else f"{text[:150]} ... {text[-145:]}"

@@ -156,7 +156,7 @@ def _watch_calls(apply: Callable[[], Any]) -> tuple[list[str], list[str]]:
         entered.append(name)
         before = len(arose)
         output = next_function(*args, **kwargs)
-        # A module inside, which has returned already, names the place better than this one.
+        # A module inside, which has returned already, names the origin better than this one.
         if len(arose) == before and _nonfinite(output) and not _nonfinite((args, kwargs)):
             arose.append(name)
         return output

@@ -24,7 +24,7 @@ def keep_beside(path: pathlib.Path, text: str, *, flag: str) -> bool:
     Args:
         path: The file.
         text: Its content.
-        flag: The flag that names another place.
+        flag: The flag that names another file or directory.
     """
     try:
         publish(path, text)

@@ -1,4 +1,4 @@
-"""Which data set a run is of: its content binds the run, and not the place where it lies.
+"""Which data set a run is of: its content binds the run, and not the directory that it lies in.
 
 `data.json` in the working directory says the content, and where it was when the run last started.
 The folder `dataset` has what a trained model needs of it: schema, statistics and vocabularies.
@@ -72,7 +72,7 @@ def find_dataset(workdir: pathlib.Path, directory: str, given: str | None = None
         given: What a user says instead.
 
     Raises:
-        DatasetError: If it is at none of these places, or the one given has another content.
+        DatasetError: If it is in none of these directories, or the one given has another content.
         WorkdirError: If `data.json` is damaged.
     """
     kept = _kept(workdir)
@@ -84,18 +84,18 @@ def find_dataset(workdir: pathlib.Path, directory: str, given: str | None = None
                 f"the run {workdir}, got {str(found)[:_SHORT]}"
             )
         return pathlib.Path(given)
-    places = [pathlib.Path(directory)]
+    candidates = [pathlib.Path(directory)]
     if kept:
-        places.append(pathlib.Path(kept["directory"]))
-    places += [parent / directory for parent in workdir.absolute().parents]
-    places += [parent / directory for parent in workdir.resolve().parents]
-    for place in places:
-        identity = _identity(place)
+        candidates.append(pathlib.Path(kept["directory"]))
+    candidates += [parent / directory for parent in workdir.absolute().parents]
+    candidates += [parent / directory for parent in workdir.resolve().parents]
+    for candidate in candidates:
+        identity = _identity(candidate)
         if identity is not None and (not kept or identity == kept["identity"]):
-            return place
+            return candidate
     wanted = f" {_described(kept['name'], kept['identity'])}" if kept else ""
     raise DatasetError(
-        f"{places[0]}: no data set{wanted} here, where the run {workdir} had it; "
+        f"{candidates[0]}: no data set{wanted} here, where the run {workdir} had it; "
         "--dataset=DIRECTORY says where it is"
     )
 
@@ -106,8 +106,8 @@ def find_metadata(workdir: pathlib.Path, directory: str, given: str | None = Non
     Args:
         workdir: The working directory, which has them itself unless an earlier version trained the
             run.
-        directory: As of `find_dataset`.
-        given: Likewise.
+        directory: `config.data.directory`.
+        given: What a user says instead.
 
     Raises:
         DatasetError: As `find_dataset`, where the run does not have them.

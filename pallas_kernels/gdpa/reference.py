@@ -1,5 +1,7 @@
 """GDPA in XLA: the definition, and what runs where no kernel applies."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from pallas_kernels.batched import (
     weights_by_rows,
     zero_padding,
 )
+from pallas_kernels.chunks import SCORE_BYTES, map_examples
 
 
 def _definition(
@@ -80,6 +83,23 @@ def gdpa_reference(
     padding out of the products; the one on the output keeps a NaN cotangent of a padded row out of
     the gradients.
     """
+    attend = partial(_attend, activations=activations, scale_in=scale_in, scale_out=scale_out)
+    pairs = query.shape[1] * key.shape[1] * query.shape[2]
+    arrays = (query, key, value, query_lengths, key_lengths)
+    return map_examples(attend, *arrays, score_bytes=SCORE_BYTES * pairs)
+
+
+def _attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_lengths: Array | None,
+    key_lengths: Array | None,
+    *,
+    activations: tuple[str, ...],
+    scale_in: Array,
+    scale_out: float,
+) -> Array:
     query = zero_padding(query, query_lengths)
     key, value = zero_padding(key, key_lengths), zero_padding(value, key_lengths)
     names = sorted(set(activations))

@@ -1,9 +1,12 @@
 """Seed attention in XLA: the definition, and what runs where no kernel applies."""
 
+from functools import partial
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels.batched import length_mask, merge_heads, split_heads, zero_padding
+from pallas_kernels.chunks import SCORE_BYTES, map_examples
 from pallas_kernels.softmax_attention import MASKED, softmax_attention
 
 
@@ -19,6 +22,14 @@ def seed_attention_reference(
     for every example: measured faster on CPUs than one tall product over the batch, whose scores
     would have the seeds along the contiguous axis.
     """
+    score_bytes = SCORE_BYTES * seeds.shape[-3] * key.shape[1] * key.shape[2]
+    if seeds.ndim == 3:
+        attend = partial(_attend, seeds)
+        return map_examples(attend, key, value, lengths, score_bytes=score_bytes)
+    return map_examples(_attend, seeds, key, value, lengths, score_bytes=score_bytes)
+
+
+def _attend(seeds: Array, key: Array, value: Array, lengths: Array | None) -> Array:
     batch, keys, heads, dim = key.shape
     query = (seeds * dim**-0.5).astype(seeds.dtype)
     query = merge_heads(jnp.broadcast_to(query, (batch, *query.shape[-3:])))

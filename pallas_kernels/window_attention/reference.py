@@ -5,11 +5,14 @@ Queries are cut into blocks of 32 rows; a block sees its own keys and w more on 
 scores, but below 32 rows the batched products slow down faster than the waste shrinks.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels.batched import merge_heads, split_heads, zero_padding
+from pallas_kernels.chunks import SCORE_BYTES, map_examples
 from pallas_kernels.rotation import rotate_for_scores, rotation_table
 from pallas_kernels.softmax_attention import MASKED, softmax_attention
 from pallas_kernels.window_attention.blocks import gather_windows
@@ -32,6 +35,26 @@ def window_attention_reference(
     See `pallas_kernels.window_attention.window_attention` for the arguments; query and key are
     rotated by `angles` first, which are finite in the padding.
     """
+    _, time, heads, _ = query.shape
+    window = min(window_size, time)
+    pairs = time * heads * (_BLOCK + 2 * window if _is_banded(time, window) else time)
+    arrays = (query, key, value, lengths, angles)
+    attend = partial(_attend, window=window)
+    return map_examples(attend, *arrays, score_bytes=SCORE_BYTES * pairs)
+
+
+def _is_banded(time: int, window: int) -> bool:
+    return time > _FULL_BELOW * (_BLOCK + 2 * window)
+
+
+def _attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    lengths: Array | None,
+    angles: Array | None,
+    window: int,
+) -> Array:
     batch, time, heads, dim = query.shape
     dtype, scale = query.dtype, dim**-0.5
     query, key = zero_padding(query, lengths), zero_padding(key, lengths)
@@ -49,7 +72,7 @@ def window_attention_reference(
         merge_heads(key),
         merge_heads(value),
         jnp.repeat(lengths, heads),
-        min(window_size, time),
+        window,
     )
     return split_heads(out.astype(dtype), heads)
 
@@ -62,7 +85,7 @@ def _banded(
     window: int,
 ) -> Float[Array, "G T H"]:
     groups, time, dim = query.shape
-    banded = time > _FULL_BELOW * (_BLOCK + 2 * window)
+    banded = _is_banded(time, window)
     block, halo = (_BLOCK, window) if banded else (time, 0)
     blocks, size = -(-time // block), block + 2 * halo
     rows = np.arange(blocks * block).reshape(blocks, block)

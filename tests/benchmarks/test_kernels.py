@@ -1,10 +1,6 @@
 import dataclasses
 import itertools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +9,8 @@ from benchmarks import kernel_measurements, kernel_table, workloads
 from benchmarks.kernel_measurements import KernelError
 from benchmarks.roofline import Ceilings, Cost
 from benchmarks.workloads import DRY, WORKLOADS, Workload, cost, pairs_in_window
+from tests.benchmarks.test_train_step import dry_run
 
-ROOT = pathlib.Path(__file__).parents[2]
 GDPA = Workload("gdpa", batch=2, rows=3, keys=4, heads=5, head_dim=8, is_target=True)
 WINDOW = Workload("window", batch=1, rows=4, keys=4, heads=1, head_dim=8, window=1)
 SEED = Workload("seed", batch=2, rows=3, keys=4, heads=1, head_dim=8)
@@ -152,24 +148,10 @@ def test_what_the_budget_does_not_hold_is_listed(tmp_path, quick):
     assert notes == ["skipped: time budget"] * 8
 
 
-def run_program(*arguments):
-    command = [sys.executable, "-m", "benchmarks.kernels", *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
-def test_without_a_gpu_one_line_says_so():
-    result = run_program()
-    assert result.returncode == 1
-    assert "nothing was timed: no NVIDIA GPU: JAX finds cpu alone" in result.stderr
-
-
 @pytest.mark.slow
 def test_the_dry_run_writes_the_table(tmp_path):
-    result = run_program("--dry_run", f"--out={tmp_path / 'kernels.json'}")
-    assert result.returncode == 0, result.stderr
-    content = json.loads((tmp_path / "kernels.json").read_text())
-    assert content["dry_run"] and content["device"] == "cpu"
+    content, printed = dry_run("kernels", tmp_path)
+    assert content["device"] == "cpu"
     assert len(content["rows"]) == 2 * len(DRY)
     assert all(row["seconds"] for row in content["rows"])
-    assert DRY[0].name in result.stdout
+    assert DRY[0].name in printed

@@ -238,12 +238,6 @@ def test_what_does_not_fit_together_is_refused(path, value, expected):
     assert expected in message(path, value)
 
 
-def test_experts_divide_the_tokens_of_every_output():
-    mapping = changed("model.wukong.num_experts", 3)
-    with pytest.raises(ConfigError, match="a divisor of the 8 tokens"):
-        experiment_config(mapping)
-
-
 PEER_COUNTS = [
     ("din", "attention_dims", [8, 0]),
     ("interformer", "num_heads", 0),

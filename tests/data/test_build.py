@@ -1,12 +1,9 @@
 import dataclasses
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
+from subprocess import DEVNULL, PIPE
 
 import numpy as np
 import pytest
@@ -24,6 +21,8 @@ from kunlun_jax.data.manifest import MANIFEST
 from kunlun_jax.data.sources import SOURCES, Source
 from kunlun_jax.files import file_sha256
 from tests.data import toy
+from tests.data.comparing import assert_equal, files_in
+from tests.processes import run_python, start_python
 
 SOURCE = {"name": "toy", "version": 1, "options": {"seed": 3}}
 
@@ -41,17 +40,6 @@ def registered(monkeypatch):
     return calls
 
 
-def assert_same(left, right):
-    for field in dataclasses.fields(left):
-        a, b = getattr(left, field.name), getattr(right, field.name)
-        if not isinstance(a, dict):
-            a, b = {"": a}, {"": b}
-        assert a.keys() == b.keys()
-        for name in a:
-            assert a[name].dtype == b[name].dtype, (field.name, name)
-            np.testing.assert_array_equal(a[name], b[name], err_msg=f"{field.name} {name}")
-
-
 @pytest.mark.parametrize("num_shards", [1, 3, 20])
 def test_round_trip(tmp_path, monkeypatch, num_shards):
     monkeypatch.setattr("kunlun_jax.data.format.EXAMPLES_PER_BLOCK", 16)
@@ -61,9 +49,9 @@ def test_round_trip(tmp_path, monkeypatch, num_shards):
     dataset = Dataset.open(tmp_path / "toy")
     assert dataset.num_users == tables.num_users
     for name in tables.logs:
-        assert_same(tables.logs[name], dataset.logs[name])
+        assert_equal(tables.logs[name], dataset.logs[name])
     for name in tables.splits:
-        assert_same(tables.splits[name], dataset.splits[name])
+        assert_equal(tables.splits[name], dataset.splits[name])
 
 
 def test_manifest(dataset):
@@ -177,7 +165,7 @@ def test_a_build_that_ran_out_of_disk_goes_on_where_it_was(tmp_path, registered,
     build_dataset("toy", toy.Options(), tmp_path / "toy", num_shards=4)
     assert [len(written), len(rest)] == [2, 2]
     build_dataset("toy", toy.Options(), tmp_path / "again", num_shards=4)
-    assert same_files(tmp_path / "toy", tmp_path / "again")
+    assert files_in(tmp_path / "toy") == files_in(tmp_path / "again")
 
 
 def test_what_another_build_has_left_is_not_used(tmp_path, registered, monkeypatch):
@@ -190,16 +178,7 @@ def test_what_another_build_has_left_is_not_used(tmp_path, registered, monkeypat
             build_dataset("toy", toy.Options(seed=1), tmp_path / "toy")
     build_dataset("toy", toy.Options(), tmp_path / "toy")
     build_dataset("toy", toy.Options(), tmp_path / "again")
-    assert same_files(tmp_path / "toy", tmp_path / "again")
-
-
-def same_files(left, right):
-    """Whether two directories hold the same files with the same bytes."""
-    contents = [
-        {str(p.relative_to(d)): p.read_bytes() for p in d.rglob("*") if p.is_file()}
-        for d in (left, right)
-    ]
-    return contents[0] == contents[1]
+    assert files_in(tmp_path / "toy") == files_in(tmp_path / "again")
 
 
 def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, registered):
@@ -217,15 +196,8 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_goes_on(tmp_path, re
         toy.toy_dataset(pathlib.Path(sys.argv[1]))
         """
     )
-    root = pathlib.Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "toy")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    ) as process:
-        assert process.stdout.readline() == b"writing\n"
+    with start_python("-c", program, tmp_path / "toy", stderr=DEVNULL) as process:
+        assert process.stdout.readline() == "writing\n"
         process.send_signal(signal.SIGKILL)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.building", ".toy.lock"]
     with pytest.raises(DatasetError, match="no data set here"):
@@ -256,16 +228,7 @@ def test_two_builders_at_once(tmp_path, registered):
         print(build.open_or_build("toy", toy.Options(), sys.argv[1]).identity, flush=True)
         """
     )
-    root = pathlib.Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "toy")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        text=True,
-    ) as process:
+    with start_python("-c", program, tmp_path / "toy", stdin=PIPE, stderr=DEVNULL) as process:
         assert process.stdout.readline() == "loading\n"
         # The other process holds the lock, and goes on after this one has begun to wait.
         timer = threading.Timer(1.0, release, [process.stdin])
@@ -286,9 +249,8 @@ def test_contradictory_tables_are_not_written(tmp_path):
 
 
 def test_command_line(tmp_path):
-    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--out={tmp_path / 'x'}"]
+    command = ["-m", "kunlun_jax.data.build", f"--out={tmp_path / 'x'}"]
     command += ["--source=complete_journey", '--options={"num_negatives": 0}']
-    root = pathlib.Path(__file__).parents[2]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    result = run_python(*command)
     assert result.returncode == 1
     assert result.stderr.strip() == "ValueError: num_negatives: expected at least 1, got 0"

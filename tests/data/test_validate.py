@@ -1,9 +1,6 @@
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from kunlun_jax.data.quality.profile import quantile, stability_index
 from kunlun_jax.data.schema import Limits, Schema
 from kunlun_jax.data.validate import validate
 from tests.data import toy
+from tests.processes import run_python
 
 ROOT = pathlib.Path(__file__).parents[2]
 # The toy's items are out of vocabulary now and then, and its later requests have more history.
@@ -162,14 +160,7 @@ def test_the_card_holds_the_numbers_of_the_data(tmp_path):
 
 def test_command_line(tmp_path):
     directory = built(tmp_path / "toy", oov_share=0.01)
-    result = subprocess.run(
-        [sys.executable, "-m", "kunlun_jax.data.validate", str(directory)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
+    result = run_python("-m", "kunlun_jax.data.validate", directory)
     assert result.returncode == 1, result.stderr
     assert "expected at most 1.00% of ids out of vocabulary" in result.stdout
     assert (directory / "card" / "README.md").exists()

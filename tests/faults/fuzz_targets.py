@@ -38,10 +38,10 @@ from kunlun_jax.training.run import open_run
 from kunlun_jax.training.step import make_train_step
 from kunlun_jax.training.workdir import MetricWriter, open_workdir
 from tests.data import toy
+from tests.data.comparing import assert_equal
 from tests.faults.fuzzing import damaged_bytes, damaged_value
 from tests.faults.harness import ROOT
 from tests.faults.table_faults import write_views
-from tests.faults.test_data_shards import assert_equal
 from tests.training import linear, tiny
 from tests.training.runs import assert_equal_states
 

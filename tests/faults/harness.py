@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -179,6 +179,12 @@ class Runs:
         batch = jax.tree.map(jnp.asarray, batch)
         return np.asarray(apply_model(model, state.params, state.tables, batch))
 
+    def assert_goes_on(self, workdir: pathlib.Path, expected: pathlib.Path) -> None:
+        """Start a run again; it ends as another has, bit by bit."""
+        outcome = self.here(workdir)
+        assert outcome.code == 0, outcome.err
+        self.assert_same_run(workdir, expected)
+
     def assert_same_run(
         self,
         workdir: pathlib.Path,
@@ -202,6 +208,14 @@ class Runs:
             state = state.replace(metrics=other.metrics)
         assert_equal_states(state, other)
         assert not metrics or records(workdir) == records(expected)
+
+
+def fault_cases(names: Iterable[str], fault: str, promise: str) -> list[Any]:
+    """Return a parameter for each name, each a row of the table; "{}" in `fault` is the name."""
+    return [
+        pytest.param(name, id=name, marks=pytest.mark.fault(fault.format(name), promise))
+        for name in names
+    ]
 
 
 def behind_log_line(patch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:

@@ -1,6 +1,5 @@
 """Damaged data sets: a clean error that names the file, or the right answer; nothing else."""
 
-import dataclasses
 import re
 import shutil
 
@@ -13,7 +12,7 @@ from kunlun_jax.data import format as blocks
 from kunlun_jax.data.manifest import MANIFEST
 from kunlun_jax.data.reading.shard_reader import read_shard
 from tests.data import toy
-from tests.faults.harness import ROOT, build_command, flip_bit
+from tests.faults.harness import ROOT, build_command, fault_cases, flip_bit
 
 FLIPS = 40
 
@@ -74,16 +73,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name,
-            id=name,
-            marks=pytest.mark.fault(
-                f"data set without columns yet: {name}", "refused before the first step"
-            ),
-        )
-        for name in DAMAGES
-    ],
+    fault_cases(DAMAGES, "data set without columns yet: {}", "refused before the first step"),
 )
 def test_refused(runs, uninterrupted, tmp_path, name, observe):
     damage, message = DAMAGES[name]
@@ -177,16 +167,3 @@ def test_a_cut_shard_is_found(built, share):
     shard.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DatasetError, match=rf"{shard.name}: expected {len(content)} bytes, got"):
         Dataset.open(built.directory)
-
-
-def assert_equal(left, right):
-    """Logs, examples and dictionaries of them, column by column."""
-    if dataclasses.is_dataclass(left):
-        fields = [field.name for field in dataclasses.fields(left)]
-        left, right = ({name: getattr(x, name) for name in fields} for x in (left, right))
-    if isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for name in left:
-            assert_equal(left[name], right[name])
-    else:
-        np.testing.assert_array_equal(left, right)

@@ -1,13 +1,10 @@
 """Bad tables: one clear line, a non-zero exit, nothing left behind and nothing lost."""
 
 import csv
-import os
 import pathlib
 import random
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +13,9 @@ import pytest
 
 from kunlun_jax.data import Dataset, SchemaError
 from kunlun_jax.data.own_data.headers import verify_pages
-from tests.faults.harness import ROOT, build_command, flip_bit
+from tests.faults.harness import ROOT, build_command, fault_cases, flip_bit
 from tests.faults.table_faults import FAULTS, change_cell, change_rows, milliseconds, write_views
+from tests.processes import run_python
 
 SHOP = ROOT / "tests" / "data" / "shop"
 
@@ -47,15 +45,7 @@ def assert_refused(outcome, message, directory):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            id=name,
-            marks=pytest.mark.fault(f"own tables: {name}", "refused, and nothing is left behind"),
-        )
-        for name in FAULTS
-    ],
+    "name", fault_cases(FAULTS, "own tables: {}", "refused, and nothing is left behind")
 )
 def test_refused(shop, tmp_path, name, observe):
     fault, message = FAULTS[name]
@@ -182,16 +172,9 @@ def test_strange_ids(shop, tmp_path, observe_text):
 
 
 def run_build(shop, out):
-    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
-    command += [f"--impressions={shop / 'impressions.csv'}", f"--events={shop / 'views.csv'}"]
-    return subprocess.run(
-        [*command, f"--out={out}"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
+    files = f"--impressions={shop / 'impressions.csv'}", f"--events={shop / 'views.csv'}"
+    program = ("-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}")
+    return run_python(*program, *files, f"--out={out}")
 
 
 @pytest.mark.fault(

@@ -32,6 +32,16 @@ def poison(monkeypatch):
     return poison
 
 
+def change_examples(monkeypatch, split, **columns):
+    """Let every data set be opened with such columns in a split."""
+    opened = Dataset.open
+
+    def changed(directory, **options):
+        return with_examples(opened(directory, **options), split, **columns)
+
+    monkeypatch.setattr(Dataset, "open", changed)
+
+
 @pytest.mark.fault(
     "NaN or infinity in a loss or gradient",
     "that update is skipped and counted; every bit of parameters, tables and optimizer stays",
@@ -148,12 +158,7 @@ def test_one_user_without_a_history(runs, tmp_path, monkeypatch, observe):
     "one class only in the evaluated examples", "the AUC is null in the record; the run goes on"
 )
 def test_one_class(runs, tmp_path, monkeypatch, observe):
-    opened = Dataset.open
-
-    def one_class(directory, **options):
-        return with_examples(opened(directory, **options), "validation", labels=0.0)
-
-    monkeypatch.setattr(Dataset, "open", one_class)
+    change_examples(monkeypatch, "validation", labels=0.0)
     outcome = runs.here(tmp_path / "run")
     assert outcome.code == 0
     *_, last = records(tmp_path / "run")
@@ -165,12 +170,7 @@ def test_one_class(runs, tmp_path, monkeypatch, observe):
 
 @pytest.mark.fault("no validation example has a weight", "refused before the first step")
 def test_validation_without_weight(runs, tmp_path, monkeypatch, observe):
-    opened = Dataset.open
-
-    def weightless(directory, **options):
-        return with_examples(opened(directory, **options), "validation", weights=0.0)
-
-    monkeypatch.setattr(Dataset, "open", weightless)
+    change_examples(monkeypatch, "validation", weights=0.0)
     outcome = runs.here(tmp_path / "run")
     assert outcome.code == 1
     assert "split 'validation': expected examples with a weight above 0, got" in outcome.message
@@ -179,12 +179,7 @@ def test_validation_without_weight(runs, tmp_path, monkeypatch, observe):
 
 @pytest.mark.fault("one class only in the training labels", "refused before the first step")
 def test_one_class_in_training(runs, uninterrupted, tmp_path, monkeypatch, observe):
-    opened = Dataset.open
-
-    def one_class(directory, **options):
-        return with_examples(opened(directory, **options), "train", labels=0.0)
-
-    monkeypatch.setattr(Dataset, "open", one_class)
+    change_examples(monkeypatch, "train", labels=0.0)
     outcome = runs.here(tmp_path / "run")
     assert outcome.code == 1
     assert "'click' of both classes" in outcome.message

@@ -66,8 +66,7 @@ def test_ctrl_c_before_the_first_step(runs, uninterrupted, tmp_path, observe):
     assert "Traceback" not in outcome.err
     assert outcome.message == LINE.strip()
     assert not (workdir / "metrics.jsonl").exists()
-    assert runs.here(workdir).code == 0
-    runs.assert_same_run(workdir, uninterrupted)
+    runs.assert_goes_on(workdir, uninterrupted)
     observe(outcome)
 
 
@@ -87,8 +86,7 @@ def test_output_that_nobody_reads(runs, uninterrupted, tmp_path, observe):
     assert err.splitlines()[-1] == outcome.message == "error: [Errno 32] Broken pipe"
     assert "Traceback" not in err
     assert "Exception ignored" not in err
-    assert runs.here(workdir).code == 0
-    runs.assert_same_run(workdir, uninterrupted)
+    runs.assert_goes_on(workdir, uninterrupted)
     observe(outcome)
 
 
@@ -101,8 +99,7 @@ def test_second_sigterm(runs, uninterrupted, tmp_path, observe):
     outcome = runs.elsewhere(workdir, fault=("log", 7, "SIGTERM,SIGTERM"))
     assert outcome.code == -15
     assert "7" not in steps(workdir)
-    assert runs.here(workdir).code == 0
-    runs.assert_same_run(workdir, uninterrupted)
+    runs.assert_goes_on(workdir, uninterrupted)
     observe(outcome)
 
 
@@ -122,8 +119,7 @@ def test_exception(runs, uninterrupted, tmp_path, monkeypatch, observe):
     assert outcome.code == 1
     assert outcome.message == "error: [Errno 5] Input/output error: 'shard-00001'"
     assert steps(workdir) == {"8"}
-    assert runs.here(workdir).code == 0
-    runs.assert_same_run(workdir, uninterrupted)
+    runs.assert_goes_on(workdir, uninterrupted)
     observe(outcome)
 
 

@@ -11,23 +11,12 @@ TOKENS = factories.array(3, 4, 5)
 
 @pytest.mark.parametrize("hidden", [(), (7,), (7, 6)])
 def test_equals_the_formula(hidden):
-    head = Head(hidden, 2, jnp.dtype("float32"))
-    variables = factories.drawn_variables(head, TOKENS)
-    p = factories.float64(variables["params"])
-    expected = [oracles.head(p, x) for x in np.asarray(TOKENS, np.float64)]
-    actual = factories.apply(head, variables, TOKENS)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    factories.assert_formula(Head(hidden, 2, jnp.dtype("float32")), oracles.head, TOKENS)
 
 
 def test_with_context_equals_the_formula():
-    context = factories.array(3, 2, 5)
     head = Head((7,), 2, jnp.dtype("float32"))
-    variables = factories.drawn_variables(head, TOKENS, context)
-    p = factories.float64(variables["params"])
-    pairs = zip(np.asarray(TOKENS, np.float64), np.asarray(context, np.float64), strict=True)
-    expected = [oracles.head(p, tokens, context) for tokens, context in pairs]
-    actual = factories.apply(head, variables, TOKENS, context)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    factories.assert_formula(head, oracles.head, TOKENS, factories.array(3, 2, 5))
 
 
 def test_the_trunk_starts_at_a_tenth_of_the_context():

@@ -16,11 +16,7 @@ class PlainLayer(nn.Module):
 
 
 def test_mlp_equals_the_formula():
-    x = factories.array(3, 5, 4)
-    mlp = MLP((7, 6, 2), FLOAT32)
-    variables = factories.drawn_variables(mlp, x)
-    expected = oracles.mlp(factories.float64(variables["params"]), np.asarray(x, np.float64))
-    np.testing.assert_allclose(factories.apply(mlp, variables, x), expected, rtol=1e-5, atol=1e-5)
+    factories.assert_formula(MLP((7, 6, 2), FLOAT32), oracles.mlp, factories.array(3, 5, 4))
 
 
 def test_mlp_without_hidden_layers_is_linear():

@@ -7,12 +7,7 @@ from tests import factories, oracles
 
 def test_equals_the_formula():
     module = WeightGeneration(factories.config())
-    tokens = factories.array(3, 5, 8)
-    variables = factories.drawn_variables(module, tokens)
-    p = factories.float64(variables["params"])
-    expected = [oracles.weight_generation(p, x) for x in np.asarray(tokens, np.float64)]
-    summary = factories.apply(module, variables, tokens)
-    np.testing.assert_allclose(summary, expected, rtol=1e-5, atol=1e-5)
+    factories.assert_formula(module, oracles.weight_generation, factories.array(3, 5, 8))
 
 
 def test_aligned_start_hands_the_candidate_through():

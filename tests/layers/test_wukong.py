@@ -57,13 +57,12 @@ def test_where_experts_do_not_divide_the_tokens_the_first_are_dealt_again(partit
 @pytest.mark.parametrize(("num_inputs", "num_outputs"), [(8, 8), (8, 4), (7, 8)])
 def test_stacked_experts_equal_the_formula_one_by_one(changes, num_inputs, num_outputs):
     module, tokens = wukong(num_outputs, **changes), TOKENS[:, :num_inputs]
-    variables = factories.drawn_variables(module, tokens)
-    p = factories.float64(variables["params"])
-    expected = [
-        oracles.interaction(p, x, num_outputs, module.model) for x in np.asarray(tokens, np.float64)
-    ]
-    actual = factories.apply(module, variables, tokens)
-    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
+    factories.assert_formula(
+        module,
+        lambda p, x: oracles.interaction(p, x, num_outputs, module.model),
+        tokens,
+        tolerance=2e-5,
+    )
 
 
 def test_an_expert_sees_only_its_part():

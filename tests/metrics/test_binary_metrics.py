@@ -39,6 +39,13 @@ def state_of(logits, labels, weights, batch_size=None):
     return state
 
 
+def measured(logits, labels, weights=None, batch_size=None, label_rate=RATE, **options):
+    """Accumulate and compute; every weight is 1 by default."""
+    weights = np.ones(len(labels), np.float32) if weights is None else weights
+    state = state_of(logits, labels, weights, batch_size)
+    return binary_metrics.compute(state, label_rate=label_rate, **options)
+
+
 def column(*values):
     return np.asarray(values, np.float32)[:, None]
 
@@ -95,9 +102,7 @@ class TestCompute:
     def test_normalized_entropy_of_the_constant_label_rate_is_one(self):
         labels = column(1, 0, 0, 0, 0)
         logits = np.full_like(labels, math.log(0.2 / 0.8))
-        values = binary_metrics.compute(
-            state_of(logits, labels, np.ones(5, np.float32)), label_rate=0.2
-        )
+        values = measured(logits, labels, label_rate=0.2)
         assert values["normalized_entropy"] == pytest.approx(1.0, rel=1e-6)
         assert values["normalized_entropy_eval"] == pytest.approx(1.0, rel=1e-6)
         assert values["auc_roc"] == 0.5
@@ -107,9 +112,7 @@ class TestCompute:
     def test_hand_computed(self):
         # Probabilities 0.75, 0.25, 0.5; labels 1, 0, 0.
         logits, labels = column(math.log(3), -math.log(3), 0), column(1, 0, 0)
-        values = binary_metrics.compute(
-            state_of(logits, labels, np.ones(3, np.float32)), label_rate=0.5
-        )
+        values = measured(logits, labels, label_rate=0.5)
         log_loss = (2 * math.log(4 / 3) + math.log(2)) / 3
         third = (3 * math.log(3) - 2 * math.log(2)) / 3
         expected = {
@@ -129,7 +132,7 @@ class TestCompute:
     @pytest.mark.parametrize("spread", [0.1, 0.3, 1.0, 4.0])
     def test_agrees_with_scikit_learn(self, spread):
         logits, labels, weights = predictions(40_000, spread=spread)
-        values = binary_metrics.compute(state_of(logits, labels, weights, 4096), label_rate=RATE)
+        values = measured(logits, labels, weights, 4096)
         y, z = labels[:, 0], logits[:, 0].astype(np.float64)
         p = 1 / (1 + np.exp(-z))
         assert values["auc_roc"] == pytest.approx(sklearn_metrics.roc_auc_score(y, z), abs=5e-5)
@@ -144,16 +147,14 @@ class TestCompute:
         labels = (random.random((200_000, 1)) < rate).astype(np.float32)
         offset = math.log(rate / (1 - rate))
         logits = (offset + random.normal(labels, 1.0)).astype(np.float32)
-        values = binary_metrics.compute(
-            state_of(logits, labels, np.ones(len(labels), np.float32)), label_rate=rate
-        )
+        values = measured(logits, labels, label_rate=rate)
         exact = sklearn_metrics.roc_auc_score(labels[:, 0], logits[:, 0])
         assert values["auc_roc"] == pytest.approx(exact, abs=5e-5)
 
     def test_fractional_weights(self):
         logits, labels, _ = predictions(5_000)
         weights = np.random.default_rng(2).uniform(0.1, 3.0, 5_000).astype(np.float32)
-        values = binary_metrics.compute(state_of(logits, labels, weights, 512), label_rate=RATE)
+        values = measured(logits, labels, weights, 512)
         y, z = labels[:, 0], logits[:, 0].astype(np.float64)
         auc = sklearn_metrics.roc_auc_score(y, z, sample_weight=weights)
         loss = sklearn_metrics.log_loss(y, 1 / (1 + np.exp(-z)), sample_weight=weights)
@@ -163,9 +164,7 @@ class TestCompute:
 
     def test_ties_count_one_half(self):
         logits, labels = column(1, 1, 0, 0, 2), column(1, 0, 1, 0, 1)
-        values = binary_metrics.compute(
-            state_of(logits, labels, np.ones(5, np.float32)), label_rate=0.5
-        )
+        values = measured(logits, labels, label_rate=0.5)
         assert values["auc_roc"] == sklearn_metrics.roc_auc_score(labels[:, 0], logits[:, 0])
 
     @pytest.mark.parametrize("center", [0.0, -3.0, -8.0])
@@ -174,7 +173,7 @@ class TestCompute:
         logits, labels, _ = predictions(5_000)
         logits = (center + scale * logits).astype(np.float32)
         weights = np.random.default_rng(3).uniform(0.1, 3.0, 5_000).astype(np.float32)
-        values = binary_metrics.compute(state_of(logits, labels, weights), label_rate=RATE)
+        values = measured(logits, labels, weights)
         y, z = labels[:, 0], logits[:, 0]
         exact = sklearn_metrics.roc_auc_score(y, z, sample_weight=weights)
         assert abs(values["auc_roc"] - exact) <= values["auc_roc_margin"] + 1e-6
@@ -184,8 +183,7 @@ class TestCompute:
     @pytest.mark.parametrize("label", [0.0, 1.0])
     def test_single_class(self, label):
         logits = column(-1, 0, 1)
-        state = state_of(logits, np.full_like(logits, label), np.ones(3, np.float32))
-        values = binary_metrics.compute(state, label_rate=RATE)
+        values = measured(logits, np.full_like(logits, label))
         assert math.isnan(values["auc_roc"])
         assert math.isnan(values["normalized_entropy_eval"])
         assert math.isnan(values["calibration"]) == (label == 0.0)
@@ -201,16 +199,14 @@ class TestCompute:
         with pytest.raises(ValueError, match="expected a label rate in"):
             binary_metrics.compute(binary_metrics.init(), label_rate=rate)
 
+
+class TestTasks:
     def test_several_tasks(self):
         logits, labels, weights = predictions(1_000, num_tasks=2)
         rates, names = (0.2, 0.3), ("click", "buy")
-        values = binary_metrics.compute(
-            state_of(logits, labels, weights, 300), label_rate=rates, tasks=names
-        )
+        values = measured(logits, labels, weights, 300, label_rate=rates, tasks=names)
         for task, (rate, name) in enumerate(zip(rates, names, strict=True)):
-            alone = binary_metrics.compute(
-                state_of(logits[:, [task]], labels[:, [task]], weights), label_rate=rate
-            )
+            alone = measured(logits[:, [task]], labels[:, [task]], weights, label_rate=rate)
             assert_same({key: values[f"{name}/{key}"] for key in alone}, alone)
         mean = (values["click/normalized_entropy"] + values["buy/normalized_entropy"]) / 2
         assert values["normalized_entropy"] == pytest.approx(mean)
@@ -219,11 +215,8 @@ class TestCompute:
         logits, labels, weights = predictions(1_000, num_tasks=3)
         names, shares = ("click", "buy", "like"), (1.0, 3.0, 0.0)
         logits[0, 2] = np.nan  # of weight 0
-        values = binary_metrics.compute(
-            state_of(logits, labels, weights),
-            label_rate=(0.2, 0.3, 0.4),
-            tasks=names,
-            task_weights=shares,
+        values = measured(
+            logits, labels, weights, label_rate=(0.2, 0.3, 0.4), tasks=names, task_weights=shares
         )
         click, buy, _ = (values[f"{name}/normalized_entropy"] for name in names)
         assert values["normalized_entropy"] == pytest.approx((click + 3 * buy) / 4, rel=1e-12)
@@ -250,9 +243,7 @@ class TestCompute:
         w, y = examples.weights.astype(np.float64), labels.astype(np.float64)
         np.testing.assert_allclose(rates, (w @ y) / w.sum(), rtol=1e-12)
         logits = np.tile(np.log(rates) - np.log1p(-np.array(rates)), (400, 1)).astype(np.float32)
-        values = binary_metrics.compute(
-            state_of(logits, labels, examples.weights, 64), label_rate=rates, tasks=names
-        )
+        values = measured(logits, labels, examples.weights, 64, label_rate=rates, tasks=names)
         for prefix in ["", *(f"{name}/" for name in names if num_tasks > 1)]:
             assert values[f"{prefix}normalized_entropy"] == pytest.approx(1.0, rel=2e-6)
         for task, rate in enumerate(rates):
@@ -272,14 +263,14 @@ class TestCompute:
 class TestUpdate:
     def test_does_not_depend_on_the_batch_size(self):
         logits, labels, weights = predictions(10_000, spread=2.0)
-        whole = binary_metrics.compute(state_of(logits, labels, weights), label_rate=RATE)
+        whole = measured(logits, labels, weights)
         for batch_size in (1_000, 777, 64):
-            parts = state_of(logits, labels, weights, batch_size)
-            assert_same(binary_metrics.compute(parts, label_rate=RATE), whole, relative=1e-9)
+            parts = measured(logits, labels, weights, batch_size)
+            assert_same(parts, whole, relative=1e-9)
 
     def test_merged_equals_whole(self):
         logits, labels, weights = predictions(9_000)
-        whole = binary_metrics.compute(state_of(logits, labels, weights), label_rate=RATE)
+        whole = measured(logits, labels, weights)
         cuts = [slice(0, 100), slice(100, 5_000), slice(5_000, None)]
         first, *others = (state_of(logits[c], labels[c], weights[c]) for c in cuts)
         for other in others:
@@ -309,41 +300,31 @@ class TestUpdate:
                 0, 300_000, lambda _, s: binary_metrics.update(s, **batch), state
             )
         )(binary_metrics.init(num_auc_bins=16))
-        once = binary_metrics.compute(state_of(logits, labels, weights), label_rate=RATE)
+        once = measured(logits, labels, weights)
         values = binary_metrics.compute(state, label_rate=RATE)
         assert values["log_loss"] == pytest.approx(once["log_loss"], rel=1e-10)
 
     def test_weight_zero_changes_nothing(self):
         logits, labels, weights = predictions(1_000)
         garbage = np.asarray([[np.nan], [np.inf], [5.0]], np.float32)
-        padded = state_of(
+        padded = measured(
             np.concatenate([logits, garbage]),
             np.concatenate([labels, np.full_like(garbage, np.nan)]),
             np.concatenate([weights, np.zeros(3, np.float32)]),
         )
-        plain = state_of(logits, labels, weights)
-        assert_same(
-            binary_metrics.compute(padded, label_rate=RATE),
-            binary_metrics.compute(plain, label_rate=RATE),
-            relative=1e-9,
-        )
+        assert_same(padded, measured(logits, labels, weights), relative=1e-9)
 
     def test_nonfinite_logits_are_counted_and_left_out(self):
         logits, labels, weights = predictions(100)
         broken = np.concatenate([logits, column(np.nan, np.inf, -np.inf)])
-        state = state_of(
-            broken, np.concatenate([labels, column(1, 0, 1)]), np.ones(103, np.float32)
-        )
-        values = binary_metrics.compute(state, label_rate=RATE)
-        plain = binary_metrics.compute(state_of(logits, labels, weights), label_rate=RATE)
+        values = measured(broken, np.concatenate([labels, column(1, 0, 1)]))
+        plain = measured(logits, labels, weights)
         assert values["num_nonfinite"] == 3
         assert_same({**values, "num_nonfinite": 0.0}, plain, relative=1e-9)
 
     def test_extreme_finite_logits(self):
         logits, labels = column(-3e38, -1e4, 1e4, 3e38), column(0, 0, 1, 1)
-        values = binary_metrics.compute(
-            state_of(logits, labels, np.ones(4, np.float32)), label_rate=0.5
-        )
+        values = measured(logits, labels, label_rate=0.5)
         assert (values["auc_roc"], values["log_loss"], values["count"]) == (1.0, 0.0, 4.0)
 
     def test_takes_bfloat16_logits(self):

@@ -13,14 +13,7 @@ import pytest
 from kunlun_jax import config as configuration
 from kunlun_jax.config import experiment_config
 from kunlun_jax.config.fields import settings_of
-from kunlun_jax.data.schema import (
-    DenseFeature,
-    EventId,
-    EventStream,
-    Schema,
-    SparseFeature,
-    Vocabulary,
-)
+from kunlun_jax.data import schema as schemas
 from kunlun_jax.models import MODELS
 from kunlun_jax.tables.layout import known_ids
 from tests import factories
@@ -78,14 +71,16 @@ def test_the_variants_cover_every_choice():
 
 def generic_schema(model):
     """Describe data that any model of these streams can read."""
-    return Schema(
+    return schemas.Schema(
         name="generic",
-        vocabularies=(Vocabulary("item", 10),),
-        dense=(DenseFeature("price"),),
-        sparse=(SparseFeature("item", "item"), SparseFeature("user", "item")),
+        vocabularies=(schemas.Vocabulary("item", 10),),
+        dense=(schemas.DenseFeature("price"),),
+        sparse=(schemas.SparseFeature("item", "item"), schemas.SparseFeature("user", "item")),
         candidate=("item",),
         streams=tuple(
-            EventStream(s.name, (EventId("item", "item"),), (DenseFeature("x"),), s.max_len)
+            schemas.EventStream(
+                s.name, (schemas.EventId("item", "item"),), (schemas.DenseFeature("x"),), s.max_len
+            )
             for s in model.streams
         ),
     )

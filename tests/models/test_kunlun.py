@@ -157,11 +157,7 @@ def test_parameter_tree_and_count_of_one_config():
 def test_every_parameter_carries_a_logical_name_per_axis(name):
     kunlun = factories.kunlun(VARIANTS[name])
     variables = jax.eval_shape(kunlun.init, jax.random.key(0), BATCH)
-    is_box = nn.meta.AxisMetadata
-    leaves = jax.tree_util.tree_leaves_with_path(variables, is_leaf=lambda x: isinstance(x, is_box))
-    for path, box in leaves:
-        assert isinstance(box, nn.LogicallyPartitioned), jax.tree_util.keystr(path)
-        assert len(box.names) == len(box.value.shape), jax.tree_util.keystr(path)
+    factories.assert_named_axes(variables)
     specs = nn.get_partition_spec(variables)
     assert jax.tree.structure(jax.tree.map(lambda x: 0, nn.meta.unbox(variables))) == (
         jax.tree.structure(jax.tree.map(lambda x: 0, specs))

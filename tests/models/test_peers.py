@@ -3,7 +3,6 @@
 import dataclasses
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,11 +148,7 @@ def test_bfloat16_stays_close_to_float32(name):
 def test_every_parameter_carries_a_logical_name_per_axis(name):
     model = factories.recommender(PEERS[name])
     variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
-    is_box = nn.meta.AxisMetadata
-    leaves = jax.tree_util.tree_leaves_with_path(variables, is_leaf=lambda x: isinstance(x, is_box))
-    for path, box in leaves:
-        assert isinstance(box, nn.LogicallyPartitioned), jax.tree_util.keystr(path)
-        assert len(box.names) == len(box.value.shape), jax.tree_util.keystr(path)
+    factories.assert_named_axes(variables)
 
 
 def wukong_parameters(n, out, *, rank=2, hidden=6, dim=8):

@@ -4,6 +4,9 @@ The test classes run once for each of `IMPLEMENTATIONS`: the reference, the kern
 mode on tiles of 16 rows (`conftest.py`), and the kernels on the GPU where there is one.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,3 +77,45 @@ def value_and_gradients(function, arrays, cotangent):
         return out, pull(cotangent)[0]
 
     return run(arrays, cotangent)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+class Gradients:
+    """What the gradients of every operation are held to; a subclass names the operation.
+
+    Attributes:
+        operation: With its options.
+        arrays: From a dtype to the operation's arrays and a cotangent.
+        rematerialised: Tolerance of gradients that are computed in another order.
+    """
+
+    operation: Callable
+    arrays: Callable
+    rematerialised = 1e-6
+
+    def _loss(self, implementation):
+        run = partial(self.operation, implementation=implementation)
+        return lambda arrays: (run(**arrays) ** 2).sum()
+
+    def test_repeats_bit_for_bit(self, implementation):
+        function = partial(self.operation, implementation=implementation)
+        case = self.arrays("bfloat16")
+        assert_same_bits(*(value_and_gradients(function, *case) for _ in range(2)))
+
+    def test_vmap_equals_a_loop(self, implementation):
+        arrays, _ = self.arrays()
+        stacked = {name: jnp.stack([x, 2 * x, -x]) for name, x in arrays.items()}
+        loss = jax.jit(jax.grad(self._loss(implementation)))
+        got = jax.jit(jax.vmap(loss))(stacked)
+        for index in range(3):
+            want = loss({name: x[index] for name, x in stacked.items()})
+            for name, grad in want.items():
+                assert_close(got[name][index], to_float64(grad), 1e-5, name)
+
+    def test_rematerialised_gradients_are_the_same(self, implementation):
+        arrays, _ = self.arrays()
+        loss = self._loss(implementation)
+        want = jax.jit(jax.grad(loss))(arrays)
+        got = jax.jit(jax.grad(jax.checkpoint(loss)))(arrays)
+        for name, grad in want.items():
+            assert_close(got[name], to_float64(grad), self.rematerialised, name)

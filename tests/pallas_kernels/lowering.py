@@ -1,12 +1,11 @@
 """Lower a function for CUDA on a machine without a GPU, and list the kernels in the result."""
 
-import contextlib
-import inspect
 import re
 from typing import NamedTuple
 
 import jax
-from jax.sharding import AbstractMesh, AxisType
+
+from kunlun_jax.plan.absent_gpu import abstract_device
 
 
 class Kernel(NamedTuple):
@@ -15,25 +14,9 @@ class Kernel(NamedTuple):
     num_stages: int
 
 
-@contextlib.contextmanager
-def _abstract_gpu():
-    # From 0.11 on, lowering asks for an abstract device where no GPU is attached.
-    try:
-        from jax.sharding import AbstractDevice
-    except ImportError:
-        from jax._src.mesh import AbstractDevice
-    options = {"device_kind": "NVIDIA H200", "num_cores": None}
-    if "platform" in inspect.signature(AbstractDevice).parameters:
-        options["platform"] = "cuda"
-    device = AbstractDevice(**options)
-    mesh = AbstractMesh((1,), ("_",), axis_types=(AxisType.Auto,), abstract_device=device)
-    with jax.sharding.use_abstract_mesh(mesh):
-        yield
-
-
 def lower_for_cuda(function, *arguments) -> str:
     """Return the StableHLO text of the jitted function."""
-    with _abstract_gpu():
+    with abstract_device("NVIDIA H200"):
         return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 

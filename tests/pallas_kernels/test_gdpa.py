@@ -9,20 +9,7 @@ import pytest
 
 from pallas_kernels import ACTIVATIONS, tile_choices
 from pallas_kernels.gdpa import gdpa
-from tests.pallas_kernels import oracle
-from tests.pallas_kernels.contract import (
-    DTYPES,
-    IMPLEMENTATIONS,
-    TOLERANCE,
-    assert_close,
-    assert_same_bits,
-    lengths_beyond,
-    padded_rows,
-    poison,
-    random_arrays,
-    to_float64,
-    value_and_gradients,
-)
+from tests.pallas_kernels import contract, oracle
 
 # T = 37 and S = 19 (no powers of two); lengths 0, 1, one less and one more than a tile of 16, full
 QUERY_LENGTHS = jnp.asarray([0, 1, 15, 37, 16, 17, 37], jnp.int32)
@@ -34,18 +21,20 @@ SCALES = np.asarray([0.5, 1.25, -0.4], np.float32)
 def _arrays(dtype="float32", heads=HEADS, head_dim=8, num_keys=19):
     rows, keys = (7, 37, heads, head_dim), (7, num_keys, heads, head_dim)
     names = ("query", "key", "value", "cotangent")
-    arrays = dict(zip(names, random_arrays(0, rows, keys, keys, rows, dtype=dtype), strict=True))
+    arrays = dict(
+        zip(names, contract.random_arrays(0, rows, keys, keys, rows, dtype=dtype), strict=True)
+    )
     return arrays, arrays.pop("cotangent")
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", contract.IMPLEMENTATIONS)
 class TestContract:
     def _run(self, implementation, arrays, cotangent, **options):
         options = {"query_lengths": QUERY_LENGTHS, "key_lengths": KEY_LENGTHS} | options
         function = partial(gdpa, implementation=implementation, **options)
-        return value_and_gradients(function, arrays, cotangent)
+        return contract.value_and_gradients(function, arrays, cotangent)
 
-    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("dtype", contract.DTYPES)
     @pytest.mark.parametrize(
         "activations",
         [*[(name,) * HEADS for name in ACTIVATIONS], ("silu", "gelu_tanh", "silu")],
@@ -64,7 +53,7 @@ class TestContract:
             scale_out=0.7,
         )
         want, want_grads = oracle.gdpa(
-            *(to_float64(x) for x in (*arrays.values(), cotangent)),
+            *(contract.to_float64(x) for x in (*arrays.values(), cotangent)),
             query_lengths=QUERY_LENGTHS,
             key_lengths=key_lengths,
             activations=activations,
@@ -72,11 +61,11 @@ class TestContract:
             scale_out=0.7,
         )
         assert got.dtype == dtype
-        assert_close(got, want, TOLERANCE[dtype], "output")
+        contract.assert_close(got, want, contract.TOLERANCE[dtype], "output")
         for name, grad in grads.items():
-            assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+            contract.assert_close(grad, want_grads[name], contract.TOLERANCE[dtype], name)
 
-    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("dtype", contract.DTYPES)
     def test_keys_that_fit_one_tile(self, implementation, dtype):
         # The backward pass of the kernels is another one then.
         lengths = jnp.minimum(KEY_LENGTHS, 11)
@@ -100,8 +89,8 @@ class TestContract:
         lengths = {"query_lengths": QUERY_LENGTHS, "key_lengths": KEY_LENGTHS}
         want = self._run(implementation, arrays, cotangent, **lengths)
         for name, size in (("query_lengths", 37), ("key_lengths", 19)):
-            beyond = lengths | {name: lengths_beyond(lengths[name], size)}
-            assert_same_bits(self._run(implementation, arrays, cotangent, **beyond), want)
+            beyond = lengths | {name: contract.lengths_beyond(lengths[name], size)}
+            contract.assert_same_bits(self._run(implementation, arrays, cotangent, **beyond), want)
 
     def test_float16_is_infinite_above_its_range(self, implementation):
         # As the docstring says: 300^2 is more than 65,504.
@@ -120,13 +109,13 @@ class TestContract:
         arrays, cotangent = _arrays()
         want = self._run(implementation, arrays, cotangent)
         lengths = {"query": QUERY_LENGTHS, "key": KEY_LENGTHS, "value": KEY_LENGTHS}
-        poisoned = {name: poison(x, lengths[name]) for name, x in arrays.items()}
-        got = self._run(implementation, poisoned, poison(cotangent, QUERY_LENGTHS))
-        assert_same_bits(got, want)
+        poisoned = {name: contract.poison(x, lengths[name]) for name, x in arrays.items()}
+        got = self._run(implementation, poisoned, contract.poison(cotangent, QUERY_LENGTHS))
+        contract.assert_same_bits(got, want)
         out, grads = got
-        assert (padded_rows(out, QUERY_LENGTHS) == 0).all()
+        assert (contract.padded_rows(out, QUERY_LENGTHS) == 0).all()
         for name, grad in grads.items():
-            assert (padded_rows(grad, lengths[name]) == 0).all(), name
+            assert (contract.padded_rows(grad, lengths[name]) == 0).all(), name
 
     def test_rows_without_keys_are_zero(self, implementation):
         arrays, cotangent = _arrays()
@@ -139,66 +128,39 @@ class TestContract:
         full = {"query_lengths": jnp.full(7, 37), "key_lengths": jnp.full(7, 19)}
         want = self._run(implementation, arrays, cotangent, **full)
         none = {"query_lengths": None, "key_lengths": None}
-        assert_same_bits(self._run(implementation, arrays, cotangent, **none), want)
-
-    def test_repeats_bit_for_bit(self, implementation):
-        arrays, cotangent = _arrays("bfloat16")
-        first, second = (self._run(implementation, arrays, cotangent) for _ in range(2))
-        assert_same_bits(first, second)
+        contract.assert_same_bits(self._run(implementation, arrays, cotangent, **none), want)
 
     def test_scalar_scale_is_one_scale_for_all_heads(self, implementation):
         arrays, _ = _arrays()
         run = jax.jit(partial(gdpa, implementation=implementation))
         got = run(**arrays, scale_in=0.3)
         want = run(**arrays, scale_in=jnp.full(HEADS, 0.3))
-        assert_same_bits(got, want)
-
-    def test_vmap_equals_a_loop(self, implementation):
-        arrays, _ = _arrays()
-        stacked = {name: jnp.stack([x, 2 * x, -x]) for name, x in arrays.items()}
-        run = partial(gdpa, query_lengths=QUERY_LENGTHS, implementation=implementation)
-        loss = jax.jit(jax.grad(lambda arrays: (run(**arrays) ** 2).sum()))
-        got = jax.jit(jax.vmap(loss))(stacked)
-        for index in range(3):
-            want = loss({name: x[index] for name, x in stacked.items()})
-            for name, grad in want.items():
-                assert_close(got[name][index], to_float64(grad), 1e-5, name)
-
-    def test_rematerialised_gradients_are_the_same(self, implementation):
-        arrays, _ = _arrays()
-
-        def loss(arrays):
-            return (gdpa(**arrays, implementation=implementation) ** 2).sum()
-
-        want = jax.jit(jax.grad(loss))(arrays)
-        got = jax.jit(jax.grad(jax.checkpoint(loss)))(arrays)
-        for name, grad in want.items():
-            assert_close(got[name], to_float64(grad), 1e-6, name)
+        contract.assert_same_bits(got, want)
 
     def test_an_activation_changes_its_own_head_only(self, implementation):
         arrays, _ = _arrays()
         run = jax.jit(partial(gdpa, implementation=implementation), static_argnames="activation")
         before = run(**arrays, activation=("gelu", "silu", "relu"))
         after = run(**arrays, activation=("gelu", "identity", "relu"))
-        assert_same_bits(before[:, :, [0, 2]], after[:, :, [0, 2]])
+        contract.assert_same_bits(before[:, :, [0, 2]], after[:, :, [0, 2]])
         assert np.abs(before[:, :, 1] - after[:, :, 1]).max() > 0.1
 
     @pytest.mark.parametrize("activation", ACTIVATIONS)
     def test_one_head_is_the_two_layer_pffn(self, implementation, activation):
         # Property 2: K = W1^T and V = W2 give act(S W1) W2.
-        states, first, second = random_arrays(1, (2, 13, 16), (16, 24), (24, 16))
+        states, first, second = contract.random_arrays(1, (2, 13, 16), (16, 24), (24, 16))
         repeat = partial(jnp.broadcast_to, shape=(2, 24, 1, 16))
         run = jax.jit(partial(gdpa, activation=activation, implementation=implementation))
         got = run(states[:, :, None], repeat(first.T[:, None]), repeat(second[:, None]))
-        states, first, second = (to_float64(x) for x in (states, first, second))
+        states, first, second = (contract.to_float64(x) for x in (states, first, second))
         want = oracle.ACTIVATIONS[activation](states @ first) @ second
-        assert_close(got[:, :, 0], want, TOLERANCE["float32"], activation)
+        contract.assert_close(got[:, :, 0], want, contract.TOLERANCE["float32"], activation)
 
     def test_silu_with_causal_lengths_is_hstu(self, implementation):
         # Property 9: silu, s_in = 1 / sqrt(H), s_out = 1 / T and a causal mask. Every row becomes
         # an example of its own whose keys end at that row.
         time, heads, dim = 19, 2, 8
-        query, key, value = random_arrays(2, *[(time, heads, dim)] * 3)
+        query, key, value = contract.random_arrays(2, *[(time, heads, dim)] * 3)
         got = gdpa(
             query[:, None],
             jnp.broadcast_to(key, (time, *key.shape)),
@@ -209,11 +171,16 @@ class TestContract:
             scale_out=1.0 / time,
             implementation=implementation,
         )
-        query, key, value = (to_float64(x) for x in (query, key, value))
+        query, key, value = (contract.to_float64(x) for x in (query, key, value))
         scores = np.einsum("tnh,snh->nts", query, key) / np.sqrt(dim)
         weights = np.tril(oracle.ACTIVATIONS["silu"](scores)) / time
         want = np.einsum("nts,snh->tnh", weights, value)
-        assert_close(got[:, 0], want, TOLERANCE["float32"], "HSTU")
+        contract.assert_close(got[:, 0], want, contract.TOLERANCE["float32"], "HSTU")
+
+
+class TestGradients(contract.Gradients):
+    operation = partial(gdpa, query_lengths=QUERY_LENGTHS, key_lengths=KEY_LENGTHS)
+    arrays = staticmethod(_arrays)
 
 
 BAD_ARGUMENTS = {
@@ -250,11 +217,17 @@ def test_a_kernel_asked_for_by_name_never_falls_back():
 def test_default_tiles(head_dim):
     names = ("query", "key", "value", "cotangent")
     rows, keys = (2, 130, 2, head_dim), (2, 140, 2, head_dim)
-    arrays = dict(zip(names, random_arrays(3, rows, keys, keys, rows), strict=True))
+    arrays = dict(zip(names, contract.random_arrays(3, rows, keys, keys, rows), strict=True))
     cotangent = arrays.pop("cotangent")
     lengths = {"query_lengths": jnp.asarray([130, 65]), "key_lengths": jnp.asarray([129, 63])}
     got, want = (
-        value_and_gradients(partial(gdpa, implementation=name, **lengths), arrays, cotangent)
+        contract.value_and_gradients(
+            partial(gdpa, implementation=name, **lengths), arrays, cotangent
+        )
         for name in ("triton_interpret", "xla")
     )
-    jax.tree.map(lambda a, b: assert_close(a, to_float64(b), 1e-5, "default tiles"), got, want)
+    jax.tree.map(
+        lambda a, b: contract.assert_close(a, contract.to_float64(b), 1e-5, "default tiles"),
+        got,
+        want,
+    )

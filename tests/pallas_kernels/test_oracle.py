@@ -10,9 +10,7 @@ LENGTHS = [0, 1, 4, 7]
 
 def _gdpa(arrays, cotangent):
     return oracle.gdpa(
-        arrays["query"],
-        arrays["key"],
-        arrays["value"],
+        *(arrays[name] for name in ("query", "key", "value")),
         cotangent,
         query_lengths=LENGTHS,
         key_lengths=[3, 0, 2, 3],
@@ -30,9 +28,7 @@ def _window(arrays, cotangent):
         arrays["time_frequencies"],
     )
     return oracle.rotated_window_attention(
-        arrays["query"],
-        arrays["key"],
-        arrays["value"],
+        *(arrays[name] for name in ("query", "key", "value")),
         cotangent,
         lengths=LENGTHS,
         window_size=2,

@@ -2,26 +2,12 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pallas_kernels.seed_attention import seed_attention
-from tests.pallas_kernels import oracle
-from tests.pallas_kernels.contract import (
-    DTYPES,
-    IMPLEMENTATIONS,
-    TOLERANCE,
-    assert_close,
-    assert_same_bits,
-    lengths_beyond,
-    padded_rows,
-    poison,
-    random_arrays,
-    to_float64,
-    value_and_gradients,
-)
+from tests.pallas_kernels import contract, oracle
 
 # S = 37 (no power of two), lengths 0, 1, one less and one more than a tile of 16, full; P = 5, and
 # 19 seeds, more than one tile holds, for which the backward pass of the kernels is another one
@@ -34,43 +20,45 @@ KEYS = (6, 37, 2, 6)
 def _arrays(dtype="float32", seeds=SHARED):
     names = ("seeds", "key", "value", "cotangent")
     shapes = (seeds, KEYS, KEYS, (6, *seeds[-3:]))
-    arrays = dict(zip(names, random_arrays(0, *shapes, dtype=dtype), strict=True))
+    arrays = dict(zip(names, contract.random_arrays(0, *shapes, dtype=dtype), strict=True))
     return arrays, arrays.pop("cotangent")
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", contract.IMPLEMENTATIONS)
 class TestContract:
     def _run(self, implementation, arrays, cotangent, lengths=LENGTHS):
         function = partial(seed_attention, lengths=lengths, implementation=implementation)
-        return value_and_gradients(function, arrays, cotangent)
+        return contract.value_and_gradients(function, arrays, cotangent)
 
-    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("dtype", contract.DTYPES)
     @pytest.mark.parametrize("seeds", [SHARED, BY_EXAMPLE, MANY, MANY_BY_EXAMPLE], ids=str)
     def test_matches_the_formula(self, implementation, dtype, seeds):
         arrays, cotangent = _arrays(dtype, seeds)
         got, grads = self._run(implementation, arrays, cotangent)
         want, want_grads = oracle.seed_attention(
-            *(to_float64(x) for x in (*arrays.values(), cotangent)), lengths=LENGTHS
+            *(contract.to_float64(x) for x in (*arrays.values(), cotangent)), lengths=LENGTHS
         )
         assert got.dtype == dtype
-        assert_close(got, want, TOLERANCE[dtype], "output")
+        contract.assert_close(got, want, contract.TOLERANCE[dtype], "output")
         for name, grad in grads.items():
-            assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+            contract.assert_close(grad, want_grads[name], contract.TOLERANCE[dtype], name)
 
     def test_lengths_beyond_the_size_act_as_the_size(self, implementation):
         arrays, cotangent = _arrays()
         want = self._run(implementation, arrays, cotangent)
-        beyond = lengths_beyond(LENGTHS, 37)
-        assert_same_bits(self._run(implementation, arrays, cotangent, beyond), want)
+        beyond = contract.lengths_beyond(LENGTHS, 37)
+        contract.assert_same_bits(self._run(implementation, arrays, cotangent, beyond), want)
 
     def test_padding_is_never_read(self, implementation):
         arrays, cotangent = _arrays()
         want = self._run(implementation, arrays, cotangent)
-        poisoned = arrays | {name: poison(arrays[name], LENGTHS) for name in ("key", "value")}
+        poisoned = arrays | {
+            name: contract.poison(arrays[name], LENGTHS) for name in ("key", "value")
+        }
         got = self._run(implementation, poisoned, cotangent)
-        assert_same_bits(got, want)
+        contract.assert_same_bits(got, want)
         for name in ("key", "value"):
-            assert (padded_rows(got[1][name], LENGTHS) == 0).all(), name
+            assert (contract.padded_rows(got[1][name], LENGTHS) == 0).all(), name
 
     def test_an_empty_sequence_gives_zero(self, implementation):
         arrays, cotangent = _arrays(seeds=BY_EXAMPLE)
@@ -84,49 +72,27 @@ class TestContract:
     def test_no_lengths_means_full(self, implementation):
         arrays, cotangent = _arrays()
         want = self._run(implementation, arrays, cotangent, jnp.full(6, 37))
-        assert_same_bits(self._run(implementation, arrays, cotangent, None), want)
-
-    def test_repeats_bit_for_bit(self, implementation):
-        arrays, cotangent = _arrays("bfloat16")
-        first, second = (self._run(implementation, arrays, cotangent) for _ in range(2))
-        assert_same_bits(first, second)
+        contract.assert_same_bits(self._run(implementation, arrays, cotangent, None), want)
 
     def test_shared_seeds_equal_repeated_ones(self, implementation):
         arrays, cotangent = _arrays()
         repeated = arrays | {"seeds": jnp.broadcast_to(arrays["seeds"], BY_EXAMPLE)}
         shared, shared_grads = self._run(implementation, arrays, cotangent)
         other, other_grads = self._run(implementation, repeated, cotangent)
-        assert_close(other, to_float64(shared), 1e-6, "output")
-        total = to_float64(other_grads["seeds"]).sum(axis=0)
-        assert_close(shared_grads["seeds"], total, 1e-5, "seeds")
-
-    def test_vmap_equals_a_loop(self, implementation):
-        arrays, _ = _arrays()
-        stacked = {name: jnp.stack([x, 2 * x, -x]) for name, x in arrays.items()}
-        run = partial(seed_attention, lengths=LENGTHS, implementation=implementation)
-        loss = jax.jit(jax.grad(lambda arrays: (run(**arrays) ** 2).sum()))
-        got = jax.jit(jax.vmap(loss))(stacked)
-        for index in range(3):
-            want = loss({name: x[index] for name, x in stacked.items()})
-            for name, grad in want.items():
-                assert_close(got[name][index], to_float64(grad), 1e-5, name)
-
-    def test_rematerialised_gradients_are_the_same(self, implementation):
-        arrays, _ = _arrays()
-
-        def loss(arrays):
-            return (seed_attention(**arrays, implementation=implementation) ** 2).sum()
-
-        want = jax.jit(jax.grad(loss))(arrays)
-        got = jax.jit(jax.grad(jax.checkpoint(loss)))(arrays)
-        for name, grad in want.items():
-            assert_close(got[name], to_float64(grad), 1e-6, name)
+        contract.assert_close(other, contract.to_float64(shared), 1e-6, "output")
+        total = contract.to_float64(other_grads["seeds"]).sum(axis=0)
+        contract.assert_close(shared_grads["seeds"], total, 1e-5, "seeds")
 
     def test_large_scores_stay_finite(self, implementation):
         arrays, _ = _arrays()
         arrays["seeds"] = 1e4 * arrays["seeds"]
         out = seed_attention(**arrays, lengths=LENGTHS, implementation=implementation)
         assert np.isfinite(out).all()
+
+
+class TestGradients(contract.Gradients):
+    operation = partial(seed_attention, lengths=LENGTHS)
+    arrays = staticmethod(_arrays)
 
 
 BAD_ARGUMENTS = {

@@ -8,20 +8,7 @@ import numpy as np
 import pytest
 
 from pallas_kernels.window_attention import window_attention
-from tests.pallas_kernels import oracle
-from tests.pallas_kernels.contract import (
-    DTYPES,
-    IMPLEMENTATIONS,
-    TOLERANCE,
-    assert_close,
-    assert_same_bits,
-    lengths_beyond,
-    padded_rows,
-    poison,
-    random_arrays,
-    to_float64,
-    value_and_gradients,
-)
+from tests.pallas_kernels import contract, oracle
 
 HEADS, DIM = 2, 6
 # (T, w): one row; a full square; w = 0, 1 and more in bands; bands whose halo exceeds a block.
@@ -37,12 +24,12 @@ def _lengths(time):
 def _arrays(time, dtype="float32", dim=DIM):
     names = ("query", "key", "value", "cotangent")
     shape = (6, time, HEADS, dim)
-    arrays = dict(zip(names, random_arrays(0, *[shape] * 4, dtype=dtype), strict=True))
+    arrays = dict(zip(names, contract.random_arrays(0, *[shape] * 4, dtype=dtype), strict=True))
     return arrays, arrays.pop("cotangent")
 
 
 def _rotation(time, dim=DIM):
-    gaps, theta, phi = random_arrays(1, (6, time), (dim // 2,), (dim // 2,))
+    gaps, theta, phi = contract.random_arrays(1, (6, time), (dim // 2,), (dim // 2,))
     return {
         "positions": jnp.broadcast_to(jnp.arange(time), (6, time)),
         "times": jnp.log1p(jnp.abs(gaps) * 30),
@@ -55,15 +42,15 @@ def _jitted(implementation, window):
     return jax.jit(partial(window_attention, window_size=window, implementation=implementation))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", contract.IMPLEMENTATIONS)
 class TestContract:
     @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
     def test_lengths_beyond_the_size_act_as_the_size(self, implementation, time, window):
         arrays, cotangent = _arrays(time)
         want = self._run(implementation, arrays, cotangent, window, **_rotation(time))
-        options = {"lengths": lengths_beyond(_lengths(time), time)} | _rotation(time)
+        options = {"lengths": contract.lengths_beyond(_lengths(time), time)} | _rotation(time)
         got = self._run(implementation, arrays, cotangent, window, **options)
-        assert_same_bits(got, want)
+        contract.assert_same_bits(got, want)
 
     def test_angles_beyond_what_float32_holds_are_no_attention(self, implementation):
         # Raw seconds since 1970 times a fast frequency: NaN, and not a plausible wrong number.
@@ -77,25 +64,27 @@ class TestContract:
         function = partial(
             window_attention, window_size=window, implementation=implementation, **options
         )
-        return value_and_gradients(function, arrays, cotangent)
+        return contract.value_and_gradients(function, arrays, cotangent)
 
-    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("dtype", contract.DTYPES)
     @pytest.mark.parametrize(("time", "window"), SHAPES)
     def test_matches_the_formula(self, implementation, dtype, time, window):
         arrays, cotangent = _arrays(time, dtype)
         got, grads = self._run(implementation, arrays, cotangent, window)
         want, want_grads = oracle.window_attention(
-            *(to_float64(x) for x in (*arrays.values(), cotangent)),
+            *(contract.to_float64(x) for x in (*arrays.values(), cotangent)),
             lengths=_lengths(time),
             window_size=window,
         )
         assert got.dtype == dtype
-        assert_close(got, want, TOLERANCE[dtype], "output")
+        contract.assert_close(got, want, contract.TOLERANCE[dtype], "output")
         for name, grad in grads.items():
             if np.abs(want_grads[name]).max() < 1e-12:  # a softmax over one key has no slope
-                np.testing.assert_allclose(to_float64(grad), 0.0, atol=TOLERANCE[dtype])
+                np.testing.assert_allclose(
+                    contract.to_float64(grad), 0.0, atol=contract.TOLERANCE[dtype]
+                )
             else:
-                assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+                contract.assert_close(grad, want_grads[name], contract.TOLERANCE[dtype], name)
 
     # The gradient of a frequency is a sum of both signs. With H = 6 there are 3 of them, and by
     # chance all can be small beside their terms, whose rows are rounded after the rotation; a bf16
@@ -111,35 +100,37 @@ class TestContract:
         fixed = {name: rotation[name] for name in ("positions", "times")}
         got, grads = self._run(implementation, arrays | learned, cotangent, window, **fixed)
         want, want_grads = oracle.rotated_window_attention(
-            *(to_float64(x) for x in (*arrays.values(), cotangent)),
+            *(contract.to_float64(x) for x in (*arrays.values(), cotangent)),
             lengths=_lengths(time),
             window_size=window,
             rotation=tuple(rotation.values()),
         )
-        assert_close(got, want, TOLERANCE[dtype], "output")
+        contract.assert_close(got, want, contract.TOLERANCE[dtype], "output")
         for name, grad in grads.items():
-            assert_close(grad, want_grads[name], TOLERANCE[dtype], name)
+            contract.assert_close(grad, want_grads[name], contract.TOLERANCE[dtype], name)
 
     @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED])
     def test_padding_is_never_read(self, implementation, time, window):
         arrays, cotangent = _arrays(time)
         rotation, lengths = _rotation(time), _lengths(time)
         want = self._run(implementation, arrays, cotangent, window, **rotation)
-        poisoned = {name: poison(x, lengths) for name, x in arrays.items()}
+        poisoned = {name: contract.poison(x, lengths) for name, x in arrays.items()}
         times = rotation["times"][:, :, None, None]
-        rotation = rotation | {"times": poison(times, lengths)[:, :, 0, 0]}
-        got = self._run(implementation, poisoned, poison(cotangent, lengths), window, **rotation)
-        assert_same_bits(got, want)
+        rotation = rotation | {"times": contract.poison(times, lengths)[:, :, 0, 0]}
+        got = self._run(
+            implementation, poisoned, contract.poison(cotangent, lengths), window, **rotation
+        )
+        contract.assert_same_bits(got, want)
         out, grads = got
-        assert (padded_rows(out, lengths) == 0).all()
+        assert (contract.padded_rows(out, lengths) == 0).all()
         for name, grad in grads.items():
-            assert (padded_rows(grad, lengths) == 0).all(), name
+            assert (contract.padded_rows(grad, lengths) == 0).all(), name
 
     def test_nan_times_of_padding_stay_out_of_the_frequencies(self, implementation):
         time, window = SQUARE
         arrays, cotangent = _arrays(time)
         rotation = _rotation(time)
-        times = poison(rotation.pop("times")[:, :, None, None], _lengths(time))[:, :, 0, 0]
+        times = contract.poison(rotation.pop("times")[:, :, None, None], _lengths(time))[:, :, 0, 0]
         learned = {"time_frequencies": rotation.pop("time_frequencies")}
         _, grads = self._run(
             implementation, arrays | learned, cotangent, window, times=times, **rotation
@@ -151,44 +142,17 @@ class TestContract:
         arrays, cotangent = _arrays(time)
         want = self._run(implementation, arrays, cotangent, window, lengths=jnp.full(6, time))
         got = self._run(implementation, arrays, cotangent, window, lengths=None)
-        assert_same_bits(got, want)
-
-    def test_repeats_bit_for_bit(self, implementation):
-        arrays, cotangent = _arrays(BANDED[0], "bfloat16")
-        first, second = (self._run(implementation, arrays, cotangent, BANDED[1]) for _ in range(2))
-        assert_same_bits(first, second)
-
-    def test_vmap_equals_a_loop(self, implementation):
-        arrays, _ = _arrays(BANDED[0])
-        stacked = {name: jnp.stack([x, 2 * x]) for name, x in arrays.items()}
-        run = partial(window_attention, window_size=BANDED[1], implementation=implementation)
-        loss = jax.jit(jax.grad(lambda arrays: (run(**arrays) ** 2).sum()))
-        got = jax.jit(jax.vmap(loss))(stacked)
-        for index in range(2):
-            want = loss({name: x[index] for name, x in stacked.items()})
-            for name, grad in want.items():
-                assert_close(got[name][index], to_float64(grad), 1e-5, name)
-
-    def test_rematerialised_gradients_are_the_same(self, implementation):
-        arrays, _ = _arrays(BANDED[0])
-
-        def loss(arrays):
-            run = partial(window_attention, window_size=BANDED[1], implementation=implementation)
-            return (run(**arrays, **_rotation(BANDED[0])) ** 2).sum()
-
-        want = jax.jit(jax.grad(loss))(arrays)
-        got = jax.jit(jax.grad(jax.checkpoint(loss)))(arrays)
-        for name, grad in want.items():
-            assert_close(got[name], to_float64(grad), 1e-5, name)
+        contract.assert_same_bits(got, want)
 
     @pytest.mark.parametrize("time", [17, 75])
     def test_a_wide_window_is_full_attention(self, implementation, time):
         # Property 5, against jax.nn.
         arrays, _ = _arrays(time)
         want = jax.nn.dot_product_attention(*arrays.values(), implementation="xla")
+        want, tolerance = contract.to_float64(want), contract.TOLERANCE["float32"]
         for window in (time - 1, time, 1000):
             got = _jitted(implementation, window)(**arrays)
-            assert_close(got, to_float64(want), TOLERANCE["float32"], f"w = {window}")
+            contract.assert_close(got, want, tolerance, f"w = {window}")
 
     @pytest.mark.parametrize(("time", "window"), [SQUARE, BANDED, (171, 40)])
     @pytest.mark.parametrize("moved", [0, 10, -1])
@@ -210,10 +174,12 @@ class TestContract:
         run = partial(_jitted(implementation, window), **arrays)
         zeros = {"positions": jnp.zeros((6, time)), "times": jnp.zeros((6, time))}
         # Not bit for bit: a kernel sums the products of the two halves of a row apart.
-        assert_close(run(**(rotation | zeros)), to_float64(run()), 1e-6, "no rotation")
+        contract.assert_close(
+            run(**(rotation | zeros)), contract.to_float64(run()), 1e-6, "no rotation"
+        )
         here = run(**rotation)
         shifted = run(**(rotation | {"positions": rotation["positions"] + 5}))
-        assert_close(shifted, to_float64(here), 1e-4, "shift of positions")
+        contract.assert_close(shifted, contract.to_float64(here), 1e-4, "shift of positions")
         later = run(**(rotation | {"times": 1.5 * rotation["times"]}))
         assert np.abs(later - here).max() > 1e-2
 
@@ -226,7 +192,7 @@ class TestContract:
         other = "times" if kind == "position" else "positions"
         run = partial(_jitted(implementation, window), **arrays)
         want = run(**(rotation | {other: jnp.zeros((6, time))}))
-        assert_close(run(**only), to_float64(want), 1e-6, kind)
+        contract.assert_close(run(**only), contract.to_float64(want), 1e-6, kind)
 
 
 @pytest.mark.parametrize("gradient", [False, True])
@@ -248,6 +214,14 @@ def test_reference_memory_grows_linearly(gradient):
     assert 3.5 < large / small < 4.5
     # One [B, T, T] array of scores would be more.
     assert large < 2 * 4 * 8192**2
+
+
+class TestGradients(contract.Gradients):
+    operation = partial(
+        window_attention, window_size=BANDED[1], lengths=_lengths(BANDED[0]), **_rotation(BANDED[0])
+    )
+    arrays = partial(_arrays, BANDED[0])
+    rematerialised = 1e-5
 
 
 TIME = 17
@@ -295,30 +269,34 @@ def test_bad_arguments_are_refused(name):
 @pytest.mark.parametrize("head_dim", [64, 100])
 def test_default_tiles(head_dim):
     time, names = 200, ("query", "key", "value", "cotangent")
-    arrays = dict(zip(names, random_arrays(3, *[(6, time, 1, head_dim)] * 4), strict=True))
+    arrays = dict(zip(names, contract.random_arrays(3, *[(6, time, 1, head_dim)] * 4), strict=True))
     cotangent = arrays.pop("cotangent")
     learned = dict(
         zip(
             ("position_frequencies", "time_frequencies"),
-            random_arrays(4, *[(head_dim // 2,)] * 2),
+            contract.random_arrays(4, *[(head_dim // 2,)] * 2),
             strict=True,
         )
     )
     rotation = _rotation(time)
     options = {name: rotation[name] for name in ("positions", "times")} | {"window_size": 50}
     got, want = (
-        value_and_gradients(
+        contract.value_and_gradients(
             partial(window_attention, implementation=name, lengths=_lengths(time), **options),
             arrays | learned,
             cotangent,
         )
         for name in ("triton_interpret", "xla")
     )
-    tolerance = TOLERANCE["float32"]
-    jax.tree.map(lambda a, b: assert_close(a, to_float64(b), tolerance, "default"), got, want)
+    tolerance = contract.TOLERANCE["float32"]
+    jax.tree.map(
+        lambda a, b: contract.assert_close(a, contract.to_float64(b), tolerance, "default"),
+        got,
+        want,
+    )
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", contract.IMPLEMENTATIONS)
 def test_positions_and_times_are_not_differentiated(implementation):
     arrays, _ = _arrays(17)
 

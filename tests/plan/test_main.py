@@ -1,22 +1,14 @@
 """The command: a plan and exit code 0, or one line and 1."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.processes import run_python
 
 
 def plan(config, *arguments):
-    command = [sys.executable, "-m", "kunlun_jax.plan", f"--config=configs/{config}", *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    return run_python("-m", "kunlun_jax.plan", f"--config=configs/{config}", *arguments)
 
 
 def one_line(result):
@@ -31,9 +23,9 @@ def test_what_does_not_fit_is_an_error_after_the_plan(tmp_path):
     arguments = ("--config.model.name=din", "--machine=cpu", "--memory_fraction=0.00001")
     result = plan("smoke.py", *arguments, f"--json={file}")
     assert one_line(result).startswith("error: too little memory on cpu: ")
-    for word in ("click_encoder", "segment", "temporary, at the peak", "a step, at the least"):
+    for word in ("click_encoder", "segment", "state and batch", "ms a step"):
         assert word in result.stdout
-    assert json.loads(file.read_text())["prediction"]["temporary_bytes"] > 0
+    assert json.loads(file.read_text())["needs"]["state_bytes"]["batch"] > 0
 
 
 @pytest.mark.slow
@@ -57,4 +49,4 @@ def test_an_unknown_machine_is_an_error():
 def test_every_config_has_a_plan(config, machine):
     result = plan(config, f"--machine={machine}")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1].startswith(f"fits {machine}: ")
+    assert result.stdout.splitlines()[-1].startswith(f"state and batch on {machine}: fits")

@@ -1,7 +1,6 @@
 import dataclasses
+import functools
 import pathlib
-import subprocess
-import sys
 import types
 
 import jax
@@ -16,6 +15,7 @@ from kunlun_jax.scaling import runs
 from kunlun_jax.scaling.records import METRICS, read_record
 from kunlun_jax.scaling.runs import carry_out
 from kunlun_jax.scaling.study import plan, study_config
+from tests.processes import run_python
 from tests.training.runs import records
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -153,11 +153,7 @@ def test_a_run_stopped_at_its_deadline_resumes_exactly(values, tmp_path, monkeyp
     assert expected.content["num_users"] <= 100
 
 
-def program(*arguments, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "kunlun_jax.scaling", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+program = functools.partial(run_python, "-m", "kunlun_jax.scaling")
 
 
 def test_bad_input_is_one_line_and_code_one(tmp_path):

@@ -60,8 +60,8 @@ class Column:
     def to_json(self) -> dict[str, Any]:
         """Return it as the index of the file has it."""
         dtype = np.lib.format.dtype_to_descr(self.dtype)
-        place = {"shape": self.shape, "offset": self.offset}
-        return json.loads(json.dumps({"name": self.name, "dtype": dtype, **place}))
+        extent = {"shape": self.shape, "offset": self.offset}
+        return json.loads(json.dumps({"name": self.name, "dtype": dtype, **extent}))
 
 
 def log_name(stream: str) -> str:
@@ -70,7 +70,7 @@ def log_name(stream: str) -> str:
 
 
 def places_name(split: str) -> str:
-    """Return the name of the column of places of a split."""
+    """Return the name of the column of stored positions of a split."""
     return f"{split}/places"
 
 

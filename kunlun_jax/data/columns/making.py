@@ -150,7 +150,7 @@ class _Writer:
         self._append(examples_name(split), to_records(stored))
 
     def _place(self, split: str, rows: np.ndarray, first: int) -> None:
-        """Note that rows of a split are stored one after the other from a place on."""
+        """Note that rows of a split are stored one after the other from a position on."""
         places, stored = self._places[split], np.arange(first, first + len(rows))
         if len(rows):
             inside = rows.min() >= 0 and rows.max() < len(places)

@@ -49,7 +49,7 @@ class MappedColumns:
         path: The file.
         users: int32 [users], numbers in the data set, of the users as stored.
         logs: By stream, the log of the users as stored; standardised and padded.
-        splits: By split, the examples as stored; their users are places in `users`.
+        splits: By split, the examples as stored; their users are indices into `users`.
         places: By split, int64 [n], where each example of the split is stored.
         statistics: What `making.py` has found of whole columns.
     """
@@ -227,14 +227,14 @@ def find_damage(
 
 
 def column_sha256(file: BinaryIO, column: Column) -> str:
-    """Return the SHA-256 of a column, in hexadecimal digits; the place in the file is not used."""
-    digest, left, place = hashlib.sha256(), column.num_bytes, column.offset
+    """Return the SHA-256 of a column, in hexadecimal digits; its offset in the file is not used."""
+    digest, left, offset = hashlib.sha256(), column.num_bytes, column.offset
     while left:
-        piece = os.pread(file.fileno(), min(left, _CHUNK), place)
+        piece = os.pread(file.fileno(), min(left, _CHUNK), offset)
         if not piece:
             break  # the file was cut, and the digest will differ
         digest.update(piece)
-        left, place = left - len(piece), place + len(piece)
+        left, offset = left - len(piece), offset + len(piece)
     return digest.hexdigest()
 
 

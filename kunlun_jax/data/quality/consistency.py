@@ -25,7 +25,7 @@ class BadRowsError(SchemaError):
     Attributes:
         subject: Table and column.
         what: What the rows have.
-        rows: [n], their numbers.
+        rows: [n], their indices.
     """
 
     def __init__(self, subject: str, what: str, rows: np.ndarray) -> None:
@@ -39,7 +39,7 @@ def validate_tables(tables: SourceTables, rows: dict[str, np.ndarray] | None = N
 
     Args:
         tables: The tables.
-        rows: By split, [n], the numbers by which messages call the examples; by default their
+        rows: By split, [n], the indices by which messages call the examples; by default their
             indices.
 
     Raises:

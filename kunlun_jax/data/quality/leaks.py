@@ -15,7 +15,7 @@ from kunlun_jax.data.quality.summary import Summary
 from kunlun_jax.data.schema import Schema, SchemaError, SparseFeature
 from kunlun_jax.data.tables import Examples, Shard
 
-# Of each label, that have a value; with fewer examples, chance may part them.
+# Examples with a value that each label needs: fewer may be separated by chance.
 LEAST_EXAMPLES = 20
 # Training examples of a sample. Users are dealt to shards by a hash, so the first shards are one.
 SAMPLE_SIZE = 100_000

@@ -1,6 +1,6 @@
 """Values that should meet and do not: users, candidates and spellings, told as findings.
 
-Tables that come from different places name one thing differently: `7` and `7.0`, `A` and `a`. Then
+Tables that come from different systems name one thing differently: `7` and `7.0`, `A` and `a`. Then
 no history meets its candidate, and nothing else shows it.
 """
 
@@ -146,8 +146,8 @@ def _count(ids: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Count each of the chosen ids; of a pair of hashes, the first is the id."""
     ids = ids & 0xFFFFFFFF if ids.dtype == np.int64 else ids
     ids = ids[ids != OOV_ID]
-    places = np.minimum(np.searchsorted(chosen, ids), len(chosen) - 1)
-    return np.bincount(places[chosen[places] == ids], minlength=len(chosen))
+    positions = np.minimum(np.searchsorted(chosen, ids), len(chosen) - 1)
+    return np.bincount(positions[chosen[positions] == ids], minlength=len(chosen))
 
 
 def _strange_values(name: str, path: pathlib.Path, schema: Schema) -> Iterator[str]:
@@ -195,9 +195,9 @@ def _nothing(name: str, share: float, limit: float, example: str) -> str:
     )
 
 
-def _respelled(place: str, share: float, limit: float, pair: Sequence[str]) -> str:
+def _respelled(where: str, share: float, limit: float, pair: Sequence[str]) -> str:
     return (
-        f"{place}: expected at most {limit:.2%} of values that equal another but "
+        f"{where}: expected at most {limit:.2%} of values that equal another but "
         f"for '.0', blanks, case or leading zeros, got {share:.2%}, such as {shown(pair[0])} "
         f"and {shown(pair[1])}"
     )

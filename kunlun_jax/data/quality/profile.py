@@ -10,7 +10,7 @@ from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.tables import Examples, Shard
 
-# Of a standardised feature: below -5, 40 bins of a quarter, 5 and above, missing.
+# Bins of a standardised feature: below -5, 40 of width 0.25, 5 and above, missing.
 EDGES = np.linspace(-5.0, 5.0, 41)
 # Ids fall into these by a hash; the last counts examples without a value.
 ID_BUCKETS = 64

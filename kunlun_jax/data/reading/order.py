@@ -28,7 +28,7 @@ class Order(Protocol):
     """Examples by position, for ever."""
 
     def __call__(self, position: np.ndarray) -> np.ndarray:
-        """Return the numbers of examples.
+        """Return the indices of examples.
 
         Args:
             position: int64 [n], those of a batch, ascending; position // count is the epoch.
@@ -53,7 +53,7 @@ class WholeShuffle:
         self._orders = _Cache(lambda epoch: permutation((seed, _EPOCH, epoch), count))
 
     def __call__(self, position: np.ndarray) -> np.ndarray:
-        """Return the numbers of examples (`Order`)."""
+        """Return the indices of examples (`Order`)."""
         return _pick(self._orders, *np.divmod(position, self._count))
 
 
@@ -67,9 +67,9 @@ class WindowShuffle:
 
         Args:
             seed: Their seed.
-            count: Examples, at least one; numbered as they are stored.
+            count: Examples, at least one; indexed as they are stored.
             window: Examples of a window.
-            read_ahead: Called with the first number of a block and the one behind its last, a
+            read_ahead: Called with the first example of a block and the one behind its last, a
                 window before the block is needed.
         """
         self._seed, self._count, self._window = seed, count, window
@@ -78,14 +78,14 @@ class WindowShuffle:
         self._windows = _Cache(self._shuffled_window)
 
     def __call__(self, position: np.ndarray) -> np.ndarray:
-        """Return the numbers of examples (`Order`), ascending.
+        """Return the indices of examples (`Order`), ascending.
 
         So processes that share batches read different parts of the window.
         """
         epoch, inside = np.divmod(position, self._count)
         windows = -(-self._count // self._window)
-        number, place = np.divmod(inside, self._window)
-        return np.sort(_pick(self._windows, epoch * windows + number, place))
+        window, position = np.divmod(inside, self._window)
+        return np.sort(_pick(self._windows, epoch * windows + window, position))
 
     def _order_of_blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the first examples of an epoch's blocks, and where in the epoch they begin."""
@@ -94,16 +94,16 @@ class WindowShuffle:
         sizes = np.minimum(self._count - firsts, BLOCK)
         return firsts, np.cumsum(sizes) - sizes
 
-    def _shuffled_window(self, number: int) -> np.ndarray:
-        epoch, window = divmod(number, -(-self._count // self._window))
+    def _shuffled_window(self, index: int) -> np.ndarray:
+        epoch, window = divmod(index, -(-self._count // self._window))
         self._announce(epoch, window)
         self._announce(epoch, window + 1)
         start = window * self._window
         size = min(self._window, self._count - start)
-        place = start + permutation((self._seed, _WINDOW, epoch, window), size)
+        position = start + permutation((self._seed, _WINDOW, epoch, window), size)
         firsts, begins = self._blocks[epoch]
-        block = np.searchsorted(begins, place, side="right") - 1
-        return firsts[block] + place - begins[block]
+        block = np.searchsorted(begins, position, side="right") - 1
+        return firsts[block] + position - begins[block]
 
     def _announce(self, epoch: int, window: int) -> None:
         """Have the blocks of a window read, if the epoch has it."""
@@ -117,7 +117,7 @@ class WindowShuffle:
 
 
 def subset(seed: int, count: int, max_examples: int | None) -> np.ndarray | None:
-    """Return the numbers of the examples that are drawn, ascending; None: all.
+    """Return the indices of the examples that are drawn, ascending; None: all.
 
     Args:
         seed: Seed of the draw.
@@ -154,25 +154,25 @@ def permutation(seed: tuple[int, ...], count: int) -> np.ndarray:
 
 
 class _Cache:
-    """The last results of a function of a number; those farthest from the newest one go."""
+    """The last results of a function of an index; those farthest from the newest one go."""
 
     def __init__(self, make: Callable[[int], Any]) -> None:
         self._make, self._lock = make, threading.Lock()
         self._results: dict[int, Any] = {}
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, index: int) -> Any:
         with self._lock:
-            if number not in self._results:
+            if index not in self._results:
                 while len(self._results) >= CACHED:
-                    del self._results[max(self._results, key=lambda cached: abs(cached - number))]
-                self._results[number] = self._make(number)
-            return self._results[number]
+                    del self._results[max(self._results, key=lambda cached: abs(cached - index))]
+                self._results[index] = self._make(index)
+            return self._results[index]
 
 
-def _pick(orders: _Cache, number: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return element `place` of order `number`, for arrays of both; numbers ascend."""
-    found = np.empty(len(place), np.int64)
-    for each in np.unique(number):
-        chosen = number == each
-        found[chosen] = orders[int(each)][place[chosen]]
+def _pick(orders: _Cache, index: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return element `position` of order `index`, for arrays of both; `index` ascends."""
+    found = np.empty(len(position), np.int64)
+    for each in np.unique(index):
+        chosen = index == each
+        found[chosen] = orders[int(each)][position[chosen]]
     return found

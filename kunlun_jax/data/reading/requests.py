@@ -208,7 +208,7 @@ def _values(
     requests: Sequence[Request], feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    places, firsts = _by_identity([r.sparse.get(feature.name) for r in requests])
+    index_of, firsts = _by_identity([r.sparse.get(feature.name) for r in requests])
     ids = np.zeros((len(firsts), feature.max_values), id_dtypes(schema)[feature.vocabulary])
     lengths = np.zeros(len(firsts), np.int32)
     given: dict[int, Any] = {}
@@ -238,18 +238,18 @@ def _values(
     for row, known in encoded.items():
         lengths[row] = min(len(known), feature.max_values)
         ids[row, : lengths[row]] = known[: feature.max_values]
-    return ids[places], lengths[places]
+    return ids[index_of], lengths[index_of]
 
 
 def _by_identity(values: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
-    """Number objects in the order in which they come: int32 [n], and the first place of each.
+    """Index objects in the order in which they come: int32 [n], and the first index of each.
 
-    The very same object has one number; what is equal but another one need not.
+    The very same object has one index; what is equal but another one need not.
     """
     known: dict[int, int] = {}
-    numbers = [known.setdefault(id(value), len(known)) for value in values]
-    firsts = np.unique(numbers, return_index=True)[1].tolist()
-    return np.array(numbers, np.int32), firsts
+    indices = [known.setdefault(id(value), len(known)) for value in values]
+    firsts = np.unique(indices, return_index=True)[1].tolist()
+    return np.array(indices, np.int32), firsts
 
 
 def _joined(parts: Sequence[EventLog], stream: EventStream) -> EventLog:

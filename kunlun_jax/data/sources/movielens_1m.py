@@ -18,17 +18,9 @@ import pathlib
 
 import numpy as np
 
+from kunlun_jax.data import schema as schemas
 from kunlun_jax.data.counting import popularity_columns, with_columns
 from kunlun_jax.data.cross import Cross, Popularity
-from kunlun_jax.data.schema import (
-    DenseFeature,
-    EventId,
-    EventStream,
-    Schema,
-    SparseFeature,
-    Vocabulary,
-    derived_features,
-)
 from kunlun_jax.data.sources import movielens_1m_files as files
 from kunlun_jax.data.sources.encoding import encode, event_log, events_before
 from kunlun_jax.data.sources.movielens_1m_files import MovieLens, Ratings
@@ -41,12 +33,12 @@ USER_FEATURES = ("age", "gender", "occupation", "zip_prefix")
 MAX_LEN = 512
 
 _DENSE = (
-    DenseFeature("movie_count", log1p=True),
-    DenseFeature("movie_like_rate"),
-    DenseFeature("movie_rating"),
-    DenseFeature("user_count", log1p=True),
-    DenseFeature("user_like_rate"),
-    DenseFeature("user_rating"),
+    schemas.DenseFeature("movie_count", log1p=True),
+    schemas.DenseFeature("movie_like_rate"),
+    schemas.DenseFeature("movie_rating"),
+    schemas.DenseFeature("user_count", log1p=True),
+    schemas.DenseFeature("user_like_rate"),
+    schemas.DenseFeature("user_rating"),
 )
 
 # A film is rated once, so that no earlier event is of the very film that is offered.
@@ -137,7 +129,7 @@ def load(options: Options) -> SourceTables:
     )
 
 
-def _popularity(schema: Schema, ratings: Ratings) -> np.ndarray:
+def _popularity(schema: schemas.Schema, ratings: Ratings) -> np.ndarray:
     """Return the columns that the schema declares, of films that are in no vocabulary too."""
     columns = []
     for declared in schema.popularity:
@@ -234,30 +226,30 @@ def _ones(count: int) -> np.ndarray:
     return np.ones(count, np.int32)
 
 
-def known_schema(options: Options) -> Schema | None:
+def known_schema(options: Options) -> schemas.Schema | None:
     """Return the schema of a split rule's data set, without reading any data; None if unknown."""
     sizes = _SIZES.get(options.split)
     return _schema(sizes, max_genres=_MAX_GENRES) if sizes else None
 
 
-def _schema(sizes: dict[str, int], *, max_genres: int) -> Schema:
+def _schema(sizes: dict[str, int], *, max_genres: int) -> schemas.Schema:
     single = ("user", *USER_FEATURES, *CANDIDATE)
     streams = tuple(
-        EventStream(
+        schemas.EventStream(
             name,
-            ids=tuple(EventId(feature, feature) for feature in CANDIDATE),
-            dense=(DenseFeature("rating"),),
+            ids=tuple(schemas.EventId(feature, feature) for feature in CANDIDATE),
+            dense=(schemas.DenseFeature("rating"),),
             max_len=MAX_LEN,
         )
         for name in ("like", "dislike")
     )
-    return Schema(
+    return schemas.Schema(
         name="movielens_1m",
-        vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
-        dense=(*_DENSE, *derived_features((*CROSS, *POPULARITY))),
+        vocabularies=tuple(schemas.Vocabulary(name, size) for name, size in sizes.items()),
+        dense=(*_DENSE, *schemas.derived_features((*CROSS, *POPULARITY))),
         sparse=(
-            *(SparseFeature(name, name) for name in single),
-            SparseFeature("genres", "genres", max_values=max_genres, combiner="mean"),
+            *(schemas.SparseFeature(name, name) for name in single),
+            schemas.SparseFeature("genres", "genres", max_values=max_genres, combiner="mean"),
         ),
         candidate=CANDIDATE,
         streams=streams,

@@ -12,14 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kunlun_jax.data import counter_random
-from kunlun_jax.data.schema import (
-    DenseFeature,
-    EventId,
-    EventStream,
-    Schema,
-    SparseFeature,
-    Vocabulary,
-)
+from kunlun_jax.data import schema as schemas
 from kunlun_jax.data.sources.encoding import events_before
 from kunlun_jax.data.sources.synthetic_events import (
     HORIZON,
@@ -227,7 +220,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-logits))
 
 
-def make_schema(options: Options) -> Schema:
+def make_schema(options: Options) -> schemas.Schema:
     """Return the schema."""
     sizes = {
         "segment": NUM_SEGMENTS,
@@ -235,17 +228,17 @@ def make_schema(options: Options) -> Schema:
         "category": options.num_categories,
     }
     candidate = ("item", "category")
-    return Schema(
+    return schemas.Schema(
         name="synthetic",
-        vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
-        dense=(DenseFeature("context_value"),),
-        sparse=tuple(SparseFeature(name, name) for name in sizes),
+        vocabularies=tuple(schemas.Vocabulary(name, size) for name, size in sizes.items()),
+        dense=(schemas.DenseFeature("context_value"),),
+        sparse=tuple(schemas.SparseFeature(name, name) for name in sizes),
         candidate=candidate,
         streams=tuple(
-            EventStream(
+            schemas.EventStream(
                 stream.name,
-                ids=tuple(EventId(name, name) for name in candidate),
-                dense=(DenseFeature("amount", log1p=True),),
+                ids=tuple(schemas.EventId(name, name) for name in candidate),
+                dense=(schemas.DenseFeature("amount", log1p=True),),
                 max_len=options.history_len,
             )
             for stream in STREAMS

@@ -92,13 +92,13 @@ def true_logits(options: Options, requests: Requests) -> np.ndarray:
 def _recent(
     options: Options, requests: Requests, stream: str, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights d [rows, events], 0 where there is no event, and places in the log."""
+    """Return the weights d [rows, events], 0 where there is no event, and positions in the log."""
     log, end = requests.logs[stream], requests.ends[stream][rows, None]
     if not len(log.times):
         return np.zeros((len(rows), 0)), np.zeros((len(rows), 0), np.int64)
     back = np.arange(1, options.history_len + 1)
-    place = log.offsets[requests.row[rows], None] + end - np.minimum(back, end)
+    position = log.offsets[requests.row[rows], None] + end - np.minimum(back, end)
     # A user without events before the request may stand behind the end of the log.
-    place = np.minimum(place, len(log.times) - 1)
-    age = requests.time[rows, None] - log.times[place]
-    return np.where(back <= end, np.exp(-np.maximum(age, 0) / MEMORY), 0.0), place
+    position = np.minimum(position, len(log.times) - 1)
+    age = requests.time[rows, None] - log.times[position]
+    return np.where(back <= end, np.exp(-np.maximum(age, 0) / MEMORY), 0.0), position

@@ -11,6 +11,7 @@ from kunlun_jax.data import SchemaError
 from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.own_data import ByDate, ByUser, Hashed
 from kunlun_jax.data.own_data.inputs import Inputs
+from tests.data.comparing import files_in
 from tests.data.own_data import world
 
 beam = pytest.importorskip("apache_beam")
@@ -21,18 +22,10 @@ from kunlun_jax.data.own_data.beam import numbering, pipeline, steps  # noqa: E4
 OPTIONS = ["--runner=FnApiRunner"]
 
 
-def content(directory):
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-
-
 def assert_same_build(directory, inputs, schema=world.SCHEMA, num_shards=3):
     build_own_data(schema, inputs, directory / "duckdb", num_shards=num_shards)
     build_own_data(schema, inputs, directory / "beam", num_shards=num_shards, beam_options=OPTIONS)
-    assert content(directory / "beam") == content(directory / "duckdb")
+    assert files_in(directory / "beam") == files_in(directory / "duckdb")
 
 
 @pytest.mark.parametrize(("seed", "num_shards"), [(0, 3), (1, 1), (2, 40)])
@@ -108,8 +101,8 @@ def test_the_same_bytes_under_any_path(tmp_path, folder, name):
         files[table] = (path.rename(inside / f"{table}{name}.csv"),)
     out = inside / "split=2" / "o[1]"
     build_own_data(world.SCHEMA, Inputs(files), out, num_shards=3, beam_options=OPTIONS)
-    built = content(out)
-    for file, expected in content(plain.directory).items():
+    built = files_in(out)
+    for file, expected in files_in(plain.directory).items():
         if file != "dataset.json" and "columns-" not in file:  # columns: made by opening it
             assert built[file] == expected
 

@@ -1,13 +1,11 @@
 """Builds that are killed: no data set, and the next build ends with the bytes of one untouched."""
 
 import csv
-import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from subprocess import DEVNULL
 
 import pytest
 
@@ -15,6 +13,8 @@ from kunlun_jax.data.build import build_own_data
 from kunlun_jax.data.building import directory as building
 from kunlun_jax.data.own_data import load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
+from tests.data.comparing import files_in
+from tests.processes import start_python
 
 ROOT = pathlib.Path(__file__).parents[3]
 SHOP = ROOT / "tests" / "data" / "shop"
@@ -46,28 +46,14 @@ def build(shop, out):
 def untouched(shop, tmp_path_factory):
     out = tmp_path_factory.mktemp("untouched") / "built"
     build(shop, out)
-    return content(out)
-
-
-def content(directory):
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
+    return files_in(out)
 
 
 def start(shop, out):
-    command = [sys.executable, "-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
+    command = ["-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
     command += [f"--impressions={shop / 'impressions.csv'}", f"--events={shop / 'views.csv'}"]
-    return subprocess.Popen(
-        [*command, f"--out={out}", "--num_shards=8", "--workers=2"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    command += [f"--out={out}", "--num_shards=8", "--workers=2"]
+    return start_python(*command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
 
 
 def kill_when(process, condition):
@@ -104,7 +90,7 @@ def test_a_killed_build_is_continued_to_the_same_bytes(shop, untouched, tmp_path
         assert time.monotonic() < deadline, "workers outlive the build"
         time.sleep(0.05)
     build(shop, out)
-    assert content(out) == untouched
+    assert files_in(out) == untouched
 
 
 @pytest.mark.slow
@@ -119,7 +105,7 @@ def test_builds_killed_at_any_moment(shop, untouched, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         build(shop, out)
-        assert content(out) == untouched, trial
+        assert files_in(out) == untouched, trial
 
 
 def test_what_a_killed_removal_has_left_is_not_used(shop, untouched, tmp_path, monkeypatch):
@@ -142,4 +128,4 @@ def test_what_a_killed_removal_has_left_is_not_used(shop, untouched, tmp_path, m
         build(shop, out)
     assert not out.exists()
     build(shop, out)
-    assert content(out) == untouched
+    assert files_in(out) == untouched

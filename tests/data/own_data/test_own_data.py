@@ -23,28 +23,11 @@ from kunlun_jax.data.quality.card import write_card
 from kunlun_jax.data.reading.requests import Events as RequestEvents
 from kunlun_jax.data.reading.requests import Request, batch_requests
 from kunlun_jax.data.validate import validate
+from tests.data.comparing import files_in
 from tests.data.own_data import world
 
 # A build takes too long to look for a smaller failing case; the seed names the case well enough.
 BUILDS = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate])
-
-
-@pytest.fixture(scope="module")
-def tables():
-    return world.make_tables(0)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, tables):
-    return world.build(tmp_path_factory.mktemp("world"), tables)
-
-
-def bytes_of(dataset):
-    return {
-        str(path.relative_to(dataset.directory)): path.read_bytes()
-        for path in dataset.directory.rglob("*")
-        if path.is_file()
-    }
 
 
 @BUILDS
@@ -65,7 +48,7 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path_factory, tables, dataset
 
 def test_four_workers_write_the_same_bytes(tmp_path, tables, dataset):
     other = world.build(tmp_path, tables, workers=4)
-    assert bytes_of(other) == bytes_of(dataset)
+    assert files_in(other.directory) == files_in(dataset.directory)
 
 
 def test_parquet_gives_the_same_data_set(tmp_path, tables, dataset):
@@ -281,7 +264,7 @@ def test_an_interrupted_build_does_not_stage_again(tmp_path, tables, dataset, mo
     monkeypatch.setattr(
         engine.Engine, "execute", lambda self, sql: statements.append(sql) or execute(self, sql)
     )
-    assert bytes_of(world.build(tmp_path, tables)) == bytes_of(dataset)
+    assert files_in(world.build(tmp_path, tables).directory) == files_in(dataset.directory)
     assert not [sql for sql in statements if "COPY" in sql]
 
 

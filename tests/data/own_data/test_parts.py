@@ -16,16 +16,6 @@ from kunlun_jax.data.own_data.messages import LONGEST, clipped, named, path_show
 from tests.data.own_data import world
 
 
-@pytest.fixture(scope="module")
-def tables():
-    return world.make_tables(0)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, tables):
-    return world.build(tmp_path_factory.mktemp("plain"), tables)
-
-
 def text_of(rows):
     lines = [list(rows[0]), *(row.values() for row in rows)]
     return "".join(",".join(line) + "\n" for line in lines)

@@ -35,16 +35,6 @@ NAMES = st.text(HOSTILE, min_size=1, max_size=12)
 COLUMNS = ["time", "item", "click", "price", "who", "split", "shard", "s0", "unit", "key", "l0"]
 
 
-@pytest.fixture(scope="module")
-def tables():
-    return world.make_tables(0)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, tables):
-    return world.build(tmp_path_factory.mktemp("plain"), tables)
-
-
 def shard_bytes(directory):
     paths = [*directory.glob("*.arrayrecord"), *directory.glob("vocabularies/*")]
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}

@@ -64,16 +64,6 @@ def aucs(sample):
     return {name: area for name, _, area in single_feature_aucs(SCHEMA, sample)}
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def labels(rng):
-    return rng.random(ROWS) < 0.2
-
-
 def test_a_category_that_knows_the_label(rng, labels):
     status = np.where(labels, 7, rng.integers(1, 6, ROWS))
     noisy = np.where(rng.random(ROWS) < 0.005, rng.integers(1, 8, ROWS), status)

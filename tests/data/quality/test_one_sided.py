@@ -15,16 +15,6 @@ from tests.data.quality.test_leaks import ROWS, SCHEMA, USERS, sample_of
 SOURCE = {"name": "toy", "version": 1, "options": {}}
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def labels(rng):
-    return rng.random(ROWS) < 0.2
-
-
 def found(sample, schema=SCHEMA):
     return [(f.feature, f.value, f.label, f.support) for f in find_one_sided(schema, sample)]
 

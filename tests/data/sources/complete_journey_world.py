@@ -14,13 +14,8 @@ VALIDATION = int(datetime.datetime(2017, 10, 22, tzinfo=datetime.UTC).timestamp(
 TEST = int(datetime.datetime(2017, 11, 26, tzinfo=datetime.UTC).timestamp())
 FILE_COLUMNS = {"category": "product_category", "type": "product_type"}
 DEMOGRAPHICS = (
-    "age",
-    "income",
-    "home_ownership",
-    "marital_status",
-    "household_size",
-    "household_comp",
-    "kids_count",
+    *("age", "income", "home_ownership", "marital_status"),
+    *("household_size", "household_comp", "kids_count"),
 )
 Basket = collections.namedtuple("Basket", "household store week time lines")
 Line = collections.namedtuple("Line", "product quantity spend saved")

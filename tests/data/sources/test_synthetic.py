@@ -14,16 +14,9 @@ from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.metrics import binary_metrics
 
 OPTIONS = Options(
-    num_users=200,
-    num_items=300,
-    num_categories=12,
-    num_train=4_000,
-    num_validation=300,
-    num_test=3_000,
-    events_per_user=40,
-    history_len=16,
-    seed=3,
-)
+    num_users=200, num_items=300, num_categories=12, num_train=4_000, num_validation=300,
+    num_test=3_000, events_per_user=40, history_len=16, seed=3,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -246,16 +239,7 @@ def _history(log, user, time):
 
 
 def test_shard_by_shard_gives_the_same_files_as_from_memory(tmp_path):
-    options = Options(
-        num_users=200,
-        num_items=50,
-        num_categories=5,
-        num_train=3000,
-        num_validation=100,
-        num_test=100,
-        events_per_user=16,
-        history_len=8,
-    )
+    options = dataclasses.replace(OPTIONS, num_items=50, num_test=100, history_len=8)
     build_dataset("synthetic", options, tmp_path / "shards", num_shards=3)
     description = describe_source("synthetic", options)
     tables = synthetic.load(options)

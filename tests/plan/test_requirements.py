@@ -1,4 +1,4 @@
-"""The plan of a tiny experiment against the arrays themselves, and against XLA."""
+"""What a tiny experiment needs, against the arrays themselves and against XLA."""
 
 import dataclasses
 
@@ -17,10 +17,9 @@ from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.flops import flops_by_module
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.plan.compilation import compile_step
-from kunlun_jax.plan.costs import module_of
 from kunlun_jax.plan.machines import machine
-from kunlun_jax.plan.prediction import predict
-from kunlun_jax.plan.report import comparison, report, verdict
+from kunlun_jax.plan.report import compiler_says, report, verdict
+from kunlun_jax.plan.requirements import requirements
 from kunlun_jax.training.step import create_train_state
 from tests import factories
 
@@ -46,8 +45,8 @@ def num_bytes(tree):
 
 
 @pytest.fixture(scope="module")
-def prediction():
-    return predict(experiment(), factories.SCHEMA, machine("cpu"))
+def needs():
+    return requirements(experiment(), factories.SCHEMA, machine("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +58,8 @@ def state():
     )
 
 
-def test_the_state_is_exact(prediction, state):
-    assert prediction.state_bytes == {
+def test_the_state_is_exact(needs, state):
+    assert needs.state_bytes == {
         "dense parameters": num_bytes(state.params),
         "optimizer (AdamW)": num_bytes(state.opt_state),
         "tables": num_bytes(state.tables),
@@ -70,75 +69,54 @@ def test_the_state_is_exact(prediction, state):
             state.replace(params=(), opt_state=(), tables=(), accumulators=())
         ),
     }
-    assert sum(prediction.parameters.values()) == sum(
+    assert sum(needs.parameters.values()) == sum(
         leaf.size for leaf in jax.tree.leaves(state.params)
     )
     for name, table in state.tables.items():
-        found = prediction.tables[name]
+        found = needs.tables[name]
         assert (found.rows, found.width) == table.shape
         assert found.bytes == num_bytes(table)
 
 
-def test_every_module_has_its_costs(prediction):
+def test_every_module_has_its_operations_and_its_time(needs):
     flops = flops_by_module(experiment().model, factories.SCHEMA)
-    assert prediction.flops_per_example == flops
-    assert prediction.parameters.keys() <= flops.keys() <= prediction.costs.keys()
-    # An encoder is products of events alone: twice as much backward as forward, but for the numbers
-    # of events (two attributes, the age, two matches), of which nobody asks the gradient.
-    stream = factories.BUY
-    of_numbers = BATCH * stream.max_len * 2 * 5 * stream.mlp_dim
-    encoder = 3 * BATCH * flops["buy_encoder"] - of_numbers
-    assert prediction.costs["buy_encoder"].flops == pytest.approx(encoder, rel=0.01)
-    assert prediction.seconds == pytest.approx(sum(c.seconds for c in prediction.costs.values()))
-    assert 0 < prediction.mfu < 1
-
-
-@pytest.mark.parametrize(
-    ("scope", "module"),
-    [
-        ("jvp(Kunlun)/Kunlun.trunk/layer_0/buy_pffn/buy_pffn._gdpa", "layer_0/buy_pffn"),
-        ("transpose(jvp(Kunlun))/context/shard_map", "context"),
-        ("transpose(jvp(DIN))/DIN.trunk/buy_attention/mlp", "buy_attention"),
-        ("jvp(Kunlun)", "trunk"),
-        ("shard_map", ""),
-    ],
-)
-def test_a_scope_names_its_module(scope, module):
-    assert module_of(scope) == module
+    assert needs.flops_per_example == flops
+    assert needs.parameters.keys() <= flops.keys() == needs.least_seconds.keys()
+    peak = machine("cpu").device.flops["float32"]
+    seconds = 3 * BATCH * sum(flops.values()) / peak
+    assert sum(needs.least_seconds.values()) == pytest.approx(seconds)
 
 
 def test_on_a_mesh_every_device_has_its_share():
     """Tables by rows, the batch by examples, fsdp's parameters by eight, all else whole."""
     config, gpus = experiment(), machine("b200x8")
-    one, eight = (predict(config, factories.SCHEMA, m) for m in (machine("b200"), gpus))
+    one, eight = (requirements(config, factories.SCHEMA, m) for m in (machine("b200"), gpus))
     assert eight.mesh == {"data": 1, "fsdp": 8, "tensor": 1, "expert": 1}
     assert eight.kernels == "triton"
     assert eight.state_bytes["batch"] == one.state_bytes["batch"] / 8
     assert eight.state_bytes["dense parameters"] < one.state_bytes["dense parameters"]
     assert eight.parameters == one.parameters
-    assert {name.split(" over ")[0] for name in eight.exchanges} >= {"all-reduce"}
-    assert not one.exchanges
-    text = report(eight, config, gpus)
-    assert "layer_0/buy_pffn" in text and "all-reduce over fsdp" in text
+    assert sum(eight.least_seconds.values()) == sum(one.least_seconds.values()) / 8
+    assert "layer_0/buy_pffn" in report(eight, config, gpus)
     fits, line = verdict(eight, gpus)
-    assert fits and line.startswith("fits b200x8: ")
+    assert fits and line.startswith("state and batch on b200x8: fits, ")
 
 
-def test_what_does_not_fit_is_said(prediction):
+def test_what_does_not_fit_is_said(needs):
     small = machine("cpu", memory_fraction=1e-6)
-    fits, line = verdict(prediction, small)
+    fits, line = verdict(needs, small)
     assert not fits and line.startswith("too little memory on cpu: ")
 
 
 def test_an_experiment_that_does_not_go_with_the_machine_is_refused():
     gpus = machine("b200x8")
     with pytest.raises(ConfigError, match="sizes that multiply to the 8 devices"):
-        predict(experiment(MeshConfig(data=3)), factories.SCHEMA, gpus)
+        requirements(experiment(MeshConfig(data=3)), factories.SCHEMA, gpus)
     with pytest.raises(ConfigError, match="a multiple of 8"):
         data = DataConfig(batch_size=12, eval_batch_size=8)
-        predict(dataclasses.replace(experiment(), data=data), factories.SCHEMA, gpus)
+        requirements(dataclasses.replace(experiment(), data=data), factories.SCHEMA, gpus)
     with pytest.raises(ConfigError, match="'auto' or 'xla' on a CPU, got 'triton'"):
-        predict(experiment(kernels="triton"), factories.SCHEMA, machine("cpu"))
+        requirements(experiment(kernels="triton"), factories.SCHEMA, machine("cpu"))
 
 
 def test_64_nodes_have_the_batch_and_the_mesh_to_match():
@@ -151,12 +129,15 @@ def test_64_nodes_have_the_batch_and_the_mesh_to_match():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kunlun", "wukong", "interformer", "din", "hstu", "tokenformer"])
-def test_xla_agrees(name):
-    """On a CPU, whose fusion is not the GPU's that the model is made after."""
+@pytest.mark.parametrize("name", ["kunlun", "din"])
+def test_xla_agrees_and_says_the_rest(name):
     config, cpu = experiment(name=name), machine("cpu")
+    needs = requirements(config, factories.SCHEMA, cpu)
     compiled = compile_step(config, factories.SCHEMA, cpu)
-    predicted = predict(config, factories.SCHEMA, cpu)
-    assert compiled.argument_bytes == pytest.approx(predicted.argument_bytes, rel=0.01)
-    assert predicted.peak_bytes == pytest.approx(compiled.peak_bytes, rel=0.3)
-    assert "temporary" in comparison(predicted, compiled)
+    assert compiled.argument_bytes == pytest.approx(needs.argument_bytes, rel=0.01)
+    assert compiled.peak_bytes >= compiled.argument_bytes + compiled.temporary_bytes > 0
+    assert "temporary" in compiler_says(compiled)
+    assert verdict(needs, cpu, compiled)[1].startswith("the step on cpu: fits, ")
+    share = (needs.argument_bytes + 1) / cpu.device.memory_bytes
+    small = machine("cpu", memory_fraction=share)
+    assert verdict(needs, small)[0] and not verdict(needs, small, compiled)[0]
