@@ -137,13 +137,14 @@ def discard_parts(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: pathlib.Path, *, wait: bool = True, keep: bool = True) -> Iterator[None]:
     """Hold a lock until the `with` block or the process ends.
 
     Args:
-        path: A file, which is made if it is missing, stays, and names its holder; or a folder that
-            exists, where no file is to be left.
+        path: A file, which is made if it is missing, and names its holder; or a folder that exists,
+            where no file is to be left.
         wait: Whether to wait for a process that holds it.
+        keep: Whether the file stays. Who waits for one that is removed makes it anew.
 
     Raises:
         InUseError: If another process holds it, and this one does not wait.
@@ -151,19 +152,34 @@ def locked(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
     """
     is_folder = path.is_dir()
     flags = os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags, 0o666)
-    try:
+    while True:
+        descriptor = os.open(path, flags, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            holder = "" if is_folder else os.read(descriptor, 1000).decode(errors="replace")
-            raise InUseError(holder.strip() or "another process") from None
-        if not is_folder:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-    finally:
-        os.close(descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                holder = "" if is_folder else os.read(descriptor, 1000).decode(errors="replace")
+                raise InUseError(holder.strip() or "another process") from None
+            if not _is_open_at(descriptor, path):
+                continue  # its holder has removed it
+            if not is_folder:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            try:
+                yield
+            finally:
+                if not keep:
+                    path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_open_at(descriptor: int, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def file_sha256(path: pathlib.Path) -> str:

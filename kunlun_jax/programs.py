@@ -11,6 +11,7 @@ PROGRAMS = {
     "validate": ("kunlun_jax.data.validate", "a data set: what is wrong with it, and its card"),
     "train": ("kunlun_jax.train", "a model, or go on with it"),
     "predict": ("kunlun_jax.predict", "scores, of tables or of a split of the run's data set"),
+    "serve": ("kunlun_jax.serve", "a run over HTTP: JSON in, scores out"),
     "export": ("kunlun_jax.export", "a run's model, for use without this package"),
     "audit": ("kunlun_jax.audit", "a finished run: against counting; without order, time, streams"),
     "compare": ("kunlun_jax.compare", "two finished runs on the same examples"),

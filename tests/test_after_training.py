@@ -1,7 +1,10 @@
 """docs/after_training.md, followed: its commands and its Python, on the worked example."""
 
+import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -54,6 +57,31 @@ def trained(tmp_path_factory, compilation_cache):
     run(f"kunlun-jax train --config=own_data:datasets/shop --workdir=runs/shop {settings}")
     shutil.rmtree(directory / "datasets")  # from here on, only --split needs it
     return directory, run
+
+
+def test_the_server(trained):
+    """The commands of the page in one shell, on a free port; the scores are the ranker's."""
+    directory, run = trained
+    (commands,) = blocks(PAGE, "## Serve", "bash")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    printed = run("set -m\n" + commands.replace("8000", str(port)))
+    assert f'{{"url": "http://127.0.0.1:{port}", "step": 10}}' in printed
+    assert 'kunlun_requests_total{status="200"} 1.0' in printed
+    (answer,) = re.findall(r'\{"step":10,.*?\]\]\}', printed)
+    (directory / "same.py").write_text(
+        "import kunlun_jax\n"
+        "from kunlun_jax.data import Events, Request\n"
+        "views = [line.split(',') for line in open('views.csv').read().splitlines()[1:]]\n"
+        "views = [view for view in views if view[0] == 'u0']\n"
+        "_, times, items, categories, seconds = zip(*views)\n"
+        "events = Events(list(map(int, times)), {'item': items, 'category': categories},\n"
+        "                {'seconds': [float(x) if x else None for x in seconds]})\n"
+        "user = Request(1700681775, sparse={'device': 'phone'}, events={'view': events})\n"
+        "candidates = {'item': ['i3', 'i4'], 'category': ['c3', 'c0'], 'price': [6.2, None]}\n"
+        "print(kunlun_jax.load('runs/shop').score(user, candidates).tolist())\n"
+    )
+    assert json.loads(answer)["scores"] == json.loads(run("python same.py"))
 
 
 def test_the_page(trained):

@@ -1,3 +1,4 @@
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -163,6 +164,22 @@ class TestLocked:
         other.kill()
         other.wait()
         other.stdout.close()
+
+    def test_a_file_that_is_removed_still_excludes(self, tmp_path):
+        """Whoever waited for the removed one would else hold it beside the holder of a new one."""
+        path, holders, most = tmp_path / "lock", [], []
+
+        def hold(number):
+            with locked(path, keep=False):
+                holders.append(number)
+                time.sleep(0.002)
+                most.append(len(holders))
+                holders.remove(number)
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(hold, range(100)))
+        assert most == [1] * 100
+        assert not path.exists()
 
 
 JSON = st.recursive(

@@ -30,7 +30,7 @@ ORDER = (
         "kunlun_jax.compare",
         "kunlun_jax.plan",
     ),
-    ("kunlun_jax.front_door", "kunlun_jax.predict", "kunlun_jax.export"),
+    ("kunlun_jax.front_door", "kunlun_jax.predict", "kunlun_jax.serve", "kunlun_jax.export"),
     ("kunlun_jax.__main__", "kunlun_jax.build", "kunlun_jax.validate", "kunlun_jax.study"),
     ("train", "kunlun_jax.train"),
 )

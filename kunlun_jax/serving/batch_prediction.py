@@ -98,7 +98,7 @@ def predict_tables(
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")},
         "device": jax.devices()[0].device_kind,
     }
-    with building_right(out):
+    with building_right(out, keep=False):
         _refuse_existing(out)
         result = f"scores{out.suffix.lower()}"
         with building(out, plan, file=result) as place:

@@ -67,7 +67,7 @@ class Keys:
         numbers, found = self._numbers.get(vocabulary), list[Any]()
         for cell in cells:
             keys = [cell] if isinstance(cell, str) or shape_of(cell) == () else cell
-            texts = [text for key in keys if (text := _text(key, subject)) is not None]
+            texts = [text for key in keys if (text := key_text(key, subject)) is not None]
             found.append(
                 texts if numbers is None else [numbers.get(text, OOV_ID) for text in texts]
             )
@@ -86,15 +86,23 @@ class Keys:
 
     def _column(self, keys: Any, vocabulary: str, subject: str) -> list[Any]:
         """Return one id a value: of nothing, the OOV row's."""
-        texts = [_text(key, subject) for key in keys]
+        texts = [key_text(key, subject) for key in keys]
         numbers = self._numbers.get(vocabulary)
         if numbers is not None:
             return [OOV_ID if text is None else numbers.get(text, OOV_ID) for text in texts]
         return texts if any(texts) else [OOV_ID] * len(texts)
 
 
-def _text(key: Any, subject: str) -> str | None:
-    """Return a key as the text of it that a build has; None for nothing."""
+def key_text(key: Any, subject: str) -> str | None:
+    """Return a key as the text of it that a build has; None for nothing.
+
+    Args:
+        key: What stands for an id.
+        subject: What a message is about.
+
+    Raises:
+        RequestError: On what cannot be an id.
+    """
     if isinstance(key, str):
         return key.strip() or None
     if isinstance(key, bool | np.bool_):

@@ -1,5 +1,7 @@
 """Predicts batches of examples by the very program that evaluates."""
 
+import copy
+
 import jax
 import numpy as np
 
@@ -31,6 +33,12 @@ class BatchPredictor:
         probe = trained.config.training.log_effective_rank  # or it would be another program
         eval_step = make_eval_step(create_model(trained.config, trained.schema), probe=probe)
         self._predictor = Predictor(eval_step, self._mesh, len(trained.schema.labels))
+
+    def renewed(self, trained: Trained) -> "BatchPredictor":
+        """Return the same programs with other weights, of the same configuration and schema."""
+        other = copy.copy(self)
+        other._trained = trained
+        return other
 
     def predict(self, batch: Batch) -> np.ndarray:
         """Return the probabilities, float64 [n, L], of the examples whose weight is not 0."""

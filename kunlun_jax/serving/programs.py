@@ -1,13 +1,13 @@
 """The compiled programs that score candidates: one of the user, and one for every bucket."""
 
 import concurrent.futures
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from kunlun_jax.data.batch import Batch, EventBatch, batch_shapes
 from kunlun_jax.models.recommender import Recommender
@@ -119,8 +119,8 @@ class Programs:
         early, late = stages(
             pair_logits(model), (self._variables, histories), [candidates(size) for size in sizes]
         )
-        prepare, encode = map(jax.jit, early)
-        self._of_model = prepare(self._variables)
+        self._prepare, encode = map(jax.jit, early)
+        self._of_model = self._prepare(self._variables)
         of_user = jax.eval_shape(encode, self._variables, self._of_model, histories)
         jobs: list[tuple[Any, tuple[Any, ...]]] = [(encode, (histories,))]
         for size, score in zip(self.buckets, late, strict=False):
@@ -134,6 +134,17 @@ class Programs:
             self._encode, *scores = pool.map(compiled, jobs)
         self._score = dict(zip(self.buckets, scores, strict=True))
 
+    def renewed(self, trained: Trained) -> "Programs":
+        """Return the same compiled programs with other weights.
+
+        Args:
+            trained: The model, of the same configuration and schema.
+        """
+        other = copy.copy(self)
+        other._variables = trained.params, trained.tables
+        other._of_model = self._prepare(other._variables)
+        return other
+
     def encode(self, histories: Histories) -> Encoded:
         """Return histories with what depends on them alone, on the device.
 
@@ -143,8 +154,8 @@ class Programs:
         histories = jax.device_put(histories)
         return histories, self._encode(self._variables, self._of_model, histories)
 
-    def score(self, encoded: Encoded, candidates: Candidates) -> np.ndarray:
-        """Return logits, float32 [n, L].
+    def start(self, encoded: Encoded, candidates: Candidates) -> list[jax.Array]:
+        """Begin to score; returns parts of the logits, float32 [n, L], that the device may yet owe.
 
         Args:
             encoded: What `encode` returned.
@@ -156,4 +167,4 @@ class Programs:
             part = jax.tree.map(lambda x, rows=rows: x[rows], candidates)
             found += self._score[size](self._variables, self._of_model, *encoded, part)
             first += size
-        return np.concatenate([np.asarray(part) for part in found])
+        return found

@@ -8,10 +8,11 @@ Probabilities come out, a row for each candidate or request and a column for eac
 """
 
 import collections
+import copy
 import dataclasses
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -120,6 +121,21 @@ class Ranker:
             RequestError: On what contradicts the schema (`data/reading/requests.py`), columns of
                 several lengths, or a feature of both the user and the candidates.
         """
+        return self.start(user, candidates)()
+
+    def start(self, user: Request, candidates: Mapping[str, Any]) -> Callable[[], np.ndarray]:
+        """Begin to score; returns the function that waits for the scores.
+
+        While the device computes, the next request can be read: what several threads would do to
+        the very bits of the scores, this does not.
+
+        Args:
+            user: As of `score`.
+            candidates: Likewise.
+
+        Raises:
+            RequestError: Likewise.
+        """
         requests, lengths = self._requests(user, candidates), self._trained.max_lens
         columns, count = request_columns(requests, self.schema, lengths), len(requests)
         first, is_real = np.zeros(1, int), np.ones(1, bool)
@@ -134,7 +150,27 @@ class Ranker:
             for name, events in histories.items()
         }
         encoded = self._users.get(histories, self._programs.encode)
-        return probabilities(self._programs.score(encoded, (contexts, matches))[:count])
+        parts = self._programs.start(encoded, (contexts, matches))
+        return lambda: probabilities(np.concatenate([np.asarray(x) for x in parts])[:count])
+
+    def renewed(self, trained: Trained) -> "Ranker":
+        """Return a ranker of another checkpoint of the run; nothing is compiled, no user is kept.
+
+        Args:
+            trained: The model, from the same run.
+
+        Raises:
+            ValueError: If it is of another run.
+        """
+        for name in ("config", "schema", "vocabularies"):
+            if getattr(trained, name) != getattr(self._trained, name):
+                raise ValueError(f"expected a checkpoint of the same run, got another {name}")
+        other = copy.copy(self)
+        other._trained, other.step = trained, trained.step
+        other._programs = self._programs.renewed(trained)
+        other._predictor = self._predictor.renewed(trained)
+        other._users = _LastUsed(self._users.size)
+        return other
 
     def predict(self, requests: Sequence[Request]) -> np.ndarray:
         """Score requests of any users, in batches as evaluation has them.
@@ -210,7 +246,7 @@ class _LastUsed:
     """Keeps what was made of the histories of the users that were asked for last."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._lock = size, threading.Lock()
+        self.size, self._lock = size, threading.Lock()
         self._kept: collections.OrderedDict[tuple[bytes, ...], Any] = collections.OrderedDict()
 
     def get(self, histories: Any, make: Any) -> Any:
@@ -223,6 +259,6 @@ class _LastUsed:
         made = make(histories)
         with self._lock:
             self._kept[key] = made
-            while len(self._kept) > self._size:
+            while len(self._kept) > self.size:
                 self._kept.popitem(last=False)
         return made

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -80,6 +80,45 @@ def open_trained(workdir: str | os.PathLike[str], *, dataset: str | None = None)
     metadata = find_metadata(directory, config.data.directory, dataset)
     manifest = read_manifest(metadata)
     schema = Schema.from_json(manifest["schema"])
+    found = _best_checkpoint(directory, config, schema)
+    assert found is not None, "no checkpoint is known yet"
+    return Trained(
+        config=config,
+        schema=schema,
+        metadata=metadata,
+        manifest=manifest,
+        vocabularies=read_vocabularies(metadata, manifest),
+        **found,
+    )
+
+
+def open_newer(
+    workdir: str | os.PathLike[str], trained: Trained, warn: Callable[[str], Any]
+) -> Trained | None:
+    """Read the best checkpoint of a run again; None if it is the one that is known.
+
+    Args:
+        workdir: The working directory.
+        trained: The known one.
+        warn: Is told what is wrong with checkpoints that cannot be ranked.
+
+    Raises:
+        CheckpointError: If the best one is damaged, there is none, or it is of another run.
+        OSError: If something cannot be read.
+    """
+    directory = pathlib.Path(workdir)
+    found = _best_checkpoint(directory, trained.config, trained.schema, trained.checksum, warn)
+    return None if found is None else dataclasses.replace(trained, **found)
+
+
+def _best_checkpoint(
+    directory: pathlib.Path,
+    config: ExperimentConfig,
+    schema: Schema,
+    known: str | None = None,
+    warn: Callable[[str], Any] = lambda message: None,
+) -> dict[str, Any] | None:
+    """Return step, checksum, params and tables; None if the checksum is the known one."""
     settings = to_mapping(config)
     identity = {
         "config": {key: settings[key] for key in ("model", "optimizer", "seed")},
@@ -87,23 +126,18 @@ def open_trained(workdir: str | os.PathLike[str], *, dataset: str | None = None)
     }
     with _without_warnings():
         checkpoints = CheckpointReader(directory / "checkpoints", identity=identity)
+        for error in checkpoints.damaged:
+            warn(str(error))
         step = checkpoints.best_step
         if step is None:
             raise CheckpointError(
                 f"{directory}: expected a checkpoint with a validation NE, got none"
             )
+        checksum = checkpoints.checksum(step)
+        if checksum == known:
+            return None
         restored = checkpoints.restore_part(step, _shapes(config, schema))
-    return Trained(
-        config=config,
-        schema=schema,
-        metadata=metadata,
-        manifest=manifest,
-        vocabularies=read_vocabularies(metadata, manifest),
-        step=step,
-        checksum=checkpoints.checksum(step),
-        params=restored["params"],
-        tables=restored["tables"],
-    )
+    return {"step": step, "checksum": checksum, **restored}
 
 
 @contextlib.contextmanager

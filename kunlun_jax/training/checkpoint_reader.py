@@ -1,6 +1,5 @@
 """Reads checkpoints: the state of a step, or a part of it, compared with its checksums."""
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -62,6 +61,7 @@ class CheckpointReader(CheckpointFiles):
 
     Attributes:
         directory: Where they lie.
+        damaged: What is wrong with those whose manifest is, and which are therefore not ranked.
     """
 
     def __init__(
@@ -88,9 +88,12 @@ class CheckpointReader(CheckpointFiles):
         self._identity = json.loads(json.dumps(identity))
         # Steps are ranked by what the manifests say, which a flipped bit cannot change unnoticed.
         self._best = KeepBest({}, 1) if best is None else best
+        self.damaged: list[DamagedCheckpointError] = []
         for step in self._manager.all_steps():
-            with contextlib.suppress(DamagedCheckpointError):
+            try:
                 self._rank(step, self._manifest(step)["metrics"])
+            except DamagedCheckpointError as error:
+                self.damaged.append(error)
 
     @property
     def latest_step(self) -> int | None:

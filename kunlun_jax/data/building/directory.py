@@ -14,10 +14,15 @@ PLAN = "plan.json"
 
 
 @contextlib.contextmanager
-def building_right(directory: pathlib.Path) -> Iterator[None]:
-    """Hold the right to build this directory; another process waits here."""
+def building_right(directory: pathlib.Path, *, keep: bool = True) -> Iterator[None]:
+    """Hold the right to build this directory, or file; another process waits here.
+
+    Args:
+        directory: Its name.
+        keep: Whether the file of the lock stays beside it.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with locked(directory.parent / f".{directory.name}.lock"):
+    with locked(directory.parent / f".{directory.name}.lock", keep=keep):
         yield
 
 

@@ -32,14 +32,14 @@ class Inputs:
 
         Args:
             schema: The schema.
-            impressions: A file, a folder, or a pattern.
+            impressions: A file, a folder, or a pattern; None, where only events are read.
             events: "STREAM=FILES" for every stream; with only one stream, "FILES" will do.
 
         Raises:
             SchemaError: On an unknown stream, one without files, or files that are not there.
         """
         names = [table.name for table in schema.streams]
-        found = {IMPRESSIONS: impressions}
+        found = {} if impressions is None else {IMPRESSIONS: impressions}
         for value in events:
             name, files = _stream_of(value, names)
             if name in found or not files:
@@ -48,10 +48,10 @@ class Inputs:
                     f"{value_shown(value)}"
                 )
             found[name] = files
-        for name in (IMPRESSIONS, *names):
+        for name in dict.fromkeys([*found, *names]):
             if not found.get(name):
                 raise SchemaError(f"{name}: expected files, got none")
-        return cls({name: find_files(str(files)) for name, files in found.items()})
+        return cls({name: find_files(files) for name, files in found.items()})
 
     def check_exist(self, schema: TableSchema) -> None:
         """Check that every table of the schema has files.

@@ -177,7 +177,7 @@ def plan_readings(
     *,
     labelled: bool = True,
 ) -> list[Reading]:
-    """Look at the columns of every table; the impressions come first, then the streams.
+    """Look at the columns of every table that has files; the impressions come first.
 
     Args:
         engine: Reads the headers.
@@ -193,7 +193,9 @@ def plan_readings(
     owners = [(IMPRESSIONS, schema), *((events.name, events) for events in schema.streams)]
     readings = []
     for number, (name, owner) in enumerate(owners):
-        files = inputs.files[name]
+        files = inputs.files.get(name, ())
+        if not files:
+            continue
         layouts = [layout_of(engine, path) for path in files]
         parts: dict[Layout, Part] = {}
         for path, layout in zip(files, layouts, strict=True):
