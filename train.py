@@ -76,6 +76,7 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         state = run.resume_or_initialize()  # and the training batches stand at its step
         train_step = run.train_step()
         state, complete = run_loop(run, state, train_step)
+        print(run.goodput.line(), flush=True)
         if complete:
             print(report_best(run, state), flush=True)
         else:

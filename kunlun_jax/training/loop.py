@@ -1,5 +1,6 @@
 """The training loop: step, log, evaluate, checkpoint, and stop where asked."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -20,35 +21,13 @@ from kunlun_jax.sharding import BatchShare
 from kunlun_jax.training import guard
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
+from kunlun_jax.training.goodput import Goodput
 from kunlun_jax.training.step import TrainState
 from kunlun_jax.training.workdir import MetricWriter, NoWriter
 
 
 class NonFiniteError(RuntimeError):
     """Too many updates in a row had a loss or a gradient that is NaN or infinite."""
-
-
-class _Stopwatch:
-    """Wall clock and processor time since it was made, or since its last lap."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic(), time.process_time()
-
-    def lap(self, num_examples: int) -> dict[str, float]:
-        """Return the rates of a lap, and begin the next one.
-
-        The rate by processor time (of all threads) hardly depends on what else the machine does.
-
-        Args:
-            num_examples: Examples trained on in this lap.
-        """
-        now = time.monotonic(), time.process_time()
-        wall, processor = (
-            num_examples / max(end - start, 1e-9)
-            for start, end in zip(self._start, now, strict=True)
-        )
-        self._start = now
-        return {"train/examples_per_second": wall, "train/examples_per_cpu_second": processor}
 
 
 @dataclasses.dataclass
@@ -67,6 +46,7 @@ class Trainer:
         num_steps: Steps of the whole run.
         diagnose: Finds out why updates were not finite, from the state in which the guard gave up;
             returns a clause for the error message.
+        goodput: Watches where the time goes.
         deadline: Reading of `time.monotonic` from which on the run saves and stops, as on a signal.
     """
 
@@ -80,6 +60,7 @@ class Trainer:
     writer: MetricWriter | NoWriter
     num_steps: int
     diagnose: Callable[[TrainState], str]
+    goodput: Goodput
     deadline: float = math.inf
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
@@ -97,7 +78,7 @@ class Trainer:
                 stay.
         """
         cadence = self.config.training
-        start = int(state.step)
+        goodput, start = self.goodput, int(state.step)
         batch_size = self.config.data.batch_size
         share, agreement = BatchShare(self.mesh, batch_size), Agreement(self.mesh)
         progress = tqdm(
@@ -110,13 +91,17 @@ class Trainer:
             disable=not is_first(),
         )
         with progress as bar, StopSignal() as stop:
-            clock, logged_step = _Stopwatch(), start
+            logged_step = start
             for step in range(start + 1, self.num_steps + 1):
-                state = self.train_step(state, share.put(next(self.data)))
+                with goodput.spending("input"):
+                    batch = share.put(next(self.data))
+                first = step == start + 1
+                with goodput.spending("compilation") if first else contextlib.nullcontext():
+                    state = self.train_step(state, batch)
                 bar.update(batch_size)
                 last = step == self.num_steps
                 if last or step % cadence.log_every == 0:
-                    rates = clock.lap((step - logged_step) * batch_size)
+                    rates = goodput.lap((step - logged_step) * batch_size)
                     logged_step = step
                     state, line = self._log(state, step, rates)
                     bar.set_postfix(line)
@@ -125,12 +110,16 @@ class Trainer:
                 stopping = agreement.reached(wish)
                 if last or step % cadence.eval_every == 0:
                     self._require_going_on(state)
-                    self.checkpoints.save(state, self.data, metrics=self._validate(state, step))
-                    clock = _Stopwatch()
+                    with goodput.spending("evaluation"):
+                        metrics = self._validate(state, step)
+                    with goodput.spending("checkpoint"):
+                        self.checkpoints.save(state, self.data, metrics=metrics)
+                    goodput.begin_lap()
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
                     self.validation.confirm()  # the data of a save are good; an evaluation asks too
-                    self.checkpoints.save(state, self.data)
+                    with goodput.spending("checkpoint"):
+                        self.checkpoints.save(state, self.data)
                 if stopping and not last:
                     self.checkpoints.wait()  # saved means: on the disk
                     return state, False
@@ -153,6 +142,7 @@ class Trainer:
             "train/gradient_norm": float(state.gradient_norm),
             "train/skipped_updates": int(state.guard.skipped),
             **rates,
+            **{f"time/{name}": share for name, share in self.goodput.shares().items()},
         }
         self.writer.write(step, record)
         state = state.replace(  # type: ignore[attr-defined]
@@ -162,6 +152,7 @@ class Trainer:
         line = {
             "loss": f"{record['train/loss']:.4f}",
             "NE": f"{values['normalized_entropy']:.4f}",
+            "MFU": f"{rates['train/mfu']:.0%}",
         }
         return state, line
 

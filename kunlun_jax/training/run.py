@@ -16,12 +16,14 @@ import jax.numpy as jnp
 from kunlun_jax.config import ConfigError, ExperimentConfig, to_mapping
 from kunlun_jax.data import Batch, BatchSource, DatasetError, SchemaError, make_train_iterator
 from kunlun_jax.data.opening import open_dataset
+from kunlun_jax.flops import flops_by_module
 from kunlun_jax.hosts.processes import ProcessError, is_first, several, together
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh
 from kunlun_jax.training.batches import RunData, open_data
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
+from kunlun_jax.training.goodput import Goodput, measured_ceiling
 from kunlun_jax.training.loop import NonFiniteError
 from kunlun_jax.training.run_data import keep_dataset
 from kunlun_jax.training.step import (
@@ -31,7 +33,7 @@ from kunlun_jax.training.step import (
     make_train_step,
     state_shapes,
 )
-from kunlun_jax.training.summary import cut_histories, model_summary
+from kunlun_jax.training.summary import cut_histories, model_summary, padding_summary
 from kunlun_jax.training.workdir import WorkdirError, keep_config
 
 __all__ = ["USER_ERRORS", "Run", "open_dataset", "open_run"]
@@ -172,10 +174,21 @@ class Run(contextlib.AbstractContextManager):
         """How the state is split over the devices."""
         return jax.tree.map(lambda x: x.sharding, self.state_shapes)
 
+    @functools.cached_property
+    def goodput(self) -> Goodput:
+        """What watches where the time goes, from the first time that it is asked for."""
+        flops = flops_by_module(self.config.model, self.data.schema)
+        return Goodput(
+            flops_per_example=sum(flops.values()),
+            ceiling=measured_ceiling(self.config.model.dtype),
+        )
+
     def summary(self) -> str:
-        """Return tables of parameters and FLOPs by module and stream, and what deserves a word."""
+        """Return tables of parameters, FLOPs and padding, and what deserves a word."""
         tables = model_summary(self.config.model, self.data.schema, self.state_shapes)
-        return "\n\n".join([tables, *cut_histories(self.data.dataset, self.data.max_lens)])
+        dataset, max_lens = self.data.dataset, self.data.max_lens
+        padding = padding_summary(dataset, max_lens)
+        return "\n\n".join([tables, padding, *cut_histories(dataset, max_lens)])
 
     def resume_or_initialize(self) -> TrainState:
         """Return the state of the newest good checkpoint, or a fresh one; the batches follow.

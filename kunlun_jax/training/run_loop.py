@@ -46,6 +46,7 @@ def run_loop(
             writer=writer,
             num_steps=run.num_steps,
             diagnose=lambda state: _diagnose(run, state),
+            goodput=run.goodput,
             deadline=deadline,
         )
         return trainer.run(state)

@@ -85,6 +85,23 @@ def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
     )
 
 
+def padding_summary(dataset: Dataset, max_lens: Mapping[str, int]) -> str:
+    """Return what share of a training batch's events is padding, by stream.
+
+    Args:
+        dataset: The data set.
+        max_lens: Most recent events that the model takes, by stream.
+    """
+    rows = []
+    for name, max_len in max_lens.items():
+        examples = dataset.training_histories(name)
+        taken = int(examples @ np.minimum(np.arange(len(examples)), max_len))
+        total = max(int(examples.sum()) * max_len, 1)
+        empty = examples[0] / max(examples.sum(), 1)
+        rows.append((name, max_len, f"{1 - taken / total:.1%}", f"{empty:.1%}"))
+    return format_table(("stream", "events", "padding", "empty histories"), rows)
+
+
 def cut_histories(dataset: Dataset, max_lens: Mapping[str, int]) -> list[str]:
     """Return a warning for every stream of which a model leaves out many events.
 

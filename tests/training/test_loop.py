@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from kunlun_jax.hosts.stopping import StopSignal
 from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.checkpoint import Checkpoints
 from kunlun_jax.training.evaluation import Evaluator
+from kunlun_jax.training.goodput import ACTIVITIES, Goodput
 from kunlun_jax.training.loop import NonFiniteError, Trainer
 from kunlun_jax.training.workdir import MetricWriter
 from tests.data import toy
@@ -74,6 +76,7 @@ def train(dataset):
             writer=writer,
             num_steps=NUM_STEPS,
             diagnose=lambda state: f"diagnosed at step {int(state.step)}",
+            goodput=Goodput(flops_per_example=10, ceiling=1e9),
             deadline=deadline,
         )
         with contextlib.closing(checkpoints), contextlib.closing(writer):
@@ -136,11 +139,21 @@ class TestRun:
         counts = [line["train/click/count"] for line in lines if "train/loss" in line]
         assert counts == [3 * BATCH_SIZE] * 4
 
+    def test_a_log_line_tells_where_the_time_went(self, train, tmp_path):
+        train(tmp_path)
+        lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        for line in (line for line in lines if "train/loss" in line):
+            shares = [line[f"time/{activity}"] for activity in ("step", *ACTIVITIES)]
+            assert sum(shares) == pytest.approx(1.0)
+            assert min(shares) >= 0.0
+            assert line["train/mfu"] * 1e9 == pytest.approx(30 * line["train/examples_per_second"])
+
     def test_shows_progress(self, train, tmp_path, capfd):
         train(tmp_path)
         shown = capfd.readouterr().err
         assert "loss=" in shown
         assert "NE=" in shown
+        assert "MFU=" in shown
         assert "ex/s" in shown
 
     def test_a_complete_run_is_left_alone(self, train, tmp_path, uninterrupted):
