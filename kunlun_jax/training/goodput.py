@@ -55,6 +55,7 @@ class Goodput:
         """
         self._flops, self._ceiling = _BACKWARD_AND_FORWARD * flops_per_example, ceiling
         self._start = time.monotonic()
+        self._examples = 0
         self._spent: dict[str, float] = dict.fromkeys(ACTIVITIES, 0.0)
         self.begin_lap()
 
@@ -83,6 +84,7 @@ class Goodput:
         Args:
             num_examples: Examples trained on in this lap, by all processes.
         """
+        self._examples += num_examples
         begun, processor = self._lap
         self.begin_lap()
         rate = num_examples / max(self._lap[0] - begun, 1e-9)
@@ -105,5 +107,7 @@ class Goodput:
 
     def line(self) -> str:
         """Return the shares as a line for people."""
+        if not self._examples:
+            return "time: no step was taken"
         shares = ", ".join(f"{name} {share:.1%}" for name, share in self.shares().items())
         return f"time: {shares}; ceiling {self._ceiling / 1e9:,.0f} GFLOP/s"

@@ -57,6 +57,8 @@ def test_shares_are_of_the_whole_time(clock):
         "step": 0.25, "input": 0.3, "compilation": 0.1, "evaluation": 0.15, "checkpoint": 0.2,
     }  # fmt: skip
     assert watch.shares() == pytest.approx(expected)
+    assert watch.line() == "time: no step was taken"
+    watch.lap(1)
     assert watch.line().startswith("time: step 25.0%, input 30.0%, compilation 10.0%, ")
 
 
