@@ -61,6 +61,18 @@ class WorldRun:
 def world_run(tmp_path_factory, compilation_cache):
     """A run on tables with every corner: labels, weights, lists, hashed ids, a condition."""
     del compilation_cache
+    return _trained_on_world(tmp_path_factory.mktemp("world_run"))
+
+
+@pytest.fixture(scope="session")
+def world_run_of_events(tmp_path_factory, compilation_cache):
+    """The same without popularity, which a request does not tell."""
+    del compilation_cache
+    root = tmp_path_factory.mktemp("world_run_of_events")
+    return _trained_on_world(root, {"model.popularity_features": False})
+
+
+def _trained_on_world(root, changes=None):
     # Likewise.
     from configs import own_data
     from kunlun_jax.config import experiment_config
@@ -71,7 +83,6 @@ def world_run(tmp_path_factory, compilation_cache):
     from tests.data.cross_oracle import DAY
     from tests.data.own_data import world
 
-    root = tmp_path_factory.mktemp("world_run")
     tables = world.make_tables(7, num_users=30, num_requests=600, num_events=400, stride=DAY)
     dataset = world.build(root, tables)
     config = own_data.get_config(str(root / "built"))
@@ -85,6 +96,7 @@ def world_run(tmp_path_factory, compilation_cache):
             "data.num_epochs": 2.0,
             "optimizer.warmup_steps": 4,
             "training.eval_every": 10,
+            **(changes or {}),
         }
     )
     config = experiment_config(config)

@@ -229,7 +229,10 @@ def test_refuses_an_existing_folder(trained, exported):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"time": 1, "dense": {"prise": 1}}, r"request 0: dense: expected names of \['price'\]"),
+        (
+            {"time": 1, "dense": {"prise": 1}},
+            r"0: dense: expected names of \['price', 'count",
+        ),
         ({"time": 10**12}, "request 0: time: expected Unix seconds, got 1000000000000"),
         ({"time": 1, "dense": {"price": "x"}}, "'price': expected a number, got 'x'"),
         ({"time": 1, "sparse": {"item": 1.5}}, "sparse 'item': expected an id, an integer or text"),

@@ -18,8 +18,8 @@ STREAMS = ("view", "order")
 
 
 @pytest.fixture(scope="module")
-def trained(world_run):
-    return open_trained(world_run.workdir)
+def trained(world_run_of_events):
+    return open_trained(world_run_of_events.workdir)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def ranker(trained):
 
 
 @pytest.fixture(scope="module")
-def histories(world_run, trained):
-    files = [f"{name}={world_run.inputs.files[name][0]}" for name in STREAMS]
-    return read_histories(trained, world_run.workdir, files)
+def histories(world_run_of_events, trained):
+    files = [f"{name}={world_run_of_events.inputs.files[name][0]}" for name in STREAMS]
+    return read_histories(trained, world_run_of_events.workdir, files)
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +72,11 @@ class TestScores:
         assert len({str(answer["scores"]) for _, _, answer in answers}) > 30
 
     def test_of_a_user_by_key_are_those_that_predict_gives(
-        self, server, world_run, trained, tmp_path
+        self, server, world_run_of_events, trained, tmp_path
     ):
-        predict_tables(trained, world_run.inputs, tmp_path / "scores.parquet")
+        predict_tables(trained, world_run_of_events.inputs, tmp_path / "scores.parquet")
         scores = pq.read_table(tmp_path / "scores.parquet")
-        rows = world_run.tables["impressions"][:25]
+        rows = world_run_of_events.tables["impressions"][:25]
         expected = np.stack([scores[f"score_{task}"] for task in trained.schema.labels], axis=1)
         for row, wanted in zip(rows, expected[:25], strict=True):
             body = {
@@ -110,10 +110,12 @@ class TestScores:
         with pytest.raises(DatasetError, match="--histories: expected the data set's directory"):
             read_histories(trained, run, ["a", "b"])
 
-    def test_histories_of_tables_that_are_not_there(self, world_run, trained):
+    def test_histories_of_tables_that_are_not_there(self, world_run_of_events, trained):
         with pytest.raises(SchemaError, match="order: expected files, got none"):
             read_histories(
-                trained, world_run.workdir, [f"view={world_run.inputs.files['view'][0]}"]
+                trained,
+                world_run_of_events.workdir,
+                [f"view={world_run_of_events.inputs.files['view'][0]}"],
             )
 
 
@@ -215,4 +217,8 @@ def test_the_schema_is_what_bodies_are(server):
     assert set(schema["properties"]) == {
         "time", "user", "dense", "sparse", "events", "candidates"
     }  # fmt: skip
-    assert set(schema["$defs"]["Candidates"]["properties"]) == {"item", "tags", "site", "price"}
+    names = set(schema["$defs"]["Candidates"]["properties"])
+    assert {name for name in names if "/" not in name} == {"item", "tags", "site", "price"}
+    assert {name.partition("/")[0] for name in names if "/" in name} == {
+        "count", "age", "popularity"
+    }  # fmt: skip

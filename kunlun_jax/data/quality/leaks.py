@@ -97,13 +97,14 @@ def find_leaks(schema: Schema, summary: Summary, sample: TrainingSample) -> Iter
     for task in schema.labels:
         positives = summary.sums[f"positives/train/{task}"]
         if min(positives, summary.sums["rows/train"] - positives) >= LEAST_EXAMPLES:
+            # Streams first: counts and ages are columns that a stream's leak shows in, too.
+            for stream in schema.streams:
+                for line in _echoed(stream.name, task, schema, summary):
+                    yield Leak(stream.name, line)
             for feature in schema.dense:
                 for line in _separated(feature.name, task, summary):
                     found.add((feature.name, task))
                     yield Leak("", line)
-            for stream in schema.streams:
-                for line in _echoed(stream.name, task, schema, summary):
-                    yield Leak(stream.name, line)
     for name, task, area in single_feature_aucs(schema, sample):
         if area > schema.limits.single_feature_auc and (name, task) not in found:
             yield Leak(

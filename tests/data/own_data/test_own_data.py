@@ -413,4 +413,4 @@ def test_files_that_are_not_there(tmp_path, monkeypatch, impressions, events, me
     for name in ("i.csv", "v.csv", "o.csv", "notes.txt"):
         pathlib.Path(name).touch()
     with pytest.raises(SchemaError, match=message):
-        Inputs.parse(world.SCHEMA, impressions, events)
+        Inputs.parse(world.SCHEMA, impressions, events).check_exist(world.SCHEMA)
