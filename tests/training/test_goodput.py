@@ -68,5 +68,5 @@ def test_the_ceiling_is_that_of_the_fastest_product(clock, monkeypatch):
         [tick for i, seconds in enumerate(products) for tick in (10 * i, 10 * i + seconds)]
     )
     monkeypatch.setattr(clock, "perf_counter", lambda: next(ticks), raising=False)
-    assert jax.default_backend() == "cpu" or pytest.skip("the ceiling of a CPU")
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")  # a product of 1,024 rows
     assert measured_ceiling(jnp.float32) == pytest.approx(2 * 1024**3 / 0.5)
