@@ -20,7 +20,6 @@ LONGER = {
     "kunlun_jax/serving/http/scorer.py: Scorer",
     "kunlun_jax/serving/ranker.py: Ranker",
     "tests/data/own_data/test_own_data.py",
-    "tests/faults/test_serving.py",
 }
 FOLDERS = ("kunlun_jax", "pallas_kernels", "benchmarks", "configs", "tests")
 FILES = sorted(
