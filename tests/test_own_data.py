@@ -57,6 +57,9 @@ def test_from_csv_to_a_checkpoint_with_two_commands(run, tmp_path):
     )
     assert built.returncode == 0, built.stderr
     assert json.loads(built.stdout)["rows"] == {"train": 320, "validation": 40, "test": 40}
+    # Its counts grow with the log, which begins with the examples: no finding.
+    validated = run("-m", "kunlun_jax.data.validate", str(tmp_path / "shop"))
+    assert validated.returncode == 0 and "0 findings" in validated.stdout, validated.stdout
     config = f"--config=configs/own_data.py:{tmp_path / 'shop'}"
     trained = run("train.py", config, f"--workdir={tmp_path / 'run'}", *SMALL)
     assert trained.returncode == 0, trained.stderr
