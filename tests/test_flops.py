@@ -14,13 +14,14 @@ from kunlun_jax.flops import (
     is_layer,
     operations_by_scope,
 )
-from kunlun_jax.layers import PFFN, Head, SeedPooling, WeightGeneration, WindowAttention
+from kunlun_jax.layers import Head, WeightGeneration
 from kunlun_jax.layers.attended_pairs import attended_pairs, causal_pairs
 from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.event_encoder import EventEncoder
 from kunlun_jax.layers.hstu import HSTUBlock
 from kunlun_jax.layers.target_attention import TargetAttention
 from kunlun_jax.layers.wukong import WukongExperts
+from kunlun_jax.models import stream_layers
 from kunlun_jax.models.tokenformer import TokenFormerBlock
 from kunlun_jax.plan.schemas import schema_of
 from kunlun_jax.scaling.records import read_records
@@ -141,12 +142,15 @@ def module_under_test(path, model):
             (factories.embeddings(tables), history.streams["buy"]),
         ),
         "layer_0/weight_generation": lambda: (WeightGeneration(model), (tokens,)),
-        "layer_0/buy_pffn": lambda: (PFFN(stream, model), (EVENTS, summary, LENGTHS)),
+        "layer_0/buy_pffn": lambda: (stream_layers.pffn(stream, model), (EVENTS, summary, LENGTHS)),
         "layer_0/buy_attention": lambda: (
-            WindowAttention(stream, model),
+            stream_layers.window_attention(stream, model),
             (EVENTS, example(200, dtype=jnp.int32), LENGTHS),
         ),
-        "layer_0/buy_pooling": lambda: (SeedPooling(stream, model), (EVENTS, LENGTHS)),
+        "layer_0/buy_pooling": lambda: (
+            stream_layers.seed_pooling(stream, model),
+            (EVENTS, LENGTHS),
+        ),
         "layer_0/interaction": lambda: (
             WukongExperts(model, 64),
             (example(factories.NUM_CONTEXT_TOKENS + 32, 384),),
@@ -226,7 +230,7 @@ def test_a_narrow_window_costs_little_more_than_its_pairs():
     for num_events in (320, 640):
         stream = dataclasses.replace(factories.BUY, window=16, max_len=num_events)
         model = factories.config(streams=(stream,))
-        module = WindowAttention(stream, model)
+        module = stream_layers.window_attention(stream, model)
         ages = jax.ShapeDtypeStruct((1, num_events), jnp.int32)
         args = (
             jax.ShapeDtypeStruct((1, num_events, 8), FLOAT32),

@@ -20,12 +20,10 @@ from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.layers.gating import gate
 from kunlun_jax.layers.merged_events import MergedEvents, rows_at
-from kunlun_jax.layers.pffn import PFFN
-from kunlun_jax.layers.seed_pooling import SeedPooling
 from kunlun_jax.layers.weight_generation import WeightGeneration
-from kunlun_jax.layers.window_attention import WindowAttention
 from kunlun_jax.layers.wukong import WukongExperts, single_expert
 from kunlun_jax.models.recommender import Recommender
+from kunlun_jax.models.stream_layers import pffn, seed_pooling, window_attention
 from kunlun_jax.shapes import Array, Float, Int
 
 
@@ -73,7 +71,7 @@ class SequenceSummary(nn.Module):
             lengths: Tokens that are real, the CLS tokens included.
         """
         model, num_cls = self.model, self.model.n_sum
-        pool = SeedPooling(*merged_stream(model), name="pma")
+        pool = seed_pooling(*merged_stream(model), name="pma")
         recent_index = lengths[:, None] - 1 - jnp.arange(model.interformer.num_recent)
         recent = rows_at(sequence, jnp.where(recent_index >= num_cls, recent_index, -1))
         summary = [sequence[:, :num_cls], pool(sequence, lengths), recent]
@@ -115,8 +113,8 @@ class InterFormerLayer(nn.Module):
         summary = SequenceSummary(model, name="sequence_summary")(sequence, lengths)
         interact = WukongExperts(single_expert(model), tokens.shape[1], name="interaction")
         tokens = interact(jnp.concatenate([tokens, summary], axis=1))
-        sequence = PFFN(stream, kinds, name="pffn")(sequence, context, lengths)
-        attend = WindowAttention(stream, kinds, name="attention")
+        sequence = pffn(stream, kinds, name="pffn")(sequence, context, lengths)
+        attend = window_attention(stream, kinds, name="attention")
         return tokens, attend(sequence, ages, lengths)
 
 

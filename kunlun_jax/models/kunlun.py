@@ -6,12 +6,10 @@ import jax.numpy as jnp
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.layers.comp_skip import stream_schedule
-from kunlun_jax.layers.pffn import PFFN
-from kunlun_jax.layers.seed_pooling import SeedPooling
 from kunlun_jax.layers.weight_generation import WeightGeneration
-from kunlun_jax.layers.window_attention import WindowAttention
 from kunlun_jax.layers.wukong import WukongExperts
 from kunlun_jax.models.recommender import Recommender
+from kunlun_jax.models.stream_layers import pffn, seed_pooling, window_attention
 from kunlun_jax.shapes import Array, Float
 
 
@@ -63,15 +61,15 @@ class KunlunLayer(nn.Module):
             name, sequence = stream.name, events[stream.name]
             if step.pffn:
                 assert summary is not None  # made above, wherever a stream has a PFFN
-                pffn = PFFN(stream, model, name=f"{name}_pffn")
-                sequence = pffn(sequence, summary, history.lengths)
+                personalise = pffn(stream, model, name=f"{name}_pffn")
+                sequence = personalise(sequence, summary, history.lengths)
             if step.pooling:
                 source = sequence if model.pooling.pool_from == "pffn" else events[name]
-                pool = SeedPooling(stream, model, name=f"{name}_pooling")
+                pool = seed_pooling(stream, model, name=f"{name}_pooling")
                 pooled[name] = pool(source, history.lengths)
             if step.attention:
-                attention = WindowAttention(stream, model, name=f"{name}_attention")
-                sequence = attention(sequence, history.ages, history.lengths)
+                attend = window_attention(stream, model, name=f"{name}_attention")
+                sequence = attend(sequence, history.ages, history.lengths)
             updated[name] = sequence
 
         context = summary if interacts_summary else tokens
@@ -99,7 +97,7 @@ class Kunlun(Recommender):
 
         if model.pooling.final_pooling:
             pooled = {
-                stream.name: SeedPooling(stream, model, name=f"{stream.name}_final_pooling")(
+                stream.name: seed_pooling(stream, model, name=f"{stream.name}_final_pooling")(
                     events[stream.name], batch.streams[stream.name].lengths
                 )
                 for stream in model.streams
