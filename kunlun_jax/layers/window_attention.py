@@ -6,12 +6,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kunlun_jax.config import ROTEConfig
-from kunlun_jax.layers.attended_pairs import attended_pairs, masked_products
+from kunlun_jax.layers.attended_pairs import masked_products
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.rote import TimeFrequencies, frequencies, log_gaps
 from kunlun_jax.shapes import Array, Float, Int
 from kunlun_jax.sharding import EXAMPLES, NUMBERS, REPLICATED, ROWS, on_each_shard
+from pallas_kernels.costs import attended_pairs
 from pallas_kernels.window_attention import window_attention
 
 

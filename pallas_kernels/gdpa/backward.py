@@ -37,7 +37,8 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
-from pallas_kernels.activations import activate_with_derivative
+from pallas_kernels.activations import TRANSCENDENTAL, activate_with_derivative
+from pallas_kernels.costs import Work
 from pallas_kernels.gdpa.forward import for_activation_of_head
 from pallas_kernels.launch import (
     launch,
@@ -236,6 +237,7 @@ def backward(
         return [*lengths, of_head(), of_queries, of_keys, of_keys, of_queries]
 
     one_pass = takes_one_pass(keys, key_tile)
+    functions = sum(name in TRANSCENDENTAL for name in activations)
     # With the part of the grid counting the splits of the queries in its outer, the tiles of the
     # keys in its inner digit, programs that run together read the same queries.
     of_keys = ((splits, *key.shape), key.dtype if splits == 1 else jnp.float32)
@@ -260,6 +262,7 @@ def backward(
             *[rows_of_head(rows, head_dim, key_tile.block_q)] * one_pass,
         ],
         out_shapes=[of_keys, of_keys, of_scales, *[of_queries] * one_pass],
+        work=Work(rows * keys, head_dim, 4 + one_pass, functions),
         tile=key_tile,
         interpret=interpret,
     )
@@ -272,6 +275,7 @@ def backward(
             in_specs=in_specs(query_tile),
             out_specs=[rows_of_head(rows, head_dim, query_tile.block_q)],
             out_shapes=[of_queries],
+            work=Work(rows * keys, head_dim, 3, functions),
             tile=query_tile,
             interpret=interpret,
         )

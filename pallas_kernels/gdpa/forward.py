@@ -23,7 +23,8 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
-from pallas_kernels.activations import activate
+from pallas_kernels.activations import TRANSCENDENTAL, activate
+from pallas_kernels.costs import Work
 from pallas_kernels.launch import launch, of_example, of_head, rows_of_head, splits_for
 from pallas_kernels.tile_choices import Tile
 
@@ -166,6 +167,7 @@ def forward(
         ],
         out_specs=[rows_of_head(rows, head_dim, tile.block_q)],
         out_shapes=[(query.shape, query.dtype)],
+        work=Work(rows * keys, head_dim, 2, sum(name in TRANSCENDENTAL for name in activations)),
         tile=tile,
         interpret=interpret,
     )

@@ -27,6 +27,7 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
+from pallas_kernels.costs import Work
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -213,7 +214,9 @@ def backward(
         maths=tiles.maths_for(key.dtype, interpret),
     )
 
-    def run(kernel, name: str, tile: Tile, parts: int, out_specs, out_shapes) -> Sequence[Array]:
+    def run(
+        kernel, name: str, tile: Tile, parts: int, products: int, out_specs, out_shapes
+    ) -> Sequence[Array]:
         padded = tiles.num_tiles(num_seeds, tile.block_q) * tile.block_q
         of_keys = rows_of_head(keys, head_dim, tile.block_kv)
         return launch(
@@ -232,6 +235,7 @@ def backward(
             ],
             out_specs=[*out_specs, *[of_keys] * (len(out_shapes) - len(out_specs))],
             out_shapes=out_shapes,
+            work=Work(num_seeds * keys, head_dim, products, heads),
             tile=tile,
             interpret=interpret,
         )
@@ -243,6 +247,7 @@ def backward(
         "seed_attention_backward" if one_pass else "seed_attention_backward_seeds",
         seed_tile,
         splits * seed_tiles,
+        5 if one_pass else 3,
         [rows_of_split(num_seeds, head_dim, seed_tile.block_q)],
         [((splits, batch, num_seeds, heads, head_dim), jnp.float32), *of_keys * one_pass],
     )
@@ -252,6 +257,7 @@ def backward(
             "seed_attention_backward_keys",
             key_tile,
             tiles.num_tiles(keys, key_tile.block_kv),
+            4,
             [],
             of_keys,
         )

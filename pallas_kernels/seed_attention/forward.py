@@ -20,6 +20,7 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
+from pallas_kernels.costs import Work
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -137,6 +138,7 @@ def forward(
             ),
             ((splits, batch, heads, num_seeds), jnp.float32),
         ],
+        work=Work(num_seeds * keys, head_dim, 2, heads),
         tile=tile,
         interpret=interpret,
     )

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
+from pallas_kernels.costs import Work, attended_pairs
 from pallas_kernels.launch import launch, of_example, of_part
 from pallas_kernels.tile_choices import Tile
 from pallas_kernels.window_attention.backward_kernels import key_tile_kernel, query_tile_kernel
@@ -113,10 +114,11 @@ class OfKeys(NamedTuple):
 
 
 class _Launch(NamedTuple):
-    """One of the two kernels: its function and name, and the rows that a program owns."""
+    """One of the two kernels: its function, name and products, and the rows a program owns."""
 
     kernel: Callable[..., None]
     name: str
+    products: int
     block: int
 
 
@@ -178,6 +180,7 @@ def _run(
         ],
         out_specs=[*(specs[kind] for kind in outputs), *[of_part(head_dim // 2)] * (2 * rotated)],
         out_shapes=[*(shapes[kind] for kind in outputs), *[of_frequencies] * (2 * rotated)],
+        work=Work(attended_pairs(rows, window), head_dim, launched.products, heads),
         tile=tile,
         interpret=interpret,
     )
@@ -188,7 +191,7 @@ def of_queries(
 ) -> OfQueries:
     """Run the kernel that owns tiles of queries; see `backward`."""
     query, delta, *frequencies = _run(
-        _Launch(query_tile_kernel, "window_attention_backward_queries", tile.block_q),
+        _Launch(query_tile_kernel, "window_attention_backward_queries", 3, tile.block_q),
         saved,
         saved.out,
         outputs=("rows", "numbers"),
@@ -211,7 +214,7 @@ def of_keys(
 ) -> OfKeys:
     """Run the kernel that owns tiles of keys; see `backward`."""
     value, key, *frequencies = _run(
-        _Launch(key_tile_kernel, "window_attention_backward_keys", tile.block_kv),
+        _Launch(key_tile_kernel, "window_attention_backward_keys", 4, tile.block_kv),
         saved,
         delta,
         outputs=("rows", "rows"),

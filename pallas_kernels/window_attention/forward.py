@@ -22,6 +22,7 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
+from pallas_kernels.costs import Work, attended_pairs
 from pallas_kernels.launch import launch, of_example, of_head, rows_of_head
 from pallas_kernels.tile_choices import Tile
 
@@ -131,6 +132,7 @@ def forward(
         in_specs=[of_example(), views.rows, views.rows, views.rows],
         out_specs=[views.rows, views.row_numbers],
         out_shapes=[(query.shape, query.dtype), ((batch, heads, rows), jnp.float32)],
+        work=Work(attended_pairs(rows, window), head_dim, 2, heads),
         tile=tile,
         interpret=interpret,
     )
