@@ -12,35 +12,51 @@ from typing import NamedTuple
 import jax
 from jax.experimental import pallas as pl
 
+# Matrix products of each kernel: every pair of a query and a key takes H multiply-adds in each.
+PRODUCTS = {
+    "gdpa_forward": 2,
+    "gdpa_backward": 5,
+    "gdpa_backward_keys": 4,
+    "gdpa_backward_queries": 3,
+    "window_attention_forward": 2,
+    "window_attention_backward_queries": 3,
+    "window_attention_backward_keys": 4,
+    "seed_attention_forward": 2,
+    "seed_attention_backward": 5,
+    "seed_attention_backward_seeds": 3,
+    "seed_attention_backward_keys": 4,
+}
+
 Arrays = Sequence[jax.Array | jax.ShapeDtypeStruct]
 
 
 class Work(NamedTuple):
-    """What a kernel does with the pairs of an attention.
+    """What an operation does with its pairs.
 
     Attributes:
         pairs: query-key pairs of one head of one example.
         head_dim: H.
-        products: matrix products that every pair takes part in, of H multiply-adds each.
         heads_with_functions: heads that need a transcendental function of each score.
     """
 
     pairs: int
     head_dim: int
-    products: int
     heads_with_functions: int
 
-    def estimate(self, *, heads: int, examples: int, arrays: Arrays) -> pl.CostEstimate:
+    def estimate(
+        self, kernel: str, *, heads: int, examples: int, arrays: Arrays
+    ) -> pl.CostEstimate:
         """Return the cost for a whole batch, 2 operations a multiply-add.
 
         Args:
+            kernel: one of `PRODUCTS`.
             heads: N.
             examples: B.
             arrays: inputs and outputs; each is moved once.
         """
         pairs = examples * self.pairs
         return pl.CostEstimate(
-            flops=2 * heads * pairs * self.products * self.head_dim,
+            flops=2 * heads * pairs * PRODUCTS[kernel] * self.head_dim,
             transcendentals=self.heads_with_functions * pairs,
             bytes_accessed=sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays),
         )

@@ -46,7 +46,7 @@ def launch(
     Args:
         kernel: function of the references to inputs and outputs.
         arrays: the inputs.
-        name: what profiles and the lowered code call the kernel.
+        name: what profiles and the lowered code call the kernel; one of `costs.PRODUCTS`.
         grid: parts, heads, examples.
         in_specs: how each input is seen by the program at a point of the grid.
         out_specs: likewise for the outputs.
@@ -56,8 +56,9 @@ def launch(
         tile: warps and pipeline stages.
         interpret: run the kernel in JAX instead, for machines without a GPU.
     """
-    outputs = [jax.ShapeDtypeStruct(*shape_dtype) for shape_dtype in out_shapes]
     _, heads, examples = grid
+    outputs = [jax.ShapeDtypeStruct(*shape_dtype) for shape_dtype in out_shapes]
+    moved = [*arrays, *outputs]
     call = pl.pallas_call(
         kernel,
         grid=grid,
@@ -65,7 +66,7 @@ def launch(
         out_specs=list(out_specs),
         out_shape=outputs,
         compiler_params=plgpu.CompilerParams(num_warps=tile.num_warps, num_stages=tile.num_stages),
-        cost_estimate=work.estimate(heads=heads, examples=examples, arrays=[*arrays, *outputs]),
+        cost_estimate=work.estimate(name, heads=heads, examples=examples, arrays=moved),
         interpret=interpret,
         name=name,
     )

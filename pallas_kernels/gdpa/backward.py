@@ -29,17 +29,15 @@ queries are split, and the partial dK and dV, in f32, are summed by XLA.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from pallas_kernels import tiles
-from pallas_kernels.activations import TRANSCENDENTAL, activate_with_derivative
-from pallas_kernels.costs import Work
-from pallas_kernels.gdpa.forward import for_activation_of_head
+from pallas_kernels.activations import activate_with_derivative
+from pallas_kernels.gdpa.forward import Inputs, for_activation_of_head
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -50,22 +48,6 @@ from pallas_kernels.launch import (
     splits_for,
 )
 from pallas_kernels.tile_choices import Tile
-
-
-class Gradients(NamedTuple):
-    """Gradients of GDPA's differentiable inputs, in their dtypes.
-
-    Attributes:
-        query: [B, T, N, H].
-        key: [B, S, N, H].
-        value: [B, S, N, H].
-        scale_in: [B, N] f32.
-    """
-
-    query: Array
-    key: Array
-    value: Array
-    scale_in: Array
 
 
 def _key_tile_kernel(
@@ -185,12 +167,7 @@ def takes_one_pass(keys: int, key_tile: Tile) -> bool:
 
 
 def backward(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    query_lengths: Int[Array, " B"],
-    key_lengths: Int[Array, " B"],
-    scale_in: Float[Array, "B N"],
+    inputs: Inputs,
     cotangent: Float[Array, "B T N H"],
     *,
     activations: tuple[str, ...],
@@ -198,16 +175,11 @@ def backward(
     key_tile: Tile,
     query_tile: Tile,
     interpret: bool,
-) -> Gradients:
+) -> Inputs:
     """Return the gradients of sum(cotangent * output).
 
     Args:
-        query: H is a power of two from 16 on.
-        key: likewise.
-        value: likewise.
-        query_lengths: valid rows of the queries.
-        key_lengths: valid rows of keys and values.
-        scale_in: factor of the scores.
+        inputs: what the forward pass was given.
         cotangent: in the dtype of the others.
         activations: one name a head.
         scale_out: factor of the output.
@@ -215,6 +187,7 @@ def backward(
         query_tile: sizes of the sweep for dQ.
         interpret: run the kernels in JAX.
     """
+    query, key = inputs.query, inputs.key
     batch, rows, heads, head_dim = query.shape
     keys = key.shape[1]
     key_tiles = tiles.num_tiles(keys, key_tile.block_kv)
@@ -228,7 +201,7 @@ def backward(
         scale_out=scale_out,
         maths=tiles.maths_for(query.dtype, interpret),
     )
-    arrays = [query_lengths, key_lengths, scale_in, query, key, value, cotangent]
+    arrays, work = [*inputs[3:], *inputs[:3], cotangent], inputs.work(activations)
 
     def in_specs(tile: Tile) -> list[pl.BlockSpec]:
         of_queries = rows_of_head(rows, head_dim, tile.block_q)
@@ -237,7 +210,6 @@ def backward(
         return [*lengths, of_head(), of_queries, of_keys, of_keys, of_queries]
 
     one_pass = takes_one_pass(keys, key_tile)
-    functions = sum(name in TRANSCENDENTAL for name in activations)
     # With the part of the grid counting the splits of the queries in its outer, the tiles of the
     # keys in its inner digit, programs that run together read the same queries.
     of_keys = ((splits, *key.shape), key.dtype if splits == 1 else jnp.float32)
@@ -262,7 +234,7 @@ def backward(
             *[rows_of_head(rows, head_dim, key_tile.block_q)] * one_pass,
         ],
         out_shapes=[of_keys, of_keys, of_scales, *[of_queries] * one_pass],
-        work=Work(rows * keys, head_dim, 4 + one_pass, functions),
+        work=work,
         tile=key_tile,
         interpret=interpret,
     )
@@ -275,13 +247,15 @@ def backward(
             in_specs=in_specs(query_tile),
             out_specs=[rows_of_head(rows, head_dim, query_tile.block_q)],
             out_shapes=[of_queries],
-            work=Work(rows * keys, head_dim, 3, functions),
+            work=work,
             tile=query_tile,
             interpret=interpret,
         )
-    return Gradients(
+    return inputs._replace(
         query=dquery[0],
         key=jnp.sum(dkey, axis=0).astype(key.dtype),
-        value=jnp.sum(dvalue, axis=0).astype(value.dtype),
+        value=jnp.sum(dvalue, axis=0).astype(key.dtype),
+        query_lengths=None,
+        key_lengths=None,
         scale_in=jnp.sum(dscale, axis=0),
     )

@@ -16,6 +16,7 @@ are stored as zeros without any product.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,32 @@ from pallas_kernels.tile_choices import Tile
 # Keys and values that one program keeps on the multiprocessor, in bytes; an H200 has 227 KiB, of
 # which the query tiles in flight take up to 64. A tile may allow less.
 RESIDENT_BYTES = 131_072
+
+
+class Inputs(NamedTuple):
+    """What GDPA is given; of its gradient, None stands for those of the lengths.
+
+    Attributes:
+        query: [B, T, N, H]; H is a power of two from 16 on.
+        key: [B, S, N, H].
+        value: likewise.
+        query_lengths: [B], valid rows of the queries.
+        key_lengths: [B], valid rows of keys and values.
+        scale_in: [B, N] f32, factor of the scores.
+    """
+
+    query: Float[Array, "B T N H"]
+    key: Float[Array, "B S N H"]
+    value: Float[Array, "B S N H"]
+    query_lengths: Int[Array, " B"]
+    key_lengths: Int[Array, " B"]
+    scale_in: Float[Array, "B N"]
+
+    def work(self, activations: tuple[str, ...]) -> Work:
+        """Return what every kernel of the operation computes; one activation a head."""
+        pairs = self.query.shape[1] * self.key.shape[1]
+        functions = sum(name in TRANSCENDENTAL for name in activations)
+        return Work(pairs, self.query.shape[-1], functions)
 
 
 def for_activation_of_head(activations: tuple[str, ...], body) -> None:
@@ -124,19 +151,15 @@ def keeps_keys(keys: int, head_dim: int, itemsize: int, tile: Tile) -> bool:
 
 
 def forward(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    query_lengths: Int[Array, " B"],
-    key_lengths: Int[Array, " B"],
-    scale_in: Float[Array, "B N"],
+    inputs: Inputs,
     *,
     activations: tuple[str, ...],
     scale_out: float,
     tile: Tile,
     interpret: bool,
 ) -> Float[Array, "B T N H"]:
-    """Return the output of GDPA; H and the tile's sizes are powers of two from 16 on."""
+    """Return the output of GDPA; the tile's sizes are powers of two from 16 on."""
+    query, key = inputs.query, inputs.key
     batch, rows, heads, head_dim = query.shape
     keys = key.shape[1]
     resident = keeps_keys(keys, head_dim, query.dtype.itemsize, tile)
@@ -154,7 +177,7 @@ def forward(
     )
     [out] = launch(
         kernel,
-        [query_lengths, key_lengths, scale_in, query, key, value],
+        [*inputs[3:], *inputs[:3]],
         name="gdpa_forward",
         grid=(splits, heads, batch),
         in_specs=[
@@ -167,7 +190,7 @@ def forward(
         ],
         out_specs=[rows_of_head(rows, head_dim, tile.block_q)],
         out_shapes=[(query.shape, query.dtype)],
-        work=Work(rows * keys, head_dim, 2, sum(name in TRANSCENDENTAL for name in activations)),
+        work=inputs.work(activations),
         tile=tile,
         interpret=interpret,
     )

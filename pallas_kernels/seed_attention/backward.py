@@ -24,10 +24,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from pallas_kernels import tiles
-from pallas_kernels.costs import Work
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -36,22 +35,8 @@ from pallas_kernels.launch import (
     rows_of_split,
     splits_for,
 )
-from pallas_kernels.seed_attention.forward import key_tiles_of, masked_beyond
+from pallas_kernels.seed_attention.forward import Inputs, key_tiles_of, masked_beyond
 from pallas_kernels.tile_choices import Tile
-
-
-class Gradients(NamedTuple):
-    """Gradients of seed attention's inputs, in their shapes and dtypes.
-
-    Attributes:
-        seeds: [1 or B, P, N, H].
-        key: [B, S, N, H].
-        value: [B, S, N, H].
-    """
-
-    seeds: Array
-    key: Array
-    value: Array
 
 
 class _Seeds(NamedTuple):
@@ -170,10 +155,7 @@ def _key_tile_kernel(
 
 
 def backward(
-    seeds: Float[Array, "#B P N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    lengths: Int[Array, " B"],
+    inputs: Inputs,
     out: Float[Array, "B P N H"],
     lse: Float[Array, "B N P"],
     cotangent: Float[Array, "B P N H"],
@@ -182,14 +164,11 @@ def backward(
     seed_tile: Tile,
     key_tile: Tile,
     interpret: bool,
-) -> Gradients:
+) -> Inputs:
     """Return the gradients of sum(cotangent * output).
 
     Args:
-        seeds: one set for all examples or one each; H is a power of two from 16 on.
-        key: likewise.
-        value: likewise.
-        lengths: valid keys.
+        inputs: what the forward pass was given.
         out: what the forward pass returned.
         lse: likewise.
         cotangent: in the dtype of the others.
@@ -198,6 +177,7 @@ def backward(
         key_tile: sizes of the sweep for dK and dV.
         interpret: run the kernels in JAX.
     """
+    seeds, key, value, lengths = inputs
     batch, keys, heads, head_dim = key.shape
     shared, num_seeds = seeds.shape[0] == 1, seeds.shape[1]
     delta = jnp.einsum("bpnh,bpnh->bnp", cotangent, out, preferred_element_type=jnp.float32)
@@ -214,9 +194,7 @@ def backward(
         maths=tiles.maths_for(key.dtype, interpret),
     )
 
-    def run(
-        kernel, name: str, tile: Tile, parts: int, products: int, out_specs, out_shapes
-    ) -> Sequence[Array]:
+    def run(kernel, name: str, tile: Tile, parts: int, out_specs, out_shapes) -> Sequence[Array]:
         padded = tiles.num_tiles(num_seeds, tile.block_q) * tile.block_q
         of_keys = rows_of_head(keys, head_dim, tile.block_kv)
         return launch(
@@ -235,7 +213,7 @@ def backward(
             ],
             out_specs=[*out_specs, *[of_keys] * (len(out_shapes) - len(out_specs))],
             out_shapes=out_shapes,
-            work=Work(num_seeds * keys, head_dim, products, heads),
+            work=inputs.work(),
             tile=tile,
             interpret=interpret,
         )
@@ -247,7 +225,6 @@ def backward(
         "seed_attention_backward" if one_pass else "seed_attention_backward_seeds",
         seed_tile,
         splits * seed_tiles,
-        5 if one_pass else 3,
         [rows_of_split(num_seeds, head_dim, seed_tile.block_q)],
         [((splits, batch, num_seeds, heads, head_dim), jnp.float32), *of_keys * one_pass],
     )
@@ -257,10 +234,10 @@ def backward(
             "seed_attention_backward_keys",
             key_tile,
             tiles.num_tiles(keys, key_tile.block_kv),
-            4,
             [],
             of_keys,
         )
     axes = (0, 1) if shared else 0
     dseeds = jnp.sum(dseeds, axis=axes).reshape(seeds.shape).astype(seeds.dtype)
-    return Gradients(dseeds, *dkeys)
+    dkey, dvalue = dkeys
+    return inputs._replace(seeds=dseeds, key=dkey, value=dvalue, lengths=None)
