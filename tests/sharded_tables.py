@@ -4,7 +4,6 @@ Run by `test_sharding.py`, because a process has as many CPU devices as it asks 
 """
 
 import dataclasses
-import functools
 import re
 
 import jax
@@ -24,7 +23,7 @@ from kunlun_jax.sharding import (
     on_every_device,
 )
 from kunlun_jax.tables import many_devices
-from kunlun_jax.tables.adagrad import update_rows
+from kunlun_jax.tables.adagrad import TableStep, update_rows
 from kunlun_jax.tables.batch_ids import distinct_rows
 from kunlun_jax.tables.exchange import fetch, make_plan
 from kunlun_jax.tables.layout import row_of
@@ -85,9 +84,9 @@ def check_rows(mesh: jax.sharding.Mesh) -> None:
             assert (rounds[0] > 1) == ROUNDS[case], (case, rounds)
 
         for take in (True, False):
-            update = functools.partial(many_devices.update, take=jnp.asarray(take), keys={})
+            step = TableStep(states, gradients, rows, jnp.float32(0.1), jnp.asarray(take), {})
             with jax.set_mesh(mesh):
-                got = jax.jit(update)(states, gradients, rows, jnp.float32(0.1))
+                got = jax.jit(many_devices.update)(step)
             for name, state in states.items():
                 summed, flat = in_one_piece(gradients[name], rows[name], fill=len(state[0]))
                 want = update_rows(*state, summed, flat, jnp.float32(0.1), take=take)
@@ -114,10 +113,10 @@ def check_rounding(mesh: jax.sharding.Mesh) -> None:
     rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids])
     gradients = jnp.asarray(RNG.integers(-3, 4, (4, IDS, DIM)), jnp.float32)
     key = rounding_key(0, jnp.asarray(7), "item")
-    update = functools.partial(many_devices.update, take=jnp.asarray(True), keys={"item": key})
+    arrays = [{"item": x} for x in (state, gradients, rows)]
+    step = TableStep(*arrays, jnp.float32(1e-3), jnp.asarray(True), {"item": key})
     with jax.set_mesh(mesh):
-        args = ({"item": state}, {"item": gradients}, {"item": rows}, jnp.float32(1e-3))
-        got = jax.jit(update)(*args)["item"]
+        got = jax.jit(many_devices.update)(step)["item"]
     summed, flat = in_one_piece(gradients, rows, fill=ROWS)
     want = jax.jit(update_rows)(*state, summed, flat, jnp.float32(1e-3), key=key)
     assert got[0].dtype == jnp.bfloat16

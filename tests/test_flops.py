@@ -21,7 +21,7 @@ from kunlun_jax.layers.event_encoder import EventEncoder
 from kunlun_jax.layers.hstu import HSTUBlock
 from kunlun_jax.layers.target_attention import TargetAttention
 from kunlun_jax.layers.wukong import WukongExperts
-from kunlun_jax.models import stream_layers
+from kunlun_jax.models.stream_layers import StreamLayers
 from kunlun_jax.models.tokenformer import TokenFormerBlock
 from kunlun_jax.plan.schemas import schema_of
 from kunlun_jax.scaling.records import read_records
@@ -143,13 +143,16 @@ def module_under_test(path, model):
             (factories.embeddings(tables), history.streams["buy"]),
         ),
         "layer_0/weight_generation": lambda: (WeightGeneration(model), (tokens,)),
-        "layer_0/buy_pffn": lambda: (stream_layers.pffn(stream, model), (EVENTS, summary, LENGTHS)),
+        "layer_0/buy_pffn": lambda: (
+            StreamLayers(stream, model).pffn(),
+            (EVENTS, summary, LENGTHS),
+        ),
         "layer_0/buy_attention": lambda: (
-            stream_layers.window_attention(stream, model),
+            StreamLayers(stream, model).attention(),
             (EVENTS, example(200, dtype=jnp.int32), LENGTHS),
         ),
         "layer_0/buy_pooling": lambda: (
-            stream_layers.seed_pooling(stream, model),
+            StreamLayers(stream, model).pooling(),
             (EVENTS, LENGTHS),
         ),
         "layer_0/interaction": lambda: (
@@ -231,7 +234,7 @@ def test_a_narrow_window_costs_little_more_than_its_pairs():
     for num_events in (320, 640):
         stream = dataclasses.replace(factories.BUY, window=16, max_len=num_events)
         model = factories.config(streams=(stream,))
-        module = stream_layers.window_attention(stream, model)
+        module = StreamLayers(stream, model).attention()
         ages = jax.ShapeDtypeStruct((1, num_events), jnp.int32)
         args = (
             jax.ShapeDtypeStruct((1, num_events, 8), FLOAT32),

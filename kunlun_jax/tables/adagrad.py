@@ -2,6 +2,9 @@
 
 # pyright: reportUnknownMemberType=false
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +12,30 @@ from kunlun_jax.shapes import Array, Bool, Float, Int, Shaped
 from kunlun_jax.tables.rounding import round_stochastically
 
 _EPSILON = 1e-10
+
+# By table; a state is the table itself and its sums.
+Arrays = dict[str, Array]
+States = dict[str, tuple[Array, Array]]
+
+
+class TableStep(NamedTuple):
+    """A step of the tables that were cut down to the rows of a batch.
+
+    Attributes:
+        states: By table, the table, [rows, W], and its sums, [rows].
+        gradients: Of the rows that each shard of the batch uses, [shards, M, W].
+        rows: Their indices, [shards, M]: ascending; those past the end are dropped.
+        learning_rate: Rate of this step.
+        take: Whether to take it.
+        keys: By bfloat16 table, how it is rounded.
+    """
+
+    states: Mapping[str, tuple[Array, Array]]
+    gradients: Mapping[str, Array]
+    rows: Mapping[str, Array]
+    learning_rate: Float[Array, ""]
+    take: Bool[Array, ""]
+    keys: Mapping[str, Shaped[Array, ""]]
 
 
 def update_rows(

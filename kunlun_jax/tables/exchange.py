@@ -29,15 +29,12 @@ import jax
 import jax.numpy as jnp
 
 from kunlun_jax.shapes import Array, Int
+from kunlun_jax.tables.adagrad import Arrays, States
 from kunlun_jax.tables.batch_ids import distinct_rows
 
 # Room of a message, relative to an even share of the rows over the owners.
 _SLACK = 1.25
 _SMALLEST_MESSAGE = 8
-
-# By table; a state is the table itself and its sums.
-Arrays = dict[str, Array]
-States = dict[str, tuple[Array, Array]]
 
 
 class Plan(NamedTuple):

@@ -64,9 +64,7 @@ def gdpa(
         activation: one of `pallas_kernels.ACTIVATIONS`, or a tuple of them, one per head.
         scale_in: factor of the scores, a number or an [N] array; differentiable.
         scale_out: factor of the output, a number.
-        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
-            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
-            never falls back.
+        implementation: one of `pallas_kernels.IMPLEMENTATIONS`; None picks the best that applies.
 
     Returns:
         [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.

@@ -37,7 +37,7 @@ from jaxtyping import Array, Float
 
 from pallas_kernels import tiles
 from pallas_kernels.activations import activate_with_derivative
-from pallas_kernels.gdpa.forward import Inputs, for_activation_of_head
+from pallas_kernels.gdpa.forward import Inputs, Refs, for_activation_of_head
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -51,18 +51,7 @@ from pallas_kernels.tile_choices import Tile
 
 
 def _key_tile_kernel(
-    query_length,
-    key_length,
-    scale_in,
-    q_ref,
-    k_ref,
-    v_ref,
-    do_ref,
-    dk_ref,
-    dv_ref,
-    dscale_ref,
-    dq_ref=None,
-    *,
+    *refs,
     rows: int,
     keys: int,
     tile: Tile,
@@ -71,8 +60,9 @@ def _key_tile_kernel(
     tiles_per_program: int,
     maths: tiles.Maths,
 ):
-    num_rows, num_keys, scale = query_length[...], key_length[...], scale_in[...]
-    block_q, block_kv, head_dim = tile.block_q, tile.block_kv, q_ref.shape[1]
+    inputs, (do_ref, dk_ref, dv_ref, dscale_ref, *dq_refs) = Refs(*refs[:6]), refs[6:]
+    num_rows, num_keys, scale = (ref[...] for ref in inputs[:3])
+    block_q, block_kv, head_dim = tile.block_q, tile.block_kv, inputs.q.shape[1]
     key_tile = pl.program_id(0) % tiles.num_tiles(keys, block_kv)
     split = pl.program_id(0) // tiles.num_tiles(keys, block_kv)
     key_start = key_tile * block_kv
@@ -81,18 +71,18 @@ def _key_tile_kernel(
     last_valid = jnp.clip(tiles.num_tiles(num_rows, block_q), first, last)
 
     def body(activation: str) -> None:
-        k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
-        v = tiles.load_rows(v_ref, key_start, block_kv, num_keys)
+        k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
+        v = tiles.load_rows(inputs.v, key_start, block_kv, num_keys)
 
         def store_query_gradient(start, dscores):
-            if dq_ref is not None:
+            for dq_ref in dq_refs:
                 dq = tiles.product_tn(dscores, k)
                 tiles.store_rows(dq_ref, start, dq * (scale * scale_out), rows)
 
         def one_tile(i, sums):
             dk, dv = sums
             start = i * block_q
-            q = tiles.load_rows(q_ref, start, block_q, num_rows)
+            q = tiles.load_rows(inputs.q, start, block_q, num_rows)
             do = tiles.load_rows(do_ref, start, block_q, num_rows)
             weights, slopes = activate_with_derivative(
                 tiles.product_nt(k, q), activation, maths.activations, scale=scale
@@ -112,41 +102,34 @@ def _key_tile_kernel(
         tiles.store_rows(dk_ref, key_start, dk * scale, keys)
         tiles.store_rows(dv_ref, key_start, dv * scale_out, keys)
         # Loaded anew: kept from above it would hold registers all through the loop.
-        k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
+        k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
         dscale_ref[...] = jnp.sum(dk * k.astype(jnp.float32))
 
     for_activation_of_head(activations, body)
-    if dq_ref is not None:
+    for dq_ref in dq_refs:
         tiles.store_zeros(dq_ref, last_valid, last, block_q, rows)
 
 
 def _query_tile_kernel(
-    query_length,
-    key_length,
-    scale_in,
-    q_ref,
-    k_ref,
-    v_ref,
-    do_ref,
-    dq_ref,
-    *,
+    *refs,
     rows: int,
     tile: Tile,
     activations: tuple[str, ...],
     scale_out: float,
     maths: tiles.Maths,
 ):
-    num_rows, num_keys, scale = query_length[...], key_length[...], scale_in[...]
+    inputs, (do_ref, dq_ref) = Refs(*refs[:6]), refs[6:]
+    num_rows, num_keys, scale = (ref[...] for ref in inputs[:3])
     block_q, block_kv = tile.block_q, tile.block_kv
     start = pl.program_id(0) * block_q
 
     def body(activation: str) -> None:
-        q = tiles.load_rows(q_ref, start, block_q, num_rows)
+        q = tiles.load_rows(inputs.q, start, block_q, num_rows)
         do = tiles.load_rows(do_ref, start, block_q, num_rows)
 
         def add_block(j, dq):
-            k = tiles.load_rows(k_ref, j * block_kv, block_kv, num_keys)
-            v = tiles.load_rows(v_ref, j * block_kv, block_kv, num_keys)
+            k = tiles.load_rows(inputs.k, j * block_kv, block_kv, num_keys)
+            v = tiles.load_rows(inputs.v, j * block_kv, block_kv, num_keys)
             _, slopes = activate_with_derivative(
                 tiles.product_nt(q, k), activation, maths.activations, scale=scale
             )

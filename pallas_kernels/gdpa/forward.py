@@ -16,7 +16,7 @@ are stored as zeros without any product.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,26 @@ class Inputs(NamedTuple):
         return Work(pairs, self.query.shape[-1], functions)
 
 
+class Refs(NamedTuple):
+    """What a program sees of the inputs, in the order in which they are launched.
+
+    Attributes:
+        query_length: of its example.
+        key_length: likewise.
+        scale_in: of its head.
+        q: rows of its example and head.
+        k: likewise.
+        v: likewise.
+    """
+
+    query_length: Any
+    key_length: Any
+    scale_in: Any
+    q: Any
+    k: Any
+    v: Any
+
+
 def for_activation_of_head(activations: tuple[str, ...], body) -> None:
     """Run `body(name)` with the activation of this program's head.
 
@@ -80,14 +100,7 @@ def for_activation_of_head(activations: tuple[str, ...], body) -> None:
 
 
 def _kernel(
-    query_length,
-    key_length,
-    scale_in,
-    q_ref,
-    k_ref,
-    v_ref,
-    o_ref,
-    *,
+    *refs,
     rows: int,
     tile: Tile,
     activations: tuple[str, ...],
@@ -96,24 +109,25 @@ def _kernel(
     resident: bool,
     maths: tiles.Maths,
 ):
-    num_rows, num_keys = query_length[...], key_length[...]
-    scale = scale_in[...]
+    inputs, [o_ref] = Refs(*refs[:6]), refs[6:]
+    num_rows, num_keys = inputs.query_length[...], inputs.key_length[...]
+    scale = inputs.scale_in[...]
     first = pl.program_id(0) * tiles_per_program
     last = jnp.minimum(first + tiles_per_program, tiles.num_tiles(rows, tile.block_q))
     last_valid = jnp.clip(tiles.num_tiles(num_rows, tile.block_q), first, last)
-    block_kv, head_dim = tile.block_kv, q_ref.shape[1]
+    block_kv, head_dim = tile.block_kv, inputs.q.shape[1]
 
     def load_key_block(j):
         start = j * block_kv
         return (
-            tiles.load_rows(k_ref, start, block_kv, num_keys),
-            tiles.load_rows(v_ref, start, block_kv, num_keys),
+            tiles.load_rows(inputs.k, start, block_kv, num_keys),
+            tiles.load_rows(inputs.v, start, block_kv, num_keys),
         )
 
     def body(activation: str) -> None:
         if resident:
             key_blocks = [
-                load_key_block(j) for j in range(tiles.num_tiles(k_ref.shape[0], block_kv))
+                load_key_block(j) for j in range(tiles.num_tiles(inputs.k.shape[0], block_kv))
             ]
 
         def add_block(total, q, k, v):
@@ -122,7 +136,7 @@ def _kernel(
 
         def one_tile(i, _):
             start = i * tile.block_q
-            q = tiles.load_rows(q_ref, start, tile.block_q, num_rows)
+            q = tiles.load_rows(inputs.q, start, tile.block_q, num_rows)
             total = tiles.zeros(tile.block_q, head_dim)
             if resident:
                 for k, v in key_blocks:

@@ -40,9 +40,7 @@ def seed_attention(
         value: [B, S, N, H].
         lengths: [B] integers, cut to 0..S; None for full. Rows beyond are padding: never read;
             their gradients are exactly 0.
-        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
-            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
-            never falls back.
+        implementation: one of `pallas_kernels.IMPLEMENTATIONS`; None picks the best that applies.
 
     Returns:
         [B, P, N, H] in the dtype of `seeds`. An empty sequence gives 0.

@@ -19,7 +19,7 @@ the keys and, for seeds that the batch shares, over the examples: partial sums i
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,28 @@ from pallas_kernels.launch import (
 )
 from pallas_kernels.seed_attention.forward import Inputs, key_tiles_of, masked_beyond
 from pallas_kernels.tile_choices import Tile
+
+
+class _Refs(NamedTuple):
+    """What a program sees of the inputs, in the order in which they are launched.
+
+    Attributes:
+        length: of its example.
+        seeds: to seeds, cotangent, lse and delta of its example and head.
+        k: rows of its example and head.
+        v: likewise.
+    """
+
+    length: Any
+    seeds: Sequence[Any]
+    k: Any
+    v: Any
+
+    @classmethod
+    def split(cls, refs: Sequence[Any]) -> tuple["_Refs", Sequence[Any]]:
+        """Return the inputs and the outputs."""
+        length, *seeds, k, v = refs[:7]
+        return cls(length, seeds, k, v), refs[7:]
 
 
 class _Seeds(NamedTuple):
@@ -69,17 +91,7 @@ class _Seeds(NamedTuple):
 
 
 def _seed_tile_kernel(
-    length,
-    q_ref,
-    do_ref,
-    lse_ref,
-    delta_ref,
-    k_ref,
-    v_ref,
-    dq_ref,
-    dk_ref=None,
-    dv_ref=None,
-    *,
+    *refs,
     num_seeds: int,
     keys: int,
     tile: Tile,
@@ -87,21 +99,23 @@ def _seed_tile_kernel(
     scale: float,
     maths: tiles.Maths,
 ):
-    num_keys = length[...]
+    inputs, (dq_ref, *dk_dv_refs) = _Refs.split(refs)
+    num_keys = inputs.length[...]
     block_q, block_kv = tile.block_q, tile.block_kv
     seed_tiles = tiles.num_tiles(num_seeds, block_q)
     split, start = pl.program_id(0) // seed_tiles, (pl.program_id(0) % seed_tiles) * block_q
     first, last_valid = key_tiles_of(split, tiles_per_program, num_keys, block_kv)
-    seeds = _Seeds.load((q_ref, do_ref, lse_ref, delta_ref), start, block_q, num_seeds)
+    seeds = _Seeds.load(inputs.seeds, start, block_q, num_seeds)
 
     def one_tile(j, dq):
         key_start = j * block_kv
-        k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
-        v = tiles.load_rows(v_ref, key_start, block_kv, num_keys)
+        k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
+        v = tiles.load_rows(inputs.v, key_start, block_kv, num_keys)
         weights, slopes = seeds.weights_and_slopes(k, v, key_start, num_keys, scale, maths)
         # Before what is stored: after it, the compiler would run the products one at a time.
         dq += tiles.product_tn(slopes, k)
-        if dk_ref is not None:
+        if dk_dv_refs:
+            dk_ref, dv_ref = dk_dv_refs
             tiles.store_rows(dv_ref, key_start, tiles.product(weights, seeds.do), keys)
             dk = tiles.product(slopes, seeds.q) * (scale / tiles.LOG2_E)
             tiles.store_rows(dk_ref, key_start, dk, keys)
@@ -109,38 +123,28 @@ def _seed_tile_kernel(
 
     dq = jax.lax.fori_loop(first, last_valid, one_tile, tiles.zeros(*seeds.q.shape))
     tiles.store_rows(dq_ref, start, dq * (scale / tiles.LOG2_E), num_seeds)
-    if dk_ref is not None:
-        last = jnp.minimum(first + tiles_per_program, tiles.num_tiles(keys, block_kv))
-        tiles.store_zeros(dk_ref, last_valid, last, block_kv, keys)
-        tiles.store_zeros(dv_ref, last_valid, last, block_kv, keys)
+    last = jnp.minimum(first + tiles_per_program, tiles.num_tiles(keys, block_kv))
+    for ref in dk_dv_refs:
+        tiles.store_zeros(ref, last_valid, last, block_kv, keys)
 
 
 def _key_tile_kernel(
-    length,
-    q_ref,
-    do_ref,
-    lse_ref,
-    delta_ref,
-    k_ref,
-    v_ref,
-    dk_ref,
-    dv_ref,
-    *,
+    *refs,
     num_seeds: int,
     keys: int,
     tile: Tile,
     scale: float,
     maths: tiles.Maths,
 ):
-    num_keys = length[...]
+    inputs, (dk_ref, dv_ref) = _Refs.split(refs)
+    num_keys = inputs.length[...]
     key_start = pl.program_id(0) * tile.block_kv
-    k = tiles.load_rows(k_ref, key_start, tile.block_kv, num_keys)
-    v = tiles.load_rows(v_ref, key_start, tile.block_kv, num_keys)
+    k = tiles.load_rows(inputs.k, key_start, tile.block_kv, num_keys)
+    v = tiles.load_rows(inputs.v, key_start, tile.block_kv, num_keys)
 
     def one_tile(i, sums):
         dk, dv = sums
-        refs = (q_ref, do_ref, lse_ref, delta_ref)
-        seeds = _Seeds.load(refs, i * tile.block_q, tile.block_q, num_seeds)
+        seeds = _Seeds.load(inputs.seeds, i * tile.block_q, tile.block_q, num_seeds)
         weights, slopes = seeds.weights_and_slopes(k, v, key_start, num_keys, scale, maths)
         return dk + tiles.product(slopes, seeds.q), dv + tiles.product(weights, seeds.do)
 

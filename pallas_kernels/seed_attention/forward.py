@@ -104,11 +104,7 @@ def _kernel(
 
 
 def forward(
-    inputs: Inputs,
-    *,
-    scale: float,
-    tile: Tile,
-    interpret: bool,
+    inputs: Inputs, *, scale: float, tile: Tile, interpret: bool
 ) -> tuple[Float[Array, "B P N H"], Float[Array, "B N P"]]:
     """Return the output, and log2 of every row's sum of 2^score.
 

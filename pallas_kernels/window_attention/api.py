@@ -60,9 +60,7 @@ def window_attention(
         times: [B, T], tau = log(1 + dt / t_scale), without unit; or None. Not differentiated.
         position_frequencies: [H/2], radian per event; with `positions` only. Differentiable.
         time_frequencies: [H/2], radian per unit of tau; with `times` only. Differentiable.
-        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
-            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
-            never falls back.
+        implementation: one of `pallas_kernels.IMPLEMENTATIONS`; None picks the best that applies.
 
     Returns:
         [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.

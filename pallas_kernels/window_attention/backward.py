@@ -14,7 +14,7 @@ The kernels are in `backward_kernels.py`; this file launches them.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -179,42 +179,20 @@ def _run(
     )
 
 
-def of_queries(
-    saved: Saved, *, window: int, scale: float, tile: Tile, interpret: bool
-) -> OfQueries:
-    """Run the kernel that owns tiles of queries; see `backward`."""
+def of_queries(saved: Saved, *, tile: Tile, **options: Any) -> OfQueries:
+    """Run the kernel that owns tiles of queries; the options are those of `_run`."""
+    launched = _Launch(query_tile_kernel, "window_attention_backward_queries", tile.block_q)
     query, delta, *frequencies = _run(
-        _Launch(query_tile_kernel, "window_attention_backward_queries", tile.block_q),
-        saved,
-        saved.out,
-        outputs=("rows", "numbers"),
-        window=window,
-        scale=scale,
-        tile=tile,
-        interpret=interpret,
+        launched, saved, saved.out, outputs=("rows", "numbers"), tile=tile, **options
     )
     return OfQueries(query, delta, frequencies)
 
 
-def of_keys(
-    saved: Saved,
-    delta: Float[Array, "B N T"],
-    *,
-    window: int,
-    scale: float,
-    tile: Tile,
-    interpret: bool,
-) -> OfKeys:
-    """Run the kernel that owns tiles of keys; see `backward`."""
+def of_keys(saved: Saved, delta: Float[Array, "B N T"], *, tile: Tile, **options: Any) -> OfKeys:
+    """Run the kernel that owns tiles of keys; the options are those of `_run`."""
+    launched = _Launch(key_tile_kernel, "window_attention_backward_keys", tile.block_kv)
     value, key, *frequencies = _run(
-        _Launch(key_tile_kernel, "window_attention_backward_keys", tile.block_kv),
-        saved,
-        delta,
-        outputs=("rows", "rows"),
-        window=window,
-        scale=scale,
-        tile=tile,
-        interpret=interpret,
+        launched, saved, delta, outputs=("rows", "rows"), tile=tile, **options
     )
     return OfKeys(value, key, frequencies)
 

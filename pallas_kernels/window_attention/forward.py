@@ -114,12 +114,7 @@ def _kernel(
 
 
 def forward(
-    inputs: Inputs,
-    *,
-    window: int,
-    scale: float,
-    tile: Tile,
-    interpret: bool,
+    inputs: Inputs, *, window: int, scale: float, tile: Tile, interpret: bool
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T"]]:
     """Return the output, and log2 of every row's sum of 2^score.
 

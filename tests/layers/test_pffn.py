@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.models import stream_layers
+from kunlun_jax.models.stream_layers import StreamLayers
 from tests import factories, oracles
 
 STREAM = dataclasses.replace(factories.BUY, model_dim=12, num_heads=3, max_len=7)
@@ -30,13 +30,13 @@ def config(init="aligned", **gdpa):
 
 
 def pffn(**changes):
-    return stream_layers.pffn(STREAM, config(**changes))
+    return StreamLayers(STREAM, config(**changes)).pffn()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_equals_the_formula(variant):
     model = config(**VARIANTS[variant])
-    module = stream_layers.pffn(STREAM, model)
+    module = StreamLayers(STREAM, model).pffn()
     variables = factories.drawn_variables(module, EVENTS, SUMMARY, LENGTHS)
     out = factories.apply(module, variables, EVENTS, SUMMARY, LENGTHS)
     p = factories.float64(variables["params"])
@@ -60,7 +60,7 @@ def test_one_head_with_given_weights_is_a_feed_forward_layer():
     """GDPA(LN(S), W1^T, W2) = act(LN(S) W1) W2, with W1's columns normalised (K is)."""
     stream = dataclasses.replace(STREAM, model_dim=8, num_heads=1, n_kv=3)
     model = factories.config(streams=(stream,), gdpa={"temperature": "none"}, init="random")
-    module = stream_layers.pffn(stream, model)
+    module = StreamLayers(stream, model).pffn()
     events, summary = EVENTS[:1, :, :8], SUMMARY[:1]
     variables = factories.drawn_variables(module, events, summary, LENGTHS[:1])
     first, second = factories.array(8, 8, seed=2), factories.array(8, 8, seed=3)
@@ -92,7 +92,7 @@ def test_aligned_keys_start_as_the_summary_and_random_ones_do_not():
     stream = dataclasses.replace(STREAM, model_dim=8, num_heads=1, n_kv=6)
     similarity = {}
     for init in ("aligned", "random"):
-        module = stream_layers.pffn(stream, factories.config(streams=(stream,), init=init))
+        module = StreamLayers(stream, factories.config(streams=(stream,), init=init)).pffn()
         args = (EVENTS[:, :, :8], SUMMARY, LENGTHS)
         p = factories.float64(factories.initialized(module, *args))["params"]
         keys = p["keys"]["slots"] @ np.asarray(SUMMARY) @ p["keys"]["projection"]["kernel"]

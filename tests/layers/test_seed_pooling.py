@@ -8,7 +8,7 @@ import pytest
 
 from kunlun_jax.config import PoolingConfig
 from kunlun_jax.layers.seed_pooling import sum_kron
-from kunlun_jax.models import stream_layers
+from kunlun_jax.models.stream_layers import StreamLayers
 from tests import factories, oracles
 
 STREAM = dataclasses.replace(factories.BUY, model_dim=12, num_heads=3, n_tokens=2, n_seeds=5)
@@ -28,7 +28,7 @@ def config(kind):
 
 
 def pooling(kind):
-    return stream_layers.seed_pooling(STREAM, config(kind))
+    return StreamLayers(STREAM, config(kind)).pooling()
 
 
 class TestSumKron:
@@ -56,16 +56,16 @@ class TestSumKron:
         model = factories.config(streams=(stream,), dim=384, pooling={"rank": 8})
         events = jax.ShapeDtypeStruct((1, 3, 384), jnp.float32)
         lengths = jax.ShapeDtypeStruct((1,), jnp.int32)
-        module = stream_layers.seed_pooling(stream, model)
+        module = StreamLayers(stream, model).pooling()
         p = jax.eval_shape(module.init, jax.random.key(0), events, lengths)["params"]
         assert p["token_maps"].value.size + p["width_maps"].value.size == 1_245_184
         assert PoolingConfig().rank == 8
 
     def test_start_preserves_variance(self):
-        module = stream_layers.seed_pooling(
+        module = StreamLayers(
             dataclasses.replace(STREAM, model_dim=32, n_seeds=16, n_tokens=8, num_heads=1),
             factories.config(dim=16, pooling={"rank": 8}),
-        )
+        ).pooling()
         events, lengths = factories.array(1, 4, 32), factories.ints(4)
         p = factories.initialized(module, events, lengths)["params"]
         x = factories.array(64, 16, 32)

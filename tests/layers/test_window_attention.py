@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.models import stream_layers
+from kunlun_jax.models.stream_layers import StreamLayers
 from tests import factories, oracles
 
 T = 9
@@ -24,7 +24,7 @@ def configs(window=2, **rote):
 
 
 def attention(window=2, **rote):
-    return stream_layers.window_attention(*configs(window, **rote))
+    return StreamLayers(*configs(window, **rote)).attention()
 
 
 VARIABLES = factories.drawn_variables(attention(), EVENTS, AGES, LENGTHS)
