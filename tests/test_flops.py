@@ -25,7 +25,7 @@ from kunlun_jax.models.stream_layers import StreamLayers
 from kunlun_jax.models.tokenformer import TokenFormerBlock
 from kunlun_jax.plan.schemas import schema_of
 from kunlun_jax.scaling.records import read_records
-from kunlun_jax.scaling.study import plan, study_config
+from kunlun_jax.scaling.study import planned_runs, study_config
 from pallas_kernels import chunks
 from pallas_kernels.costs import attended_pairs
 from tests import factories
@@ -64,9 +64,9 @@ def counts_of_records(name, wanted):
     # Of another split of the same data set, which nobody knows without its ratings.
     file = ROOT / "configs" / "scaling" / f"{name.removesuffix('_rechorus')}.py"
     other = importlib.import_module(f"configs.scaling.{file.stem}").get_config().to_dict()
-    schema = schema_of(plan(study_config(other))[0].config.data, file)
+    schema = schema_of(planned_runs(study_config(other))[0].config.data, file)
     records = read_records(ROOT / "benchmarks" / "results" / "runs" / name)
-    for run in plan(study_config(config)):
+    for run in planned_runs(study_config(config)):
         if run.name in records and wanted(run):
             counted = sum(flops_by_module(run.config.model, schema).values())
             yield run.name, counted, records[run.name].content["flops"]

@@ -21,7 +21,7 @@ from kunlun_jax.scaling.records import (
     require_same_config,
     resample,
 )
-from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan
+from kunlun_jax.scaling.study import PlannedRun, StudyConfig, planned_runs
 from kunlun_jax.training.results import evaluate, restore_best
 from kunlun_jax.training.run import Run, open_run
 from kunlun_jax.training.run_loop import run_loop
@@ -55,7 +55,7 @@ def carry_out(
     Raises:
         WorkdirError: If a record, or the directory of a run, is of another configuration.
     """
-    runs = plan(study)
+    runs = planned_runs(study)
     found = read_records(records)
     for run in runs:
         if run.name in found:

@@ -13,7 +13,8 @@ def keep_freed_memory() -> bool:
 
     XLA's CPU backend allocates a step's temporaries afresh every step. By default glibc maps and
     unmaps each large block, and the kernel then zeroes every page of it again: a hundred thousand
-    page faults a step, up to half of the processor time. `benchmarks/allocator.py` measures it.
+    page faults a step, up to half of the processor time, as `benchmarks/allocator.py` measured
+    until commit e40b299.
 
     Must run before the first large allocation. Process-wide, so it is called by programs, never on
     import.
