@@ -124,7 +124,7 @@ def main(argv: list[str]) -> None:
         workdir = pathlib.Path(flags.FLAGS.workdir)
         out = pathlib.Path(flags.FLAGS.out) if flags.FLAGS.out else None
         if out:
-            out.mkdir(parents=True, exist_ok=True)  # before what takes long
+            out.mkdir(parents=True, exist_ok=True)  # fails before the slow part
         content = audit(
             workdir,
             counting=pathlib.Path(flags.FLAGS.counting) if flags.FLAGS.counting else None,

@@ -135,7 +135,8 @@ class PFFN(nn.Module):
             gain = parameter(self, "gain", constant(gain_init), ("heads",), (num_heads,))
             scale_in = gain / self.max_len
         names = config.activation
-        # Heads with activations of their own stay together: a shard would not know which are its.
+        # Heads with different activations are not sharded: a shard would not know which ones it
+        # has.
         rows, heads = (ROWS, HEADS) if len(names) == 1 else (WHOLE_ROWS, REPLICATED)
         out = on_each_shard(
             partial(

@@ -86,8 +86,8 @@ def _run(
         state = run.resume_or_initialize()
         trained_before = int(state.step) == run.num_steps
         state, complete = run_loop(run, state, run.train_step(), deadline=deadline)
-        # A start that finds nothing left but the evaluation does it: time too short for both
-        # would otherwise never get past it.
+        # If only the evaluation is left, do it even past the deadline: otherwise a limit too short
+        # for training and evaluation together would never get past it.
         if not complete or (time.monotonic() >= deadline and not trained_before):
             _add_piece(directory, start)
             print(f"stopped and saved at step {int(state.step)} of {run.num_steps}", flush=True)

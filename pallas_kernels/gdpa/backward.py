@@ -101,7 +101,7 @@ def _key_tile_kernel(
         dk *= scale_out
         tiles.store_rows(dk_ref, key_start, dk * scale, keys)
         tiles.store_rows(dv_ref, key_start, dv * scale_out, keys)
-        # Loaded anew: kept from above it would hold registers all through the loop.
+        # Loaded again: k from above would occupy registers during the whole loop.
         k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
         dscale_ref[...] = jnp.sum(dk * k.astype(jnp.float32))
 

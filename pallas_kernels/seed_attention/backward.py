@@ -112,7 +112,7 @@ def _seed_tile_kernel(
         k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
         v = tiles.load_rows(inputs.v, key_start, block_kv, num_keys)
         weights, slopes = seeds.weights_and_slopes(k, v, key_start, num_keys, scale, maths)
-        # Before what is stored: after it, the compiler would run the products one at a time.
+        # Before the stores: after them, the compiler would run the products one at a time.
         dq += tiles.product_tn(slopes, k)
         if dk_dv_refs:
             dk_ref, dv_ref = dk_dv_refs
