@@ -13,16 +13,19 @@ import pathlib
 import tempfile
 from typing import get_args
 
-import numpy as np
-from absl import app, flags
-
-from benchmarks.report import RESULTS, environment, write_json
-from benchmarks.step_times import Contestant, in_turns, train_batches
-from configs import synthetic
-from kunlun_jax.config import DType, experiment_config
-from kunlun_jax.data import Batch, Schema
 from kunlun_jax.training.allocator import keep_freed_memory
-from kunlun_jax.training.run import open_dataset
+
+keep_freed_memory()  # before JAX is imported
+
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from benchmarks.report import RESULTS, environment, write_json  # noqa: E402
+from benchmarks.step_times import Contestant, in_turns, train_batches  # noqa: E402
+from configs import synthetic  # noqa: E402
+from kunlun_jax.config import DType, experiment_config  # noqa: E402
+from kunlun_jax.data import Batch, Schema  # noqa: E402
+from kunlun_jax.training.run import open_dataset  # noqa: E402
 
 _SMALL = flags.DEFINE_integer("small", 100_000, "Rows of the small table.")
 _LARGE = flags.DEFINE_integer("large", 10_000_000, "Rows of the large table.")
@@ -58,7 +61,6 @@ def main(argv: list[str]) -> None:
     """Measure both in turns, print the table, write the JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as directory:
         values = synthetic.get_config()
         values.data.directory = str(pathlib.Path(directory) / "data")
