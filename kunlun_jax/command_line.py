@@ -12,6 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from kunlun_jax import interrupts
+from kunlun_jax.compilation_cache import use_compilation_cache
 
 flags.disclaim_key_flags()  # a flag defined here belongs to the program that asks for it
 
@@ -20,7 +21,7 @@ STUDIES = CONFIGS / "scaling"
 
 
 def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], list[str]]) -> None:
-    """Run a program: whatever it prints can be printed, and Ctrl-C ends it in one line.
+    """Run a program: what it prints can be printed, Ctrl-C ends it in one line, compilations stay.
 
     Where nobody reads on, as behind `| head`, it ends in one line too.
 
@@ -32,6 +33,7 @@ def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], 
         SystemExit: When it is done.
     """
     interrupts.end_in_order()
+    use_compilation_cache()
     for stream in (sys.stdout, sys.stderr):  # names and paths go beyond ASCII; a terminal may not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
