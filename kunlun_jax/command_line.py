@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from kunlun_jax import interrupts
+from kunlun_jax.compilation_cache import use_compilation_cache
 
 flags.disclaim_key_flags()  # a flag defined here belongs to the program that asks for it
 
@@ -25,7 +26,7 @@ def run_program(
     *,
     quiet: bool = False,
 ) -> None:
-    """Run a program: whatever it prints can be printed, and Ctrl-C ends it in one line.
+    """Run a program: what it prints can be printed, Ctrl-C ends it in one line, compilations stay.
 
     Where nobody reads on, as behind `| head`, it ends in one line too.
 
@@ -41,6 +42,7 @@ def run_program(
     interrupts.end_in_order()
     if quiet:
         logging.set_verbosity(logging.FATAL)
+    use_compilation_cache()
     for stream in (sys.stdout, sys.stderr):  # names and paths go beyond ASCII; a terminal may not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -14,9 +14,12 @@ import sys
 
 from absl import app, flags
 
-from kunlun_jax.command_line import one_line, parse_flags, run_program
 from kunlun_jax.training.allocator import keep_freed_memory
-from kunlun_jax.training.run import USER_ERRORS
+
+keep_freed_memory()  # before JAX is imported
+
+from kunlun_jax.command_line import one_line, parse_flags, run_program  # noqa: E402
+from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +27,6 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1]!r:.100} (quote paths with blanks)")
-    keep_freed_memory()
     try:
         _serve(values)
     except ModuleNotFoundError as error:
