@@ -68,6 +68,19 @@ def update_rows(
 
     Returns:
         The new table and sums.
+
+    Example:
+        The mean square of (3, 4) is 12.5, so that the sum becomes 25; a step is 1.25 / 5 of (3, 4).
+
+        >>> table, sums = jnp.zeros((4, 2)), jnp.full(4, 12.5)
+        >>> gradient, rows = jnp.asarray([[3.0, 4.0]]), jnp.asarray([2])
+        >>> table, sums = update_rows(table, sums, gradient, rows, jnp.float32(1.25))
+        >>> table[2].tolist(), sums.tolist(), bool(jnp.any(table[:2]))
+        ([-0.75, -1.0], [12.5, 12.5, 25.0, 12.5], False)
+
+    References:
+        Duchi et al., Adaptive Subgradient Methods, JMLR 12, 2011; one sum a row as in the embedding
+        tables of DLRM.
     """
     assert (table.dtype == jnp.bfloat16) == (key is not None)
     squares = jnp.mean(jnp.square(gradient), axis=1)
