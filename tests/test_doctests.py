@@ -15,6 +15,8 @@ PUBLIC = (
     "pallas_kernels.seed_attention.api",
     "pallas_kernels.window_attention.api",
 )
+# Run where there is a run to load: tests/serving/test_ranker.py.
+OF_A_RUN = "kunlun_jax.front_door"
 
 
 def modules_with_examples():
@@ -26,11 +28,11 @@ def modules_with_examples():
     )
 
 
-@pytest.mark.parametrize("name", modules_with_examples())
+@pytest.mark.parametrize("name", [name for name in modules_with_examples() if name != OF_A_RUN])
 def test_examples(name):
     results = doctest.testmod(importlib.import_module(name), raise_on_error=True)
     assert results.attempted
 
 
 def test_what_is_public_has_one():
-    assert set(PUBLIC) <= set(modules_with_examples())
+    assert {OF_A_RUN, *PUBLIC} <= set(modules_with_examples())

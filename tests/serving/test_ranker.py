@@ -1,6 +1,7 @@
 """A ranker scores as evaluation does, from the working directory alone, and compiles nothing."""
 
 import dataclasses
+import doctest
 import json
 import shutil
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import kunlun_jax
+from kunlun_jax import front_door
 from kunlun_jax.data import Dataset, DatasetError, Events, Request, RequestError
 from kunlun_jax.files import json_sha256
 from kunlun_jax.metrics.scores import probabilities
@@ -40,6 +42,13 @@ def dataset(run):
 @pytest.fixture(scope="module")
 def ranker(run):
     return kunlun_jax.load(run, buckets=BUCKETS, cached_users=2)
+
+
+def test_the_example_of_the_front_door(run, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "smoke").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(front_door, raise_on_error=True).attempted
 
 
 def user_of(request, schema):
