@@ -9,7 +9,7 @@ Running the same command again resumes; values are overridden as in --config.dat
 import pathlib
 import sys
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from kunlun_jax.interrupts import end_at_once
@@ -103,6 +103,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
-    logging.set_verbosity(logging.FATAL)
-    run_program(main, _parse_flags)
+    run_program(main, _parse_flags, quiet=True)

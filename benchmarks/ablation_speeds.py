@@ -21,7 +21,7 @@ from absl import app, flags  # noqa: E402
 from benchmarks.report import RESULTS, environment, write_json  # noqa: E402
 from benchmarks.step_times import Contestant, gains, in_turns, train_batches  # noqa: E402
 from configs.scaling import complete_journey  # noqa: E402
-from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan, study_config  # noqa: E402
+from kunlun_jax.scaling.study import PlannedRun, StudyConfig, planned_runs, study_config  # noqa: E402
 from kunlun_jax.training.run import open_dataset  # noqa: E402
 
 _NUM_BATCHES = 8
@@ -32,7 +32,7 @@ _OUT = flags.DEFINE_string("out", str(RESULTS / "ablation_speeds.json"), "Where 
 
 def largest_runs(study: StudyConfig) -> dict[str, PlannedRun]:
     """Return the first seed's run of every family, at its largest, and of every ablation."""
-    return {run.group: run for run in reversed(plan(study)) if run.size == -1}
+    return {run.group: run for run in reversed(planned_runs(study)) if run.size == -1}
 
 
 def main(argv: list[str]) -> None:

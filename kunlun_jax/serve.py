@@ -12,7 +12,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from kunlun_jax.training.allocator import keep_freed_memory
 
@@ -106,5 +106,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    run_program(main, parse_flags)
+    run_program(main, parse_flags, quiet=True)

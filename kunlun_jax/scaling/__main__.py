@@ -14,7 +14,7 @@ import re
 import sys
 import time
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from kunlun_jax.training.allocator import keep_freed_memory
@@ -67,6 +67,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
-    logging.set_verbosity(logging.FATAL)
-    run_program(main, lambda argv: parse_flags(argv, STUDY))
+    run_program(main, lambda argv: parse_flags(argv, STUDY), quiet=True)

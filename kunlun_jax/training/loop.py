@@ -105,7 +105,7 @@ class Trainer:
                     logged_step = step
                     state, line = self._log(state, step, rates)
                     bar.set_postfix(line)
-                # Asked once: whoever stops here has saved here.
+                # Asked once a step, so that a run that stops at this step has saved at it.
                 wish = stop.received or time.monotonic() >= self.deadline
                 stopping = agreement.reached(wish)
                 if last or step % cadence.eval_every == 0:
@@ -121,7 +121,7 @@ class Trainer:
                     with goodput.spending("checkpoint"):
                         self.checkpoints.save(state, self.data)
                 if stopping and not last:
-                    self.checkpoints.wait()  # saved means: on the disk
+                    self.checkpoints.wait()  # a save counts once it is on the disk
                     return state, False
             self.checkpoints.wait()
         return state, True

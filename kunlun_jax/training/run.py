@@ -155,7 +155,8 @@ class Run(contextlib.AbstractContextManager):
         """Finish pending saves; a failed one raises."""
         with self._context:
             if error is not None and several():
-                # The others may be elsewhere: what they have no part in would never be finished.
+                # The other processes may be elsewhere, and a save that they take no part in never
+                # finishes.
                 finishing = threading.Thread(target=self.checkpoints.close, daemon=True)
                 finishing.start()
                 finishing.join(_LAST_SAVE_SECONDS)
@@ -202,7 +203,7 @@ class Run(contextlib.AbstractContextManager):
             for line in damaged:
                 print(f"warning: {line}", file=sys.stderr, flush=True)
         with together():
-            if is_first():  # not before: the checkpoints have said that it is the same run
+            if is_first():  # only now, when the checkpoints have shown that it is the same run
                 keep_config(self.workdir, self.config)
                 keep_dataset(self.workdir, self.data.dataset)
         if state is not None:

@@ -115,7 +115,7 @@ def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
             if file.exists():
                 found = in_current_form(json.loads(file.read_text()))
                 _require_same_run(directory, found, resolved)
-                if has_record(directory):  # where its data are, until these turn out to be the same
+                if has_record(directory):  # replaced only when the data turn out to be the same
                     data = {
                         key: found["data"][key] for _, key in DATA_SETTINGS if key in found["data"]
                     }
