@@ -19,10 +19,10 @@ _LIMIT = 14.0  # log-odds beyond which the histogram does not go
 def reliability_bins(
     scores: Scores, task: int, bootstrap: UserBootstrap | None
 ) -> list[dict[str, float]]:
-    """Return bins of equal weight, by prediction.
+    """Return bins of equal weight, by prediction; predictions that are no number are in none.
 
     Args:
-        scores: The predictions, at least one.
+        scores: The predictions.
         task: Column of the logits.
         bootstrap: Of their users, for the intervals; None: without.
 
@@ -30,14 +30,18 @@ def reliability_bins(
         Ascending by prediction: weight, predicted and observed (weighted means), and low and high,
         the interval of observed; NaN where no resample has an example in the bin.
     """
-    predicted = probabilities(scores.logits[:, task])
+    finite = np.isfinite(scores.logits[:, task])
+    predicted = probabilities(np.where(finite, scores.logits[:, task], 0.0))
     labels, weights = scores.labels[:, task].astype(np.float64), scores.weights
-    order = np.argsort(predicted, kind="stable")
+    order = np.flatnonzero(finite)
+    if not len(order):
+        return []
+    order = order[np.argsort(predicted[order], kind="stable")]
     below = np.cumsum(weights[order].astype(np.float64))
-    number = np.empty(len(order), np.int64)
+    number = np.full(len(finite), -1)
     number[order] = np.minimum((below - weights[order] / 2) / below[-1] * NUM_BINS, NUM_BINS - 1)
     found = []
-    for one in np.unique(number):
+    for one in np.unique(number[order]):
         inside = number == one
         observed = float(np.average(labels[inside], weights=weights[inside]))
         low = high = math.nan
@@ -63,13 +67,15 @@ def reliability_bins(
     return found
 
 
-def reliability(runs: Sequence[tuple[str, list[dict[str, float]]]], title: str) -> Node:
-    """Return the reliability diagram of one or more runs.
+def reliability(runs: Sequence[tuple[str, list[dict[str, float]]]], title: str) -> Node | None:
+    """Return the reliability diagram of one or more runs; None without any bin.
 
     Args:
         runs: Name and bins of each.
         title: What it shows.
     """
+    if not any(bins for _, bins in runs):
+        return None
     every = [v for _, bins in runs for b in bins for v in (b["predicted"], b["low"], b["high"])]
     span = [*every, *(b["observed"] for _, bins in runs for b in bins)]
     x = axis("predicted probability", span, zero=True)
@@ -77,6 +83,8 @@ def reliability(runs: Sequence[tuple[str, list[dict[str, float]]]], title: str) 
     chart.rule((x.low, x.low), (x.high, x.high), "as predicted")
     words = []
     for style, (name, bins) in enumerate(runs):
+        if not bins:
+            continue
         columns = {key: np.array([b[key] for b in bins]) for key in bins[0]}
         series = Series(name, columns["predicted"], columns["observed"])
         low, high = (
@@ -119,7 +127,7 @@ def score_histogram(scores: Scores, task: int, title: str) -> Node | None:
             continue
         counts, _ = np.histogram(logits[chosen], edges, weights=weights[chosen])
         lines.append(Series(name, edges, counts / counts.sum()))
-        median = probabilities(np.median(logits[chosen]))
+        median = probabilities(np.median(logits[chosen], keepdims=True))[0]
         words.append(f"half of the {name} are below {float(median):.3g}")
     ticks = [(math.log(p / (1 - p)), f"{p:.4g}") for p in _MARKS]
     ticks = [(z, text) for z, text in ticks if low <= z <= high]

@@ -110,7 +110,8 @@ def _predictions(facts: Facts, num_resamples: int) -> Node:
             for i, b in enumerate(bins, 1)
         ]  # fmt: skip
         header = ("bin", "predicted", "observed", "from", "to", "weight")
-        children.append(table(header, rows, "Bins of the reliability diagram"))
+        if rows:
+            children.append(table(header, rows, "Bins of the reliability diagram"))
     return section("Predictions", *children)
 
 
@@ -126,7 +127,7 @@ def _segments(facts: Facts, num_resamples: int) -> Node:
                     f"{row['examples']:,}",
                     f"{row['users']:,}",
                     f"{row['label_rate']:.2%}",
-                    f"{row['prediction']:.2%}",
+                    number(row["prediction"], ".2%"),
                     *(estimate_text(row[metric], ".3f") for metric in METRICS),
                     picture,
                 )
@@ -141,7 +142,7 @@ def _segments(facts: Facts, num_resamples: int) -> Node:
             children.append(table(header, rows, caption))
     note = (
         "Of the test split. NE is relative to the label rate of the segment itself; a dash: a "
-        "single user, or labels of one class."
+        "single user, labels of one class, or a prediction that is no number."
     )
     return section("Segments", paragraph(note), *children)
 

@@ -129,7 +129,8 @@ def time_section(runs: Runs) -> Node:
         ("train/model_gflops_per_second", "GFLOP/s of the model, median", ",.1f"),
     ):
         values = [facts.column(key)[1] for _, facts in runs]
-        cells = (number(np.nanmedian(v), form) if len(v) else ABSENT for v in values)
+        finite = [v[np.isfinite(v)] for v in values]
+        cells = (number(np.median(v), form) if len(v) else ABSENT for v in finite)
         rows.append((words, *cells))
     notes = (
         "Goodput is the share of steps. Shares are of the time from the last start of the run to "

@@ -5,6 +5,7 @@ of the predictions.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -179,13 +180,15 @@ def _parts(
             scores.labels[inside],
             scores.weights[inside],
         )
+        logits, weights = one.logits[:, task], one.weights
+        known = np.isfinite(logits).all()
         row = {
             "name": name,
             "examples": len(one),
             "users": len(np.unique(one.user_ids)),
-            "label_rate": float(np.average(one.labels[:, task], weights=one.weights)),
-            "prediction": float(
-                np.average(probabilities(one.logits[:, task]), weights=one.weights)
+            "label_rate": float(np.average(one.labels[:, task], weights=weights)),
+            "prediction": (
+                float(np.average(probabilities(logits), weights=weights)) if known else math.nan
             ),
         }
         found.append((row, one))

@@ -79,11 +79,14 @@ def axis(
 def _tick(value: float, step: float) -> str:
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if step >= unit / 10 and abs(value) >= unit:
-            return f"{value / unit:.3g}{letter}"
-    if 0 < step < 1e-4:
-        return f"{value:.2g}" if value else "0"
+            text = _decimal(value / unit, step / unit)
+            return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{letter}"
+    return f"{value:.2g}" if 0 < step < 1e-4 else _decimal(value, step)
+
+
+def _decimal(value: float, step: float) -> str:
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    decimals += abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6
+    decimals += abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6  # 2.5, 0.25
     return f"{value:.{decimals}f}"
 
 
@@ -141,7 +144,7 @@ class Chart:
             style: 0 .. 3.
             steps: Whether y[i] holds from x[i] to x[i + 1], which has one more.
         """
-        x, y = series.x, series.y
+        x, y = series.x.astype(np.float64), series.y
         if steps:
             x, y = np.repeat(x, 2)[1:-1], np.repeat(y, 2)
         pieces, pen_down = [], False
