@@ -77,9 +77,9 @@ def _results(facts: Facts, num_resamples: int) -> Node:
             cells.append(estimate_text(dataclasses.asdict(of)))
         certain.append((label, *cells))
     note = (
-        f"Intervals: 95 %, of {num_resamples:,} resamples of the users. NE is the log loss over "
-        "the entropy of the training label rate: 1 is what that rate reaches for all, and less is "
-        "better. They say what other users would change, not what other seeds would."
+        f"Intervals: 95 %, of {num_resamples:,} resamples of the users; they say what other users "
+        "would change, not what other seeds would. NE is the log loss over the entropy of the "
+        "training label rate: 1 is what that rate reaches for all, and less is better."
     )
     return section(
         "Results",

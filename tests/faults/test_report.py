@@ -34,7 +34,7 @@ def test_the_report_fails(runs, finished, observe, monkeypatch):
     assert "no report: ValueError: a bug of the report (test_report.py:" in warned[0]
     assert records(finished) == numbers
     assert not (finished / "report.html").exists()
-    observe(outcome, note=warned[0].rpartition(":")[0])
+    observe(outcome, note=warned[0].partition(" (")[0])
     assert runs.here(finished).out.endswith(f"report: {finished / 'report.html'}\n")
     assert problems((finished / "report.html").read_text()) == []
 
@@ -48,4 +48,4 @@ def test_the_report_cannot_be_written(runs, finished, observe):
     assert outcome.code == 0
     warned = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
     assert len(warned) == 1 and "no report: IsADirectoryError" in warned[0]
-    observe(outcome, note=warned[0].rpartition(" (")[0])
+    observe(outcome, note=warned[0].partition(": '")[0])
