@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from kunlun_jax.files import publish
-from kunlun_jax.hosts.processes import is_first
+from kunlun_jax.hosts.processes import is_first, together
 from kunlun_jax.metrics import user_bootstrap
 from kunlun_jax.metrics.scores import Scores
 from kunlun_jax.report.facts import SPLIT, gather, keep_environment
@@ -28,9 +28,12 @@ def end_with_report(run: Run, scores: Scores) -> None:
         run: The run, its final record written.
         scores: Predictions of the test split by its best checkpoint.
     """
-    if not is_first():
-        return
-    path = run.workdir / REPORT_FILE
+    with together():  # the others wait
+        if is_first():
+            _write(run, scores, run.workdir / REPORT_FILE)
+
+
+def _write(run: Run, scores: Scores, path: pathlib.Path) -> None:
     try:
         keep_environment(run.workdir)
         publish(path, render(gather(run, scores)))
