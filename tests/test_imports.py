@@ -38,6 +38,7 @@ ORDER = (
         "kunlun_jax.export",
         "kunlun_jax.report",
     ),
+    ("kunlun_jax.why",),
     ("kunlun_jax.__main__", "kunlun_jax.build", "kunlun_jax.validate", "kunlun_jax.study"),
     ("train", "kunlun_jax.train"),
 )

@@ -110,7 +110,7 @@ def gather(run: Run, scores: Scores) -> Facts:
         card=_card(dataset, max_lens),
         findings=list(dataset.manifest.get("findings", [])),
         environment=_read(run.workdir / ENVIRONMENT_FILE),
-        importance=_read(run.workdir / IMPORTANCE_FILE),
+        importance=_read(run.workdir / IMPORTANCE_FILE, "inputs", "intact", "step", "task"),
         scores=scores,
         segmentations=segmentations(dataset, list(max_lens), SPLIT),
     )
@@ -158,13 +158,17 @@ def _records(path: pathlib.Path) -> list[dict[str, float]]:
     ]
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+def _read(path: pathlib.Path, *keys: str) -> dict[str, Any] | None:
+    """Return what a file holds, with some keys; None where there is none."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise WorkdirError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        raise WorkdirError(f"{path}: expected a mapping with {list(keys)}, got {found!r:.60}")
+    return found
 
 
 def _card(dataset: Dataset, max_lens: Mapping[str, int]) -> dict[str, Table]:
