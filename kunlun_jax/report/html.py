@@ -1,5 +1,6 @@
 """HTML as a tree: what comes from data is the text of a node, and is escaped when it is written."""
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 Node = ET.Element
 Child = Node | str | None
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # no script, and nothing from elsewhere
+_NUMBER = re.compile(r"[+\-]?\d[\d.,%\[\]+\-e ]*")
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #57606a;
   --line: #d0d7de; --band: #f3f5f7; --s0: #0b5cad; --s1: #a8410b; --s2: #2b7034; --s3: #7a3fa0; }
@@ -49,7 +51,7 @@ svg text { fill: var(--ink); font-size: 12px; font-family: inherit; }
 .s3 { stroke: var(--s3); stroke-dasharray: 8 3 2 3; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .dot { stroke-dasharray: none; stroke-width: 1.5; fill: var(--paper); }
-.cell { fill: var(--s0); }
+.cell { fill: var(--s0); } .below { fill: var(--s1); }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #fff;
   --s0: #0b5cad; --s1: #a8410b; --s2: #2b7034; --s3: #7a3fa0; color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
@@ -89,8 +91,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Child]], caption: str) 
 
     Args:
         header: Names of the columns.
-        rows: Cells; the first one of a row names it. A text that begins with a digit or a sign is
-            a number, and stands to the right.
+        rows: Cells; the first one of a row names it. Numbers, also with an interval, stand to the
+            right.
         caption: What the table shows.
     """
     numeric = [
@@ -123,7 +125,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Child]], caption: str) 
 
 
 def _is_number(cell: Child) -> bool:
-    return isinstance(cell, str) and cell.lstrip("+-−±<").lstrip()[:1].isdigit()
+    return isinstance(cell, str) and _NUMBER.fullmatch(cell) is not None
 
 
 def section(heading: str, *children: Child) -> Node:

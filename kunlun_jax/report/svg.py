@@ -16,6 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 8, 40
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _MOST_POINTS = 300
 _MOST_DOTS = 25  # a line of no more points shows them: one point alone is no line
+_LEVELS = 8  # shades of a cell
 NUM_STYLES = 4
 
 
@@ -28,12 +29,14 @@ class Axis:
         low: Its first value.
         high: Its last value, > low.
         ticks: Marked values with their texts.
+        has_lines: Whether a vertical one draws a line at every tick.
     """
 
     label: str
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
+    has_lines: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +110,11 @@ class Chart:
         left, right, bottom = _LEFT, WIDTH - _RIGHT, height - _BOTTOM
         for value, text in y.ticks:
             at = self._to_y(value)
-            self._parts += [
-                element("line", x1=left, x2=right, y1=_n(at), y2=_n(at), class_="grid"),
-                element("text", text, x=left - 6, y=_n(at + 4), text_anchor="end"),
-            ]
+            if y.has_lines:
+                ends = {"x1": left, "x2": right, "y1": _n(at), "y2": _n(at)}
+                self._parts.append(element("line", **ends, class_="grid"))
+            words = element("text", text, x=left - 6, y=_n(at + 4), text_anchor="end")
+            self._parts.append(words)
         for value, text in x.ticks:
             at = self._to_x(value)
             self._parts += [
@@ -195,6 +199,30 @@ class Chart:
             ends = {"y1": _n(self._to_y(a)), "y2": _n(self._to_y(b))}
             self._parts.append(element("line", x1=at, x2=at, **ends, class_=kind))
             self._parts.append(element("circle", cx=at, cy=_n(self._to_y(y)), r=3.5, class_=kind))
+
+    def cells(self, values: np.ndarray) -> None:
+        """Fill the chart with cells, the darker the larger; what is below 0 has another colour.
+
+        Args:
+            values: [rows, columns], the first row at the top.
+        """
+        rows, columns = values.shape
+        width, height = WIDTH - _RIGHT - _LEFT, self._height - _BOTTOM - _TOP
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        levels = np.rint(values / largest * _LEVELS).astype(int)
+        scale = f"scale({width / columns:.4f} {height / rows:.4f})"
+        for level in sorted(set(levels.ravel().tolist()) - {0}):
+            places = np.argwhere(levels == level).tolist()
+            drawn = "".join(f"M{x} {y}h1v1h-1z" for y, x in places)
+            self._parts.append(
+                element(
+                    "path",
+                    d=drawn,
+                    class_="cell" if level > 0 else "cell below",
+                    fill_opacity=f"{abs(level) / _LEVELS:.2f}",
+                    transform=f"translate({_LEFT} {_TOP}) {scale}",
+                )
+            )
 
     def figure(self, title: str, alternative: str, caption: str = "") -> Node:
         """Return the chart with title, legend and what stands for it where it cannot be seen.

@@ -48,7 +48,9 @@ class TestPage:
 
 
 def test_numbers_stand_to_the_right_and_texts_to_the_left():
-    read = Page(small(table(("a", "b", "c"), [("x", "-1.5 [-2, 1]", "y"), ("z", "–", "2")], "t")))
+    read = Page(
+        small(table(("a", "b", "c"), [("x", "-1.5 [-2, 1]", "3 days"), ("z", "–", "2")], "t"))
+    )
     assert [a["class"] for a in read.attributes("td")] == ["number", "text"] * 2
 
 

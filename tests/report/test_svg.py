@@ -74,6 +74,20 @@ class TestChart:
         (title,) = found.iter("title")
         assert title.text == "Loss: train from 1 to 1"
 
+    def test_cells_by_hand(self):
+        """The first row is at the top; shades are eighths of the largest, and 0 has none."""
+        chart = Chart(axis("x", [0.0, 3.0]), axis("y", [0.0, 2.0]))
+        chart.cells(np.array([[8.0, 0.0, -4.0], [1.0, 8.0, 0.2]]))
+        drawn = {
+            (x.get("class"), x.get("fill-opacity")): x.get("d")
+            for x in chart.figure("t", "alternative").iter("path")
+        }
+        assert drawn == {
+            ("cell", "1.00"): "M0 0h1v1h-1zM1 1h1v1h-1z",
+            ("cell below", "0.50"): "M2 0h1v1h-1z",
+            ("cell", "0.12"): "M0 1h1v1h-1z",
+        }
+
     def test_without_a_number_there_is_no_picture(self):
         assert curves("x", "s", "y", [Series("a", np.arange(2), np.full(2, math.nan))]) is None
 
