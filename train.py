@@ -24,7 +24,9 @@ import jax  # noqa: E402
 from kunlun_jax.command_line import define_config, one_line, parse_flags, run_program  # noqa: E402
 from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.hosts.processes import Options, connected  # noqa: E402
+from kunlun_jax.metrics.scores import Scores  # noqa: E402
 from kunlun_jax.models.registry import create_model  # noqa: E402
+from kunlun_jax.report.writing import end_with_report  # noqa: E402
 from kunlun_jax.training.batches import open_data  # noqa: E402
 from kunlun_jax.training.results import report_best  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
@@ -78,7 +80,9 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         state, complete = run_loop(run, state, train_step)
         print(run.goodput.line(), flush=True)
         if complete:
-            print(report_best(run, state), flush=True)
+            predictions: dict[str, Scores] = {}
+            print(report_best(run, state, predictions=predictions), flush=True)
+            end_with_report(run, predictions["test"])
         else:
             print(f"stopped and saved at step {int(state.step)}; the same command continues")
 

@@ -15,6 +15,8 @@ PROGRAMS = {
     "export": ("kunlun_jax.export", "a run's model, for use without this package"),
     "audit": ("kunlun_jax.audit", "a finished run: against counting; without order, time, streams"),
     "compare": ("kunlun_jax.compare", "two finished runs on the same examples"),
+    "report": ("kunlun_jax.report", "a finished run as a page of HTML, or two side by side"),
+    "why": ("kunlun_jax.why", "what a run's scores depend on: importance of every input"),
     "plan": ("kunlun_jax.plan", "state, operations and memory of a training step on a machine"),
     "study": ("kunlun_jax.scaling", "families of models, and the scaling law they follow"),
 }

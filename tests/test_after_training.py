@@ -14,9 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.documents import ROOT, blocks
+from tests.report.reading import problems
 from tests.test_own_data import SMALL
 
 PAGE = "docs/after_training.md"
+BUILD = (
+    "kunlun-jax build --schema=my_schema.py --impressions=impressions.csv --events=views.csv "
+    "--out=datasets/shop"
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +54,17 @@ def trained(tmp_path_factory, compilation_cache):
         assert outcome.returncode == 0, f"{text}\n{outcome.stdout}\n{outcome.stderr}"
         return outcome.stdout
 
-    run(
-        "kunlun-jax build --schema=my_schema.py --impressions=impressions.csv --events=views.csv "
-        "--out=datasets/shop"
-    )
+    run(BUILD)
     settings = " ".join(f"'{setting}'" for setting in SMALL)
     run(f"kunlun-jax train --config=own_data:datasets/shop --workdir=runs/shop {settings}")
     shutil.rmtree(directory / "datasets")  # from here on, only --split needs it
     return directory, run
+
+
+def with_dataset(directory, run):
+    """Build the example's data set again, unless another test has."""
+    if not (directory / "datasets").exists():
+        run(BUILD)
 
 
 def test_the_server(trained):
@@ -93,10 +101,7 @@ def test_the_page(trained):
     scores = pyarrow.csv.read_csv(directory / "scores.csv")
     assert scores.column_names == ["user", "time", "item", "category", "score_label"]
     assert scores.num_rows == 400
-    run(
-        "kunlun-jax build --schema=my_schema.py --impressions=impressions.csv --events=views.csv "
-        "--out=datasets/shop"
-    )
+    with_dataset(directory, run)
     printed = run("\n".join(rest))
     assert '{"label": 0.' in printed
     for section, check in (
@@ -111,3 +116,17 @@ def test_the_page(trained):
     of_split = pq.read_table(directory / "test_scores.parquet")["score_label"].to_numpy()
     assert np.isin(of_split, of_table).all()
     assert len(of_split) > 30
+
+
+def test_the_report(trained):
+    directory, run = trained
+    with_dataset(directory, run)
+    runs = directory / "runs"
+    of_training = (runs / "shop" / "report.html").read_text()
+    shutil.copytree(runs / "shop", runs / "shop_din", dirs_exist_ok=True)
+    (commands,) = blocks(PAGE, "## Report", "bash")
+    printed = run(commands)
+    assert '"runs/shop/report_shop_din.html"' in printed
+    assert (runs / "shop" / "report.html").read_text() == of_training
+    for name in ("report.html", "report_shop_din.html"):
+        assert problems((runs / "shop" / name).read_text()) == []

@@ -14,6 +14,7 @@ ORDER = (
     ("kunlun_jax.shapes", "kunlun_jax.environment", "kunlun_jax.files", "kunlun_jax.programs"),
     ("kunlun_jax.config",),
     ("kunlun_jax.command_line",),
+    ("kunlun_jax.configs",),
     ("kunlun_jax.sharding",),
     ("kunlun_jax.hosts",),
     ("kunlun_jax.data",),
@@ -30,7 +31,14 @@ ORDER = (
         "kunlun_jax.compare",
         "kunlun_jax.plan",
     ),
-    ("kunlun_jax.front_door", "kunlun_jax.predict", "kunlun_jax.serve", "kunlun_jax.export"),
+    (
+        "kunlun_jax.front_door",
+        "kunlun_jax.predict",
+        "kunlun_jax.serve",
+        "kunlun_jax.export",
+        "kunlun_jax.report",
+    ),
+    ("kunlun_jax.why",),
     ("kunlun_jax.__main__", "kunlun_jax.build", "kunlun_jax.validate", "kunlun_jax.study"),
     ("train", "kunlun_jax.train"),
 )

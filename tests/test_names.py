@@ -1,6 +1,7 @@
 """Names of columns, streams and tasks as people have them, from the tables to the end of a run."""
 
 import csv
+import html
 import json
 import random
 
@@ -18,11 +19,13 @@ from kunlun_jax.data.validate import validate
 from kunlun_jax.flops import flops_by_module, flops_by_stream
 from kunlun_jax.plan.machines import machine
 from kunlun_jax.plan.requirements import requirements
+from kunlun_jax.report.writing import report_runs
 from kunlun_jax.training.diagnosis import Diagnosis, load_batch, save_diagnosis
 from kunlun_jax.training.results import report_best
 from kunlun_jax.training.run import open_run
 from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.workdir import open_workdir
+from tests.report.reading import problems
 from tests.training.runs import assert_equal_states, records
 
 ITEM, TAG, PRICE, SECONDS = "item/no. 1", "../tag|x", "price 店 $/kg$", "größe [s]"
@@ -97,6 +100,9 @@ def test_they_work_from_the_tables_to_the_end(dataset, tmp_path):
         assert report_best(run, state).startswith("best checkpoint")
     *_, last = records(workdir)
     assert {f"test/{task}/normalized_entropy" for task in TASKS} <= set(last)
+    page = report_runs([workdir], num_resamples=9)
+    assert problems(page) == []
+    assert all(html.escape(name, quote=False) in page for name in (*TASKS, *STREAMS[::2], ITEM))
     result = compare_runs(str(workdir), str(workdir), task=TASKS[0], num_resamples=9)
     assert json.loads(json.dumps(result))["task"] == TASKS[0]
     requests = [Request(NOW, {PRICE: 1.0}, {ITEM: 1, TAG: 2})]

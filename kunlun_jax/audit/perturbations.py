@@ -94,25 +94,43 @@ def only_last_event(batch: Batch, seed: Seed = ()) -> Batch:
     return _with_streams(batch, {name: last(e) for name, e in batch.streams.items()})
 
 
-def histories_swapped(batch: Batch, seed: Seed) -> Batch:
+def histories_swapped(batch: Batch, seed: Seed, names: Sequence[str] | None = None) -> Batch:
     """Give every example the whole history of an example of another user.
+
+    Of the named streams; by default of all of them.
 
     Where no user has more than half of the examples, histories are permuted: each is used once.
     Otherwise the others' are used repeatedly; and a batch of a single user keeps its own. Ages
     stay those before the request that the history comes from; what matches is asked anew, of the
     example's own candidate. Padding (weight 0) is left alone.
     """
+    chosen, donors = batch.streams if names is None else names, other_users(batch, seed)
+    given = {n: jax.tree.map(lambda x: np.asarray(x)[donors], batch.streams[n]) for n in chosen}
+    return matched_anew(_with_streams(batch, {**batch.streams, **given}))
+
+
+def other_users(batch: Batch, seed: Seed) -> np.ndarray:
+    """Return int64 [B], for every example one of another user, as `histories_swapped` has them.
+
+    Args:
+        batch: The batch.
+        seed: Seed of the draw.
+    """
     rows = np.flatnonzero(np.asarray(batch.weights) > 0)
     donors = np.arange(len(batch.weights))
     donors[rows] = rows[_of_other_users(np.asarray(batch.user_ids)[rows], seed)]
+    return donors
 
-    def swap(events: EventBatch) -> EventBatch:
-        given = jax.tree.map(lambda x: np.asarray(x)[donors], events)
+
+def matched_anew(batch: Batch) -> Batch:
+    """Tell anew which events have an id of the candidate, after ids have changed."""
+
+    def match(events: EventBatch) -> EventBatch:
         candidate = {name: np.asarray(batch.sparse[name].ids) for name in events.matches}
-        matches = {name: matching(given.ids[name], ids) for name, ids in candidate.items()}
-        return dataclasses.replace(given, matches=matches)
+        matches = {n: matching(np.asarray(events.ids[n]), ids) for n, ids in candidate.items()}
+        return dataclasses.replace(events, matches=matches)
 
-    return _with_streams(batch, {name: swap(events) for name, events in batch.streams.items()})
+    return _with_streams(batch, {name: match(events) for name, events in batch.streams.items()})
 
 
 def _of_other_users(users: np.ndarray, seed: Seed) -> np.ndarray:

@@ -1,10 +1,10 @@
 """The trained model, evaluated with parts of its histories taken away."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kunlun_jax.audit.perturbations import perturbations
+from kunlun_jax.audit.perturbations import Perturbation, perturbations
 from kunlun_jax.data import Batch
 from kunlun_jax.metrics.comparison import METRICS, Measurement, difference, measure
 from kunlun_jax.metrics.user_bootstrap import UserBootstrap
@@ -37,6 +37,7 @@ def audit_model(
     state: TrainState,
     options: AuditOptions,
     *,
+    changes: Mapping[str, Perturbation] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
     """Evaluate a model on the test split, intact and perturbed in every way.
@@ -45,6 +46,7 @@ def audit_model(
         run: The run.
         state: Its parameters and tables.
         options: How.
+        changes: What is done to the batches, by name; None: `perturbations` of the model's streams.
         report: Called with every row as soon as there is one.
 
     Returns:
@@ -54,12 +56,13 @@ def audit_model(
     Raises:
         ComparisonError: If a prediction is not finite, or the examples do not suffice.
     """
-    streams = [stream.name for stream in run.config.model.streams]
+    if changes is None:
+        changes = perturbations([stream.name for stream in run.config.model.streams])
     rate = run.data.label_rates[options.task]
     bootstrap: UserBootstrap | None = None
     intact: Measurement | None = None
     rows = []
-    for number, (name, perturb) in enumerate([(INTACT, None), *perturbations(streams).items()]):
+    for number, (name, perturb) in enumerate([(INTACT, None), *changes.items()]):
 
         def change(batch: Batch, index: int, perturb=perturb, number=number) -> Batch:
             return perturb(batch, (options.seed, number, index)) if perturb else batch

@@ -94,19 +94,27 @@ def evaluate(run: Run, state: TrainState, split: str) -> tuple[dict[str, float],
     return metrics, collected.scores()
 
 
-def report_best(run: Run, state: TrainState) -> str:
+def report_best(
+    run: Run, state: TrainState, *, predictions: dict[str, Scores] | None = None
+) -> str:
     """Evaluate the best checkpoint on all of validation and test; record and return it.
 
     Args:
         run: The run, finished.
         state: Any state of the run, for shapes.
+        predictions: Gets the predictions by split, for whoever wants to see more of them than
+            metrics.
 
     Raises:
         CheckpointError: As `restore_best`.
     """
     state = restore_best(run, state)
     best = int(state.step)
-    results = {split: evaluate(run, state, split)[0] for split in _PREFIXES}
+    results = {}
+    for split in _PREFIXES:
+        results[split], scores = evaluate(run, state, split)
+        if predictions is not None:
+            predictions[split] = scores
     record = {
         f"{_PREFIXES[split]}/{key}": value
         for split, values in results.items()

@@ -1,7 +1,7 @@
 """Tables for people: what a model is made of, and what a run reached."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,18 @@ from pallas_kernels.implementation import best_implementation
 
 MOST_EVENTS_CUT = 0.1
 REPORTED = ("normalized_entropy", "auc_roc", "gauc", "log_loss", "calibration", "ece")
+
+
+class Table(NamedTuple):
+    """A table, before it is laid out.
+
+    Attributes:
+        header: Names of the columns.
+        rows: Cells, of which the first one names the row.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -43,7 +55,15 @@ def kernels_line(model: ModelConfig) -> str:
 
 
 def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
-    """Return parameters and forward FLOPs by module and by event stream.
+    """Return parameters and forward FLOPs by module and by event stream, as text.
+
+    Arguments are those of `model_tables`.
+    """
+    return "\n\n".join(format_table(*table) for table in model_tables(model, schema, state))
+
+
+def model_tables(model: ModelConfig, schema: Schema, state: TrainState) -> tuple[Table, ...]:
+    """Return parameters and forward FLOPs: by module, of the tables, and by event stream.
 
     Args:
         model: The model.
@@ -76,16 +96,19 @@ def model_summary(model: ModelConfig, schema: Schema, state: TrainState) -> str:
         )
         for stream in model.streams
     ]
-    return "\n\n".join(
-        (
-            format_table(("module", "parameters", "FLOPs/example", "share"), rows),
-            format_table(("embedding", "rows", "width", "parameters"), tables),
-            format_table(("stream", *settings, "FLOPs/example", "share"), streams),
-        )
+    return (
+        Table(("module", "parameters", "FLOPs/example", "share"), rows),
+        Table(("embedding", "rows", "width", "parameters"), tables),
+        Table(("stream", *settings, "FLOPs/example", "share"), streams),
     )
 
 
 def padding_summary(dataset: Dataset, max_lens: Mapping[str, int]) -> str:
+    """Return `padding_table` as text."""
+    return format_table(*padding_table(dataset, max_lens))
+
+
+def padding_table(dataset: Dataset, max_lens: Mapping[str, int]) -> Table:
     """Return what share of a training batch's events is padding, by stream.
 
     Args:
@@ -99,7 +122,7 @@ def padding_summary(dataset: Dataset, max_lens: Mapping[str, int]) -> str:
         total = max(int(examples.sum()) * max_len, 1)
         empty = examples[0] / max(examples.sum(), 1)
         rows.append((name, max_len, f"{1 - taken / total:.1%}", f"{empty:.1%}"))
-    return format_table(("stream", "events", "padding", "empty histories"), rows)
+    return Table(("stream", "events", "padding", "empty histories"), rows)
 
 
 def cut_histories(dataset: Dataset, max_lens: Mapping[str, int]) -> list[str]:

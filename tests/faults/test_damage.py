@@ -101,10 +101,10 @@ def test_all_damaged(runs, finished, observe):
     "exits with 1 and sets it aside; the same command then reports the best one that is left",
 )
 def test_best_damaged(runs, uninterrupted, finished, monkeypatch, observe):
-    def damage_and_report(run, state):
+    def damage_and_report(run, state, **options):
         best = int(records(uninterrupted)[-1]["best/step"])
         shutil.rmtree(finished / "checkpoints" / str(best) / "state")
-        return report_best(run, state)
+        return report_best(run, state, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs.program, "report_best", damage_and_report)

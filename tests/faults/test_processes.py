@@ -16,6 +16,7 @@ from kunlun_jax.training.run import open_dataset
 from tests import processes
 from tests.faults.harness import ROOT, Outcome, steps
 from tests.faults.recorded import rows_for_users
+from tests.report.reading import problems
 from tests.training import tiny
 from tests.training.runs import records
 
@@ -79,6 +80,8 @@ def test_two_processes_record_what_one_does(of_two, uninterrupted):
     assert all(close(a, b) for a, b in zip(here, there, strict=True))
     assert here[-1]["test/count"] == 150
     assert "test/gauc" in here[-1]
+    assert problems((of_two / "report.html").read_text()) == []
+    assert json.loads((of_two / "environment.json").read_text())["num_processes"] == 2
 
 
 @pytest.mark.fault(

@@ -1,0 +1,128 @@
+"""What the attention of Kunlun looks at for one request.
+
+    GDPA      act_n(s_in * q_t . k_s)                       of every event and slot of the weights
+    pooling   softmax_t(seed_p . k_t / sqrt(H))             of every seed, over the real events
+
+Inputs of the modules are taken from the forward pass itself; the maps are made of them again, since
+the operations never have them as a whole.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kunlun_jax.config import MeshConfig, ModelConfig
+from kunlun_jax.data.batch import Batch
+from kunlun_jax.layers.normalization import layer_norm, rms_norm
+from kunlun_jax.layers.pffn import PFFN
+from kunlun_jax.layers.seed_pooling import SeedPooling
+from kunlun_jax.sharding import make_mesh
+from kunlun_jax.training.step import apply_model
+from pallas_kernels.activations import activate
+
+GDPA, POOLING = "GDPA", "pooling"
+
+
+class AttentionMap(NamedTuple):
+    """Weights of one module for one request.
+
+    Attributes:
+        module: Path of the module, such as "layer_0/click_pffn".
+        kind: `GDPA` or `POOLING`.
+        stream: Name of the stream.
+        weights: float32 [heads, rows, events], of the real events, oldest first; a row is a slot of
+            the personalised weights, or a seed.
+    """
+
+    module: str
+    kind: str
+    stream: str
+    weights: np.ndarray
+
+
+def attention_maps(module: nn.Module, params: Any, tables: Any, batch: Batch) -> list[AttentionMap]:
+    """Return the maps of a request, in the order of the forward pass.
+
+    Args:
+        module: The model; one without these modules has no maps.
+        params: Dense parameters.
+        tables: Embedding tables.
+        batch: A batch of one.
+    """
+    order: list[tuple[str, str, str]] = []
+
+    def forward(params: Any, tables: Any, batch: Batch) -> dict[str, Any]:
+        inputs: dict[str, tuple[nn.Module, Any]] = {}
+        outputs: dict[str, Any] = {}
+
+        def watch(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            path = "/".join(context.module.path)
+            if context.method_name != "__call__":
+                return call(*args, **kwargs)
+            if isinstance(context.module, PFFN | SeedPooling):
+                inputs[path] = context.module, args[0]
+            outputs[path] = call(*args, **kwargs)
+            return outputs[path]
+
+        with nn.intercept_methods(watch):
+            apply_model(module, params, tables, batch)
+        found: dict[str, Any] = {}
+        order.clear()
+        for path, (one, events) in inputs.items():
+            if isinstance(one, SeedPooling):
+                found[path] = _pooling(one, outputs, path)
+            elif isinstance(one, PFFN) and one.model.gdpa.pffn == "gdpa":
+                found[path] = _gdpa(one, params, outputs[f"{path}/keys"], events, path)
+            else:
+                continue
+            kind = POOLING if isinstance(one, SeedPooling) else GDPA
+            order.append((path, kind, one.stream.name))
+        return found
+
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        scores = jax.tree.map(np.asarray, jax.jit(forward)(params, tables, batch))
+    maps = []
+    for path, kind, stream in order:
+        length = int(np.asarray(batch.streams[stream].lengths)[0])
+        weights = scores[path][:, :, :length]
+        if kind == POOLING and length:
+            weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
+            weights /= weights.sum(axis=-1, keepdims=True)
+        maps.append(AttentionMap(path, kind, stream, weights))
+    return maps
+
+
+def has_maps(model: ModelConfig) -> bool:
+    """Return whether a model has modules that `attention_maps` knows."""
+    return model.name == "kunlun"
+
+
+def _gdpa(module: PFFN, params: Any, keys: Any, events: Any, path: str) -> Any:
+    """Return the activated scores of the first example, [heads, slots, T]."""
+    stream, config = module.stream, module.model.gdpa
+    heads = stream.num_heads
+    query = layer_norm(events)[0].reshape(-1, heads, stream.head_dim)
+    key = rms_norm(keys[0].reshape(-1, heads, stream.head_dim))
+    scale = jnp.ones(heads)
+    if config.temperature == "inside":
+        own: Any = params
+        for part in path.split("/"):
+            own = own[part]
+        scale = own["gain"] / stream.max_len
+    scores = jnp.einsum("tnh,snh->nst", query, key, preferred_element_type=jnp.float32)
+    scores *= scale[:, None, None]
+    names = config.activation * heads if len(config.activation) == 1 else config.activation
+    return jnp.stack([activate(row, name) for row, name in zip(scores, names, strict=True)])
+
+
+def _pooling(module: SeedPooling, outputs: dict[str, Any], path: str) -> Any:
+    """Return the scores of the first example before the softmax, [heads, seeds, T]."""
+    heads, dim = module.stream.num_heads, module.stream.head_dim
+    seeds = outputs[f"{path}/query"].reshape(-1, heads, dim)
+    key, _ = jnp.split(outputs[f"{path}/key_value"][0], 2, axis=-1)
+    key = key.reshape(-1, heads, dim)
+    product = jnp.einsum("pnh,tnh->npt", seeds, key, preferred_element_type=jnp.float32)
+    return product / dim**0.5
