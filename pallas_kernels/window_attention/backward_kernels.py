@@ -10,6 +10,9 @@ gradients dA, dB of the turned pair; theta and phi collect it times the row's po
 Every program leaves one partial sum, which XLA adds up.
 """
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
@@ -75,14 +78,38 @@ def _store_turned_back(gradients, rows_ref, refs, rotation, start, rows: int, en
         out_ref[...] = jnp.sum(values[:, None] * turn, axis=0)
 
 
+class _Refs(NamedTuple):
+    """What a program sees of the inputs, in the order in which they are launched.
+
+    Attributes:
+        length: of its example.
+        q: rows of its example and head, turned.
+        k: likewise.
+        v: rows of its example and head.
+        do: likewise, of the cotangent.
+        lse: numbers of its example and head.
+        last: rows of the output, or delta, numbers.
+        rotation: the fields of `Rotation`, or nothing.
+    """
+
+    length: Any
+    q: Any
+    k: Any
+    v: Any
+    do: Any
+    lse: Any
+    last: Any
+    rotation: Sequence[Any]
+
+    @classmethod
+    def split(cls, refs: Sequence[Any], rotated: bool) -> tuple["_Refs", Sequence[Any]]:
+        """Return the inputs and the outputs."""
+        length, q, k, v, do, lse, last, *rest = refs
+        count = 4 * rotated
+        return cls(length, q, k, v, do, lse, last, rest[:count]), rest[count:]
+
+
 def query_tile_kernel(
-    length,
-    q_ref,
-    k_ref,
-    v_ref,
-    do_ref,
-    lse_ref,
-    out_ref,
     *refs,
     rotated: bool,
     rows: int,
@@ -92,21 +119,21 @@ def query_tile_kernel(
     maths: tiles.Maths,
 ):
     """Own a tile of queries: dQ, delta, and this tile's share in the frequencies' gradients."""
-    rotation, (dq_ref, delta_ref, *frequency_refs) = refs[: 4 * rotated], refs[4 * rotated :]
-    num_rows = length[...]
+    inputs, (dq_ref, delta_ref, *frequency_refs) = _Refs.split(refs, rotated)
+    num_rows = inputs.length[...]
     block_q, block_kv = tile.block_q, tile.block_kv
     start = pl.program_id(0) * block_q
     row_indices = tiles.row_indices(start, block_q)
-    q = _load_parts(q_ref, rotated, start, block_q, num_rows)
-    do = tiles.load_rows(do_ref, start, block_q, num_rows)
-    lse = tiles.load_numbers(lse_ref, start, block_q, num_rows)
-    out = tiles.load_rows(out_ref, start, block_q, num_rows)
+    q = _load_parts(inputs.q, rotated, start, block_q, num_rows)
+    do = tiles.load_rows(inputs.do, start, block_q, num_rows)
+    lse = tiles.load_numbers(inputs.lse, start, block_q, num_rows)
+    out = tiles.load_rows(inputs.last, start, block_q, num_rows)
     delta = jnp.sum(do.astype(jnp.float32) * out.astype(jnp.float32), axis=1)
     tiles.store_numbers(delta_ref, start, delta, rows)
 
     def add_block(j, dq):
-        k = _load_parts(k_ref, rotated, j * block_kv, block_kv, num_rows)
-        v = tiles.load_rows(v_ref, j * block_kv, block_kv, num_rows)
+        k = _load_parts(inputs.k, rotated, j * block_kv, block_kv, num_rows)
+        v = tiles.load_rows(inputs.v, j * block_kv, block_kv, num_rows)
         columns = tiles.row_indices(j * block_kv, block_kv)
         valid = in_window(row_indices, columns, window, num_rows)
         products = jnp.where(valid, _products_of_parts(q, k), tiles.masked_product(scale))
@@ -123,17 +150,10 @@ def query_tile_kernel(
     )
     dq = [part * (scale / tiles.LOG2_E) for part in dq]
     outputs = (dq_ref, *frequency_refs)
-    _store_turned_back(dq, q_ref, outputs, rotation, start, rows, num_rows)
+    _store_turned_back(dq, inputs.q, outputs, inputs.rotation, start, rows, num_rows)
 
 
 def key_tile_kernel(
-    length,
-    q_ref,
-    k_ref,
-    v_ref,
-    do_ref,
-    lse_ref,
-    delta_ref,
     *refs,
     rotated: bool,
     rows: int,
@@ -143,20 +163,20 @@ def key_tile_kernel(
     maths: tiles.Maths,
 ):
     """Own a tile of keys: dK, dV, and this tile's share in the frequencies' gradients."""
-    rotation, (dv_ref, *outputs) = refs[: 4 * rotated], refs[4 * rotated :]
-    num_rows = length[...]
+    inputs, (dv_ref, *outputs) = _Refs.split(refs, rotated)
+    num_rows = inputs.length[...]
     block_q, block_kv = tile.block_q, tile.block_kv
     start = pl.program_id(0) * block_kv
     key_indices = tiles.row_indices(start, block_kv)
-    k = _load_parts(k_ref, rotated, start, block_kv, num_rows)
-    v = tiles.load_rows(v_ref, start, block_kv, num_rows)
+    k = _load_parts(inputs.k, rotated, start, block_kv, num_rows)
+    v = tiles.load_rows(inputs.v, start, block_kv, num_rows)
 
     def add_block(i, sums):
         dk, dv = sums
-        q = _load_parts(q_ref, rotated, i * block_q, block_q, num_rows)
-        do = tiles.load_rows(do_ref, i * block_q, block_q, num_rows)
-        lse = tiles.load_numbers(lse_ref, i * block_q, block_q, num_rows)
-        delta = tiles.load_numbers(delta_ref, i * block_q, block_q, num_rows)
+        q = _load_parts(inputs.q, rotated, i * block_q, block_q, num_rows)
+        do = tiles.load_rows(inputs.do, i * block_q, block_q, num_rows)
+        lse = tiles.load_numbers(inputs.lse, i * block_q, block_q, num_rows)
+        delta = tiles.load_numbers(inputs.last, i * block_q, block_q, num_rows)
         valid = in_window(key_indices, tiles.row_indices(i * block_q, block_q), window, num_rows)
         products = jnp.where(valid, _products_of_parts(k, q), tiles.masked_product(scale))
         weights = maths.exp2(maths.fma(products, scale, -lse[None, :]))
@@ -171,4 +191,4 @@ def key_tile_kernel(
     )
     dk = [part * (scale / tiles.LOG2_E) for part in dk]
     tiles.store_rows(dv_ref, start, dv, rows)
-    _store_turned_back(dk, k_ref, outputs, rotation, start, rows, num_rows)
+    _store_turned_back(dk, inputs.k, outputs, inputs.rotation, start, rows, num_rows)

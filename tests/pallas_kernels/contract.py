@@ -80,6 +80,13 @@ def value_and_gradients(function, arrays, cotangent):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def assert_refused(operation, arrays, bad):
+    """Check that changed arguments are refused; `bad`: the changes, and what the message says."""
+    changed, message = bad
+    with pytest.raises(ValueError, match=message):
+        operation(**(arrays | changed))
+
+
 class Gradients:
     """What the gradients of every operation are held to; a subclass names the operation.
 

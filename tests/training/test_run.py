@@ -1,11 +1,11 @@
 import collections
 import contextlib
-import dataclasses
 import logging
 import os
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -63,21 +63,13 @@ def run_to_the_end(config, workdir):
         return state, report_best(run, state) if complete else None
 
 
-@dataclasses.dataclass
-class Finished:
-    workdir: object
-    state: object
-    report: str
-    compilations: dict
-
-
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     """One run from beginning to end."""
     workdir = tmp_path_factory.mktemp("finished")
     with counted_compilations() as compilations:
         state, report = run_to_the_end(config, workdir)
-    return Finished(workdir, state, report, compilations)
+    return SimpleNamespace(workdir=workdir, state=state, report=report, compilations=compilations)
 
 
 class TestRun:

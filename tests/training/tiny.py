@@ -25,8 +25,7 @@ def get_config() -> ConfigDict:
         history_len=8,
     )
     config.data.update(batch_size=32, eval_batch_size=64, num_epochs=1.0)
-    config.model.dim = 8
-    config.model.head_dims = (8,)
+    config.model.update(dim=8, head_dims=(8,))
     config.model.streams = ConfigDict()
     config.model.streams.purchase = base.stream(
         model_dim=8, num_heads=1, n_kv=4, n_tokens=2, n_seeds=4, num_layers=2, window=2,
