@@ -178,12 +178,8 @@ def backward(
     splits = splits_for(batch * heads * key_tiles, row_tiles)
     tiles_per_program = tiles.num_tiles(row_tiles, splits)
     splits = tiles.num_tiles(row_tiles, tiles_per_program)
-    options = dict(
-        rows=rows,
-        activations=activations,
-        scale_out=scale_out,
-        maths=tiles.maths_for(query.dtype, interpret),
-    )
+    maths = tiles.maths_for(query.dtype, interpret)
+    options = {"rows": rows, "activations": activations, "scale_out": scale_out, "maths": maths}
     arrays, work = [*inputs[3:], *inputs[:3], cotangent], inputs.work(activations)
 
     def in_specs(tile: Tile) -> list[pl.BlockSpec]:
