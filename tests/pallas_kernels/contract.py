@@ -79,7 +79,6 @@ def value_and_gradients(function, arrays, cotangent):
     return run(arrays, cotangent)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def assert_refused(operation, arrays, bad):
     """Check that changed arguments are refused; `bad`: the changes, and what the message says."""
     changed, message = bad
@@ -87,6 +86,7 @@ def assert_refused(operation, arrays, bad):
         operation(**(arrays | changed))
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 class Gradients:
     """What the gradients of every operation are held to; a subclass names the operation.
 
