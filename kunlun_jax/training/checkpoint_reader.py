@@ -12,7 +12,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from kunlun_jax.config import in_current_form
+from kunlun_jax.config import ExperimentConfig, in_current_form, to_mapping
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.files import first_difference
 from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.checkpoint_files import (
@@ -182,6 +183,20 @@ class CheckpointReader(CheckpointFiles):
         self._best.entropies.pop(step, None)
         if metrics is not None and not math.isnan(metrics[BEST_METRIC]):
             self._best.entropies[step] = metrics[BEST_METRIC]
+
+
+def model_identity(config: ExperimentConfig, schema: Schema) -> dict[str, Any]:
+    """Return what of a checkpoint's identity says which model it is of.
+
+    Args:
+        config: The experiment.
+        schema: The data set's schema.
+    """
+    settings = to_mapping(config)
+    return {
+        "config": {key: settings[key] for key in ("model", "optimizer", "seed")},
+        "schema": schema.to_json(),
+    }
 
 
 def _of_this_version(identity: dict[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,14 @@ def has_record(directory: pathlib.Path) -> bool:
     return metrics.exists() and metrics.stat().st_size > 0
 
 
+def has_report(directory: pathlib.Path) -> bool:
+    """Return whether the run in a working directory has ended with its final report."""
+    try:
+        return f'"{BEST_STEP}"' in (directory / METRICS_FILE).read_text(errors="replace")
+    except FileNotFoundError:
+        return False
+
+
 def _resolved(config: ExperimentConfig) -> dict[str, Any]:
     return json.loads(json.dumps(to_mapping(config)))
 
