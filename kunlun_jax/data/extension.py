@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kunlun_jax.data.format import DatasetError
@@ -188,30 +187,29 @@ def require_extension(known: Metadata, new: Metadata) -> None:
 
 def _require_known_ids(known: Metadata, new: Metadata, vocabulary: Vocabulary) -> None:
     name = vocabulary.name
-    files = known.vocabulary_file(name), new.vocabulary_file(name)
     where = f"{new.directory}: vocabulary {name!r}: does not extend that of {known.directory}: "
-    if files[0] is None or files[1] is None:
-        if files == (None, None) and known.manifest["source"] == new.manifest["source"]:
+    before, after = known.vocabulary_file(name), new.vocabulary_file(name)
+    if before is None or after is None:
+        if before == after and known.manifest["source"] == new.manifest["source"]:
             return
         raise DatasetError(
             f"{where}expected files that say what ids mean, or one source and its options"
         )
-    for metadata, entry in zip((known, new), files, strict=True):
-        check_file(metadata.directory, entry)
-    if files[0]["sha256"] == files[1]["sha256"]:
+    if before["sha256"] == after["sha256"]:
         return
-    old, now = (
-        pq.ParquetFile(metadata.directory / entry["name"]).read(["value"])["value"]
-        for metadata, entry in zip((known, new), files, strict=True)
-    )
+    old, now = _values(known, before), _values(new, after)
     if len(now) < len(old):
         raise DatasetError(f"{where}expected at least {len(old)} ids, got {len(now)}")
-    if not old.equals(now := now.slice(0, len(old))):
-        index = pc.index(pc.equal(old, now), False).as_py()
-        raise DatasetError(
-            f"{where}id {index + 1}: expected {old[index].as_py()!r:.60}, "
-            f"got {now[index].as_py()!r:.60}"
-        )
+    if not old.equals(now.slice(0, len(old))):
+        pairs = enumerate(zip(old.to_pylist(), now.to_pylist(), strict=False))
+        index, (expected, got) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise DatasetError(f"{where}id {index + 1}: expected {expected!r:.60}, got {got!r:.60}")
+
+
+def _values(metadata: Metadata, entry: dict[str, Any]) -> Any:
+    """Return the values of a vocabulary in the order of their ids."""
+    check_file(metadata.directory, entry)
+    return pq.ParquetFile(metadata.directory / entry["name"]).read(["value"])["value"]
 
 
 def _sections(schema: Schema) -> dict[str, dict[str, Mapping[str, Any]]]:

@@ -118,13 +118,13 @@ def take(
     known = {v.name: v.num_rows for v in source.metadata.schema.vocabularies}
     tables, accumulators = dict(fresh.tables), dict(fresh.accumulators)
     for name, count in known.items():
-        move = functools.partial(_grown, known=count, rows=rows[name])
+        move = functools.partial(grown, known=count, rows=rows[name])
         tables[name] = move(saved["tables"][name], tables[name])
         if keep_optimizer:
             accumulators[name] = move(saved["accumulators"][name], accumulators[name])
         new = rows[name] - count
-        grown = f"grown by {new:,} rows, as fresh as in a new run" if new else "as it was"
-        notes.append(f"table {name}: {count:,} rows taken, {grown}")
+        more = f"grown by {new:,} rows, as fresh as in a new run" if new else "as it was"
+        notes.append(f"table {name}: {count:,} rows taken, {more}")
     opt_state = fresh.opt_state
     if keep_optimizer:
         opt_state, _ = _merged(saved["opt_state"], opt_state, "")
@@ -174,8 +174,15 @@ def _merged(saved: Any, fresh: Any, what: str) -> tuple[Any, list[str]]:
     return merged, notes
 
 
-def _grown(old: Array, fresh: Array, *, known: int, rows: int) -> Array:
-    """Return a fresh table, or its sums, with the rows of known ids taken from another one."""
+def grown(old: Array, fresh: Array, *, known: int, rows: int) -> Array:
+    """Return a fresh table, or its sums, with the rows of known ids taken from another one.
+
+    Args:
+        old: [stored rows, W], or [stored rows]; the other one.
+        fresh: The fresh one; its memory is reused.
+        known: Rows of the vocabulary that the other one has, the OOV row included.
+        rows: Rows of the new vocabulary.
+    """
     if known == rows:
         return old
     move = jax.jit(
