@@ -70,8 +70,8 @@ class Trainer:
             state: Where to begin, the iterator standing at the same step.
 
         Returns:
-            The final state, and whether the run is complete (False: stopped by a signal or at the
-            deadline, and wholly saved).
+            The final state, and whether the run is complete, by its steps or by its patience
+            (False: stopped by a signal or at the deadline, and wholly saved).
 
         Raises:
             NonFiniteError: If too many updates in a row were not finite; the checkpoints before
@@ -79,6 +79,8 @@ class Trainer:
         """
         cadence = self.config.training
         goodput, start = self.goodput, int(state.step)
+        if start and self.checkpoints.has_ended(cadence):
+            return state, True
         batch_size = self.config.data.batch_size
         share, agreement = BatchShare(self.mesh, batch_size), Agreement(self.mesh)
         progress = tqdm(
@@ -115,6 +117,8 @@ class Trainer:
                     with goodput.spending("checkpoint"):
                         self.checkpoints.save(state, self.data, metrics=metrics)
                     goodput.begin_lap()
+                    if self.checkpoints.has_ended(cadence):
+                        break
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
                     self.validation.confirm()  # the data of a save are good; an evaluation asks too

@@ -204,6 +204,11 @@ class Run(contextlib.AbstractContextManager):
                 the disk has no room for more.
         """
         state, damaged = self.checkpoints.restore_newest(self.state_shapes, self.iterator)
+        if state is not None and int(state.step) > self.num_steps:
+            raise ConfigError(
+                f"config.data.num_epochs: expected at least the {int(state.step)} steps that the "
+                f"run in {self.workdir} has taken, got {self.num_steps}"
+            )
         if is_first():
             for line in damaged:
                 print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -239,7 +244,8 @@ def _identity(
         # Left out where it says nothing: checkpoints of earlier versions have none.
         **({"task_weights": weights} if weights else {}),
         "pipeline": train_batches.fingerprint,
-        "num_steps": num_steps,
+        # A constant schedule does not know where the run ends: that may change.
+        **({"num_steps": num_steps} if config.optimizer.schedule != "constant" else {}),
     }
 
 

@@ -49,7 +49,14 @@ def run_loop(
             goodput=run.goodput,
             deadline=deadline,
         )
-        return trainer.run(state)
+        state, complete = trainer.run(state)
+    if complete and int(state.step) < run.num_steps and is_first():
+        print(
+            f"ended at step {int(state.step)} of {run.num_steps}: no better validation NE in "
+            f"{run.config.training.patience} evaluations",
+            flush=True,
+        )
+    return state, complete
 
 
 def _diagnose(run: Run, state: TrainState) -> str:

@@ -124,9 +124,8 @@ def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
                 found = in_current_form(json.loads(file.read_text()))
                 _require_same_run(directory, found, resolved)
                 if has_record(directory):  # where its data are, until these turn out to be the same
-                    data = {
-                        key: found["data"][key] for _, key in DATA_SETTINGS if key in found["data"]
-                    }
+                    kept = {key for _, key in DATA_SETTINGS} | {"num_epochs"}
+                    data = {key: found["data"][key] for key in kept & found["data"].keys()}
                     resolved = {**resolved, "data": resolved["data"] | data}
             _write_config(directory, resolved)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -168,13 +167,22 @@ def _require_same_run(directory: pathlib.Path, found: Any, resolved: dict[str, A
             f"{directory / CONFIG_FILE}: expected the configuration of a run, with "
             f"{sorted(resolved)}, got another file"
         )
-    difference = first_difference(_binding(found), _binding(resolved))
+    before, after = _binding(found), _binding(resolved)
+    if _schedule(found) == _schedule(resolved) == "constant":  # no step depends on the last one
+        for settings in (before, after):
+            settings["data"].pop("num_epochs", None)
+    difference = first_difference(before, after)
     if difference and has_record(directory):
         where, expected, got = difference
         raise WorkdirError(
             f"{directory}: holds a run with config.{where} = {expected!r}, got {got!r}; choose "
             "another --workdir"
         )
+
+
+def _schedule(values: dict[str, Any]) -> Any:
+    optimizer = values["optimizer"]
+    return optimizer.get("schedule") if isinstance(optimizer, dict) else None
 
 
 def _binding(values: dict[str, Any], where: tuple[str, ...] = ()) -> dict[str, Any]:
