@@ -26,6 +26,7 @@ from kunlun_jax.config import ExperimentConfig, experiment_config  # noqa: E402
 from kunlun_jax.hosts.processes import Options, connected  # noqa: E402
 from kunlun_jax.models.registry import create_model  # noqa: E402
 from kunlun_jax.training.batches import open_data  # noqa: E402
+from kunlun_jax.training.progressive import progressive_summary  # noqa: E402
 from kunlun_jax.training.results import report_best  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.run_loop import run_loop  # noqa: E402
@@ -89,6 +90,8 @@ def train(config: ExperimentConfig, workdir: pathlib.Path, start: WarmStart) -> 
         print(run.goodput.line(), flush=True)
         if complete:
             print(report_best(run, state), flush=True)
+            if config.data.period_hours:
+                print(f"\n{progressive_summary(workdir)}", flush=True)
         else:
             print(f"stopped and saved at step {int(state.step)}; the same command continues")
 

@@ -48,6 +48,8 @@ class Trainer:
             returns a clause for the error message.
         goodput: Watches where the time goes.
         deadline: Reading of `time.monotonic` from which on the run saves and stops, as on a signal.
+        before_step: Called with the number of a step and the state before it; says whether it has
+            evaluated anything.
     """
 
     config: ExperimentConfig
@@ -62,6 +64,7 @@ class Trainer:
     diagnose: Callable[[TrainState], str]
     goodput: Goodput
     deadline: float = math.inf
+    before_step: Callable[[int, TrainState], bool] = lambda step, state: False
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
         """Train from the state's step to the last one.
@@ -95,6 +98,9 @@ class Trainer:
         with progress as bar, StopSignal() as stop:
             logged_step = start
             for step in range(start + 1, self.num_steps + 1):
+                with goodput.spending("evaluation"):
+                    if self.before_step(step, state):
+                        goodput.begin_lap()
                 with goodput.spending("input"):
                     batch = share.put(next(self.data))
                 first = step == start + 1

@@ -24,6 +24,8 @@ WORSE = {
     "training.eval_every": 2,
 }
 
+CONSTANT = {"model.name": "din", "optimizer.schedule": "constant"}
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -113,11 +115,9 @@ class TestPatience:
 
 
 class TestMoreEpochs:
-    CONSTANT = {"model.name": "din", "optimizer.schedule": "constant"}
-
     def test_an_extended_run_is_the_longer_one(self, tmp_path, data):
-        short = tiny.experiment(data, **self.CONSTANT, **{"data.num_epochs": 0.35})
-        whole = tiny.experiment(data, **self.CONSTANT)
+        short = tiny.experiment(data, **CONSTANT, **{"data.num_epochs": 0.35})
+        whole = tiny.experiment(data, **CONSTANT)
         state, report = train(tmp_path / "extended", short)
         assert int(state.step) == 7
         extended, _ = train(tmp_path / "extended", whole)
@@ -129,12 +129,12 @@ class TestMoreEpochs:
         found, steps = entropies(tmp_path / "extended"), entropies(tmp_path / "whole")
         assert found.pop(7) > 0
         assert found == steps
-        assert [x for x in records(tmp_path / "extended") if "best/step" in x][0]["step"] == 20
+        assert next(x for x in records(tmp_path / "extended") if "best/step" in x)["step"] == 20
 
     def test_it_does_not_become_shorter_than_it_is(self, tmp_path, data):
-        train(tmp_path / "run", tiny.experiment(data, **self.CONSTANT, **{"data.num_epochs": 0.5}))
+        train(tmp_path / "run", tiny.experiment(data, **CONSTANT, **{"data.num_epochs": 0.5}))
         before = (tmp_path / "run" / "config.json").read_bytes()
-        shorter = tiny.experiment(data, **self.CONSTANT, **{"data.num_epochs": 0.25})
+        shorter = tiny.experiment(data, **CONSTANT, **{"data.num_epochs": 0.25})
         message = r"num_epochs: expected at least the 10 steps .* has taken, got 5"
         with pytest.raises(ConfigError, match=message):
             train(tmp_path / "run", shorter)

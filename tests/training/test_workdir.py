@@ -153,6 +153,7 @@ def test_every_setting_is_free_or_names_the_data_or_binds():
         "training.checkpoint_every",
         "training.keep_checkpoints",
         "training.stop_after_skips",
+        "training.patience",
         "mesh.data",
         "mesh.fsdp",
         "mesh.tensor",

@@ -193,6 +193,29 @@ def test_windows_have_the_examples_of_the_whole_shuffle(numbered, small_blocks, 
     assert (seen[0] != seen[1]).any()
 
 
+@pytest.mark.parametrize("max_examples", [None, 100])
+@pytest.mark.parametrize("period", [1, 36_000, 10**9])
+def test_periods_follow_each_other(numbered, period, max_examples):
+    options = {"max_examples": max_examples, "batch_size": 1}
+    source, whole = make(numbered, period=period, **options), make(numbered, **options)
+    times = numbered.splits["train"].request_times
+    count = source.num_examples
+    rows = [int(source[i].weights[0]) - 1 for i in range(count)]
+    assert sorted(rows) == sorted(int(whole[i].weights[0]) - 1 for i in range(count))
+    numbers = [int(times[row]) // period for row in rows]
+    assert numbers == sorted(numbers)
+    assert period == 1 or rows != sorted(rows, key=lambda row: times[row])
+    seen = {}
+    for number, batch, within in source.periods():
+        seen[number] = batch, len(within)
+        only = make(numbered, shuffle=False, batch_size=1, within=within)
+        found = {int(only[i].weights[0]) - 1 for i in range(len(only))}
+        assert found == {row for row, n in zip(rows, numbers, strict=True) if n == number}
+        assert only.weight == sum(row + 1 for row in found)
+    firsts = {n: (numbers.index(n), numbers.count(n)) for n in set(numbers)}
+    assert seen == firsts
+
+
 def test_processes_read_different_parts_of_a_window(numbered, small_blocks):
     whole = make(numbered, shuffle_window=64)
     users = numbered.columns.users.tolist()
@@ -277,10 +300,9 @@ def test_many_threads_read_one_source(dataset):
     assert wrong == []
 
 
-@pytest.mark.parametrize("shuffle_window", [0, 70])
+@pytest.mark.parametrize("options", [{}, {"shuffle_window": 70}, {"period": 5}])
 @pytest.mark.parametrize("stop", [0, 1, 12, 13, 26])
-def test_position_is_restored_exactly(dataset, small_blocks, stop, shuffle_window):
-    options = {"shuffle_window": shuffle_window}
+def test_position_is_restored_exactly(dataset, small_blocks, stop, options):
     iterator = make_train_iterator(make(dataset, **options), num_threads=2, prefetch=5)
     for _ in range(stop):
         next(iterator)
@@ -309,6 +331,8 @@ def test_fingerprint_changes_with_everything(dataset, tmp_path):
         {"seed": 1},
         {"max_examples": 100},
         {"shuffle_window": 100},
+        {"period": 86_400},
+        {"within": np.arange(50)},
     ]
     other = toy.toy_dataset(tmp_path / "other", toy.Options(seed=1))
     found = [base, make(other).fingerprint, *(make(dataset, **c).fingerprint for c in changes)]
