@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -111,3 +112,20 @@ def test_the_page(trained):
     of_split = pq.read_table(directory / "test_scores.parquet")["score_label"].to_numpy()
     assert np.isin(of_split, of_table).all()
     assert len(of_split) > 30
+
+
+def test_tomorrows_data(trained):
+    """The page's commands, with a setting of everything that the section names."""
+    directory, run = trained
+    (commands,) = blocks(PAGE, "## Tomorrow's data", "bash")
+    (directory / "tomorrow").mkdir()
+    for name in ("impressions.csv", "views.csv"):
+        text = (directory / name).read_text()
+        (directory / "tomorrow" / name).write_text(text.replace(",i3,", ",new,"))
+    settings = [*SMALL, "--config.training.patience=3", "--config.optimizer.schedule=constant"]
+    settings += ["--config.data.period_hours=24", "--config.data.num_epochs=1"]
+    printed = run(f"{commands.rstrip()} {' '.join(map(shlex.quote, settings))}")
+    built = json.loads((directory / "datasets" / "tomorrow" / "dataset.json").read_text())
+    assert built["parent"]["appended"] == {"item": 1, "category": 0, "device": 0}
+    assert "  table item: 21 rows taken, grown to 22, the new ones as in a fresh run" in printed
+    assert "period from (UTC)" in printed

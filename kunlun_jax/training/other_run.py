@@ -123,7 +123,7 @@ def take(
         if keep_optimizer:
             accumulators[name] = move(saved["accumulators"][name], accumulators[name])
         new = rows[name] - count
-        more = f"grown by {new:,} rows, as fresh as in a new run" if new else "as it was"
+        more = f"grown to {rows[name]:,}, the new ones as in a fresh run" if new else "as it was"
         notes.append(f"table {name}: {count:,} rows taken, {more}")
     opt_state = fresh.opt_state
     if keep_optimizer:
