@@ -86,16 +86,7 @@ class Trainer:
             return state, True
         batch_size = self.config.data.batch_size
         share, agreement = BatchShare(self.mesh, batch_size), Agreement(self.mesh)
-        progress = tqdm(
-            total=self.num_steps * batch_size,
-            initial=start * batch_size,
-            unit="ex",
-            unit_scale=True,
-            dynamic_ncols=True,
-            desc="train",
-            disable=not is_first(),
-        )
-        with progress as bar, StopSignal() as stop:
+        with _bar(start, self.num_steps, batch_size) as bar, StopSignal() as stop:
             logged_step = start
             for step in range(start + 1, self.num_steps + 1):
                 with goodput.spending("evaluation"):
@@ -182,3 +173,15 @@ class Trainer:
         values = self.evaluator.evaluate(state.params, state.tables, self.validation)
         self.writer.write(step, {f"val/{key}": value for key, value in values.items()})
         return values
+
+
+def _bar(start: int, num_steps: int, batch_size: int) -> tqdm:
+    return tqdm(
+        total=num_steps * batch_size,
+        initial=start * batch_size,
+        unit="ex",
+        unit_scale=True,
+        dynamic_ncols=True,
+        desc="train",
+        disable=not is_first(),
+    )

@@ -202,13 +202,10 @@ class Run(contextlib.AbstractContextManager):
         Raises:
             CheckpointError: If there are checkpoints, but none that is good and of this run; or if
                 the disk has no room for more.
+            ConfigError: If the run has taken more steps than it should have.
         """
         state, damaged = self.checkpoints.restore_newest(self.state_shapes, self.iterator)
-        if state is not None and int(state.step) > self.num_steps:
-            raise ConfigError(
-                f"config.data.num_epochs: expected at least the {int(state.step)} steps that the "
-                f"run in {self.workdir} has taken, got {self.num_steps}"
-            )
+        _require_steps_ahead(self, state)
         if is_first():
             for line in damaged:
                 print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -231,6 +228,15 @@ class Run(contextlib.AbstractContextManager):
             donate_argnums=0,
             in_shardings=(self.state_shardings, batch_sharding(self.mesh)),
             out_shardings=self.state_shardings,
+        )
+
+
+def _require_steps_ahead(run: Run, state: TrainState | None) -> None:
+    """Refuse an end before the step that a run has reached."""
+    if state is not None and int(state.step) > run.num_steps:
+        raise ConfigError(
+            f"config.data.num_epochs: expected at least the {int(state.step)} steps that the run "
+            f"in {run.workdir} has taken, got {run.num_steps}"
         )
 
 

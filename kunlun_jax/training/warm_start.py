@@ -18,7 +18,7 @@ from kunlun_jax.hosts.processes import is_first, together
 from kunlun_jax.training.other_run import open_source, take
 from kunlun_jax.training.run import Run, fresh_state
 from kunlun_jax.training.step import TrainState
-from kunlun_jax.training.workdir import WorkdirError, has_record
+from kunlun_jax.training.workdir import WorkdirError, has_record, read_note
 
 INIT_FILE = "init.json"
 OPTIMIZERS = ("fresh", "keep")
@@ -122,14 +122,6 @@ def described(workdir: pathlib.Path) -> str:
 
 
 def _recorded(workdir: pathlib.Path) -> dict[str, Any] | None:
-    path = workdir / INIT_FILE
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise WorkdirError(f"{path}: not JSON: {error}") from error
-    keys = {"run", "optimizer", "step", "checksum", "dataset", "notes"}
-    if not isinstance(content, dict) or set(content) != keys:
-        raise WorkdirError(f"{path}: expected {sorted(keys)}, got {content!r:.60}")
-    return content
+    return read_note(
+        workdir / INIT_FILE, {"run", "optimizer", "step", "checksum", "dataset", "notes"}
+    )

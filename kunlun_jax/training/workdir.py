@@ -89,6 +89,27 @@ def keep_config(directory: pathlib.Path, config: ExperimentConfig) -> None:
         raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
 
 
+def read_note(path: pathlib.Path, keys: set[str]) -> dict[str, Any] | None:
+    """Return what an earlier start has noted in a file; None where there is none.
+
+    Args:
+        path: The file, JSON.
+        keys: What it has to have.
+
+    Raises:
+        WorkdirError: If it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise WorkdirError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict) or not keys <= set(content):
+        raise WorkdirError(f"{path}: expected {', '.join(sorted(keys))}, got {content!r:.60}")
+    return content
+
+
 def has_record(directory: pathlib.Path) -> bool:
     """Return whether a start has recorded anything in a working directory."""
     metrics = directory / METRICS_FILE

@@ -135,7 +135,7 @@ class PeriodShuffle:
         self._order = np.argsort(periods, kind="stable")
         self.numbers, self.starts = np.unique(periods[self._order], return_index=True)
         for number, members in zip(self.numbers.tolist(), self._members(), strict=True):
-            members[:] = members[permutation((seed, _PERIOD, number), len(members))]
+            members[:] = members[permutation((seed, _PERIOD, number % 2**64), len(members))]
 
     def __call__(self, position: np.ndarray) -> np.ndarray:
         """Return the indices of examples (`Order`)."""

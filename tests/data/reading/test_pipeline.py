@@ -193,29 +193,6 @@ def test_windows_have_the_examples_of_the_whole_shuffle(numbered, small_blocks, 
     assert (seen[0] != seen[1]).any()
 
 
-@pytest.mark.parametrize("max_examples", [None, 100])
-@pytest.mark.parametrize("period", [1, 36_000, 10**9])
-def test_periods_follow_each_other(numbered, period, max_examples):
-    options = {"max_examples": max_examples, "batch_size": 1}
-    source, whole = make(numbered, period=period, **options), make(numbered, **options)
-    times = numbered.splits["train"].request_times
-    count = source.num_examples
-    rows = [int(source[i].weights[0]) - 1 for i in range(count)]
-    assert sorted(rows) == sorted(int(whole[i].weights[0]) - 1 for i in range(count))
-    numbers = [int(times[row]) // period for row in rows]
-    assert numbers == sorted(numbers)
-    assert period == 1 or rows != sorted(rows, key=lambda row: times[row])
-    seen = {}
-    for number, batch, within in source.periods():
-        seen[number] = batch, len(within)
-        only = make(numbered, shuffle=False, batch_size=1, within=within)
-        found = {int(only[i].weights[0]) - 1 for i in range(len(only))}
-        assert found == {row for row, n in zip(rows, numbers, strict=True) if n == number}
-        assert only.weight == sum(row + 1 for row in found)
-    firsts = {n: (numbers.index(n), numbers.count(n)) for n in set(numbers)}
-    assert seen == firsts
-
-
 def test_processes_read_different_parts_of_a_window(numbered, small_blocks):
     whole = make(numbered, shuffle_window=64)
     users = numbered.columns.users.tolist()
