@@ -39,7 +39,7 @@ def test_tables_have_what_the_data_set_has(dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_three_weeks(dataset, tmp_path):
+def test_three_weeks(dataset, tmp_path, compilation_cache):
     moments = np.concatenate([e.request_times for e in dataset.splits.values()])
     first = np.datetime64(int(np.median(moments)), "s").astype("datetime64[D]")
     outcome = run_python(
@@ -55,6 +55,7 @@ def test_three_weeks(dataset, tmp_path):
         "--set=model.head_dims=(8,)",
         "--set=data.batch_size=16",
         f"--out={tmp_path / 'found.json'}",
+        variables={"JAX_COMPILATION_CACHE_DIR": str(compilation_cache)},
     )
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())

@@ -26,8 +26,10 @@ from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.step import apply_model
 from kunlun_jax.training.warm_start import INIT_FILE, WarmStart, described
 from kunlun_jax.training.workdir import WorkdirError, open_workdir
+from tests import processes
 from tests.data.cross_oracle import DAY
 from tests.data.own_data import world
+from tests.documents import ROOT
 from tests.processes import run_python
 from tests.training.runs import assert_equal_states
 
@@ -339,3 +341,24 @@ def test_on_eight_devices_a_run_begins_with_the_same_bits(tmp_path, begin, world
         for path, leaf in jax.tree_util.tree_leaves_with_path(dataclasses.asdict(state)):
             name = jax.tree_util.keystr(path)
             assert found[name].tobytes() == np.asarray(leaf).tobytes(), name
+
+
+@pytest.mark.slow
+def test_two_processes_begin_and_train_together(tmp_path, finished_runs):
+    """By train.py, with rows of tables split over both; both say the same."""
+    data = finished_runs[0].parent / "data"
+    command = [
+        ROOT / "train.py",
+        f"--config={ROOT / 'tests' / 'training' / 'tiny.py'}",
+        "--config.model.name=din",
+        f"--config.data.directory={data}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--init_from={finished_runs[0]}",
+        "--init_optimizer=keep",
+    ]
+    ends = processes.finish(processes.start([list(map(str, command))] * 2, devices=2))
+    assert [end[0] for end in ends] == [0, 0], ends[0][2] + ends[1][2]
+    assert "table item: 51 rows taken, as it was" in ends[0][1]
+    assert "optimizer: moments and sums taken; the schedule begins anew" in ends[0][1]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["best/step"] > 0
