@@ -188,9 +188,8 @@ class Run(contextlib.AbstractContextManager):
     def summary(self) -> str:
         """Return tables of parameters, FLOPs and padding, and what deserves a word."""
         tables = model_summary(self.config.model, self.data.schema, self.state_shapes)
-        dataset, max_lens = self.data.dataset, self.data.max_lens
-        padding = padding_summary(dataset, max_lens)
-        return "\n\n".join([tables, padding, *cut_histories(dataset, max_lens)])
+        histories = self.data.dataset, self.data.max_lens
+        return "\n\n".join([tables, padding_summary(*histories), *cut_histories(*histories)])
 
     def resume_or_initialize(
         self, initialize: Callable[["Run"], TrainState] | None = None
