@@ -84,7 +84,9 @@ def _run(
     start = time.monotonic(), time.process_time()
     with open_workdir(directory, planned.config), open_run(planned.config, directory) as run:
         state = run.resume_or_initialize()
-        trained_before = int(state.step) == run.num_steps
+        trained_before = int(state.step) == run.num_steps or run.checkpoints.has_ended(
+            run.config.training
+        )
         state, complete = run_loop(run, state, run.train_step(), deadline=deadline)
         # If only the evaluation is left, do it even past the deadline: otherwise a limit too short
         # for training and evaluation together would never get past it.
@@ -129,7 +131,7 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
             "label_rates": run.data.dataset.label_rates,
         },
         "step": int(state.step),
-        "examples": run.num_steps * run.config.data.batch_size,
+        "examples": validation["step"] * run.config.data.batch_size,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "table_parameters": sum(x.size for x in jax.tree.leaves(state.tables)),
         "flops": sum(flops.values()),
