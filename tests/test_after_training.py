@@ -130,3 +130,14 @@ def test_the_report(trained):
     assert (runs / "shop" / "report.html").read_text() == of_training
     for name in ("report.html", "report_shop_din.html"):
         assert problems((runs / "shop" / name).read_text()) == []
+
+
+def test_why(trained):
+    directory, run = trained
+    with_dataset(directory, run)
+    (commands,) = blocks(PAGE, "## Why this score", "bash")
+    printed = run(commands)
+    assert "stream view: whether item is the candidate's" in printed
+    for name in ("report.html", "why_test_17.html", "why_request.html"):
+        assert problems((directory / "runs" / "shop" / name).read_text()) == []
+    assert "Permutation importance" in (directory / "runs" / "shop" / "report.html").read_text()
