@@ -9,7 +9,7 @@ Running the same command again resumes; values are overridden as in --config.dat
 import pathlib
 import sys
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from kunlun_jax.interrupts import end_at_once
@@ -28,15 +28,23 @@ from kunlun_jax.metrics.scores import Scores  # noqa: E402
 from kunlun_jax.models.registry import create_model  # noqa: E402
 from kunlun_jax.report.writing import end_with_report  # noqa: E402
 from kunlun_jax.training.batches import open_data  # noqa: E402
+from kunlun_jax.training.progressive import progressive_summary  # noqa: E402
 from kunlun_jax.training.results import report_best  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.run_loop import run_loop  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
+from kunlun_jax.training.warm_start import OPTIMIZERS, WarmStart, described  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402
 
 CONFIG = define_config("config", "Config file, or the name of a ready one, such as base.")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; by default runs/<name of the config file>."
+)
+INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Directory of a finished run, whose weights this one begins with."
+)
+INIT_OPTIMIZER = flags.DEFINE_enum(
+    "init_optimizer", "fresh", OPTIMIZERS, "Whether it takes the optimizers' state too."
 )
 # Of several processes; under SLURM, Open MPI and Kubernetes they know each other without.
 COORDINATOR = flags.DEFINE_string("coordinator", None, "Host and port of process 0.")
@@ -57,17 +65,18 @@ def main(argv: list[str]) -> None:
             connected(_processes(), expected=USER_ERRORS),
             open_workdir(WORKDIR.value or _default_workdir(), config) as workdir,
         ):
-            train(config, workdir)
+            train(config, workdir, WarmStart.of(workdir, INIT_FROM.value, INIT_OPTIMIZER.value))
     except USER_ERRORS as error:
         sys.exit(one_line(error))
 
 
-def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
+def train(config: ExperimentConfig, workdir: pathlib.Path, start: WarmStart) -> None:
     """Run the experiment in a working directory.
 
     Args:
         config: The experiment.
         workdir: Where checkpoints and metrics go, and are found again.
+        start: Whose weights the run begins with.
     """
     print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
     print(kernels_line(config.model), flush=True)
@@ -75,13 +84,17 @@ def train(config: ExperimentConfig, workdir: pathlib.Path) -> None:
     model = create_model(config, data.schema)
     with Run(config, workdir, data, model) as run:  # the devices and the checkpoints
         print(run.summary(), flush=True)
-        state = run.resume_or_initialize()  # and the training batches stand at its step
+        state = run.resume_or_initialize(start.state)  # and the training batches stand at its step
+        if described(workdir):  # what it took of another run
+            print(described(workdir), flush=True)
         train_step = run.train_step()
         state, complete = run_loop(run, state, train_step)
         print(run.goodput.line(), flush=True)
         if complete:
             predictions: dict[str, Scores] = {}
             print(report_best(run, state, predictions=predictions), flush=True)
+            if config.data.period_hours:
+                print(f"\n{progressive_summary(workdir)}", flush=True)
             end_with_report(run, predictions["test"])
         else:
             print(f"stopped and saved at step {int(state.step)}; the same command continues")
@@ -107,6 +120,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
-    logging.set_verbosity(logging.FATAL)
-    run_program(main, _parse_flags)
+    run_program(main, _parse_flags, quiet=True)

@@ -12,14 +12,17 @@ minutes, most of them to compile fifteen models.
 import pathlib
 from typing import Any
 
-from absl import app, flags
-
-from benchmarks.report import RESULTS, environment, write_json
-from benchmarks.step_times import Contestant, gains, in_turns, train_batches
-from configs.scaling import complete_journey
-from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan, study_config
 from kunlun_jax.training.allocator import keep_freed_memory
-from kunlun_jax.training.run import open_dataset
+
+keep_freed_memory()  # before JAX is imported
+
+from absl import app, flags  # noqa: E402
+
+from benchmarks.report import RESULTS, environment, write_json  # noqa: E402
+from benchmarks.step_times import Contestant, gains, in_turns, train_batches  # noqa: E402
+from configs.scaling import complete_journey  # noqa: E402
+from kunlun_jax.scaling.study import PlannedRun, StudyConfig, planned_runs, study_config  # noqa: E402
+from kunlun_jax.training.run import open_dataset  # noqa: E402
 
 _NUM_BATCHES = 8
 _ROUNDS = flags.DEFINE_integer("rounds", 12, "Rounds of which the median is printed.")
@@ -29,14 +32,13 @@ _OUT = flags.DEFINE_string("out", str(RESULTS / "ablation_speeds.json"), "Where 
 
 def largest_runs(study: StudyConfig) -> dict[str, PlannedRun]:
     """Return the first seed's run of every family, at its largest, and of every ablation."""
-    return {run.group: run for run in reversed(plan(study)) if run.size == -1}
+    return {run.group: run for run in reversed(planned_runs(study)) if run.size == -1}
 
 
 def main(argv: list[str]) -> None:
     """Measure every pair, print the table, write the JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    keep_freed_memory()
     study = study_config(complete_journey.get_config().to_dict())
     runs = largest_runs(study)
     config = runs[study.subject].config

@@ -17,6 +17,11 @@ import tempfile
 import time
 from typing import Any
 
+from kunlun_jax.training.allocator import keep_freed_memory
+
+if "--keep=True" in sys.argv:  # before JAX is imported
+    keep_freed_memory()
+
 import jax
 from absl import app, flags
 
@@ -25,7 +30,6 @@ from configs import synthetic
 from kunlun_jax.config import experiment_config
 from kunlun_jax.data import BatchSource
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.training.allocator import keep_freed_memory
 from kunlun_jax.training.run import open_dataset
 from kunlun_jax.training.step import create_train_state, make_train_step
 
@@ -40,8 +44,6 @@ NUM_STEPS = 1_000  # of the learning rate's schedule
 
 def work(directory: str) -> None:
     """Take steps whenever a line comes in; answer with faults, system and wall time of a step."""
-    if _KEEP.value:
-        keep_freed_memory()
     config = experiment_config(_config(directory))
     dataset = open_dataset(config.data)
     source = BatchSource(

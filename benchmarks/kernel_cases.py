@@ -7,11 +7,12 @@ the public functions would; `program` takes a kernel and a tile by hand.
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.costs import PRODUCTS
 from pallas_kernels.gdpa import backward as gdpa_backward
 from pallas_kernels.gdpa import forward as gdpa_forward
 from pallas_kernels.seed_attention import backward as seed_backward
@@ -21,20 +22,6 @@ from pallas_kernels.tiles import num_tiles
 from pallas_kernels.window_attention import backward as window_backward
 from pallas_kernels.window_attention import forward as window_forward
 
-# Matrix products of each; every one takes block_q * block_kv * H multiply-adds for a pair of tiles.
-PRODUCTS = {
-    "gdpa_forward": 2,
-    "gdpa_backward": 5,
-    "gdpa_backward_keys": 4,
-    "gdpa_backward_queries": 3,
-    "window_attention_forward": 2,
-    "window_attention_backward_queries": 3,
-    "window_attention_backward_keys": 4,
-    "seed_attention_forward": 2,
-    "seed_attention_backward": 5,
-    "seed_attention_backward_seeds": 3,
-    "seed_attention_backward_keys": 4,
-}
 # Those whose code depends on whether there is a rotation.
 ROTATING = ("window_attention_backward_queries", "window_attention_backward_keys")
 # name -> dtype, precision of f32 products: one TF32 product, or IEEE arithmetic without tensor
@@ -209,23 +196,24 @@ def _rows(case: Case, size: int) -> jax.ShapeDtypeStruct:
 _lengths = _array(dtype=jnp.int32)
 
 
-def _gdpa_arguments(case: Case) -> list[jax.ShapeDtypeStruct]:
+def _gdpa_inputs(case: Case) -> Any:
     key = _rows(case, case.keys)
-    return [_rows(case, case.rows), key, key, _lengths, _lengths, _array(_HEADS)]
+    arrays = [_rows(case, case.rows), key, key, _lengths, _lengths, _array(_HEADS)]
+    return gdpa_forward.Inputs._make(arrays)
 
 
 _GDPA = {"activations": ("gelu_tanh",) * _HEADS, "scale_out": 1.0, "interpret": False}
 
 
 def _gdpa_forward(case: Case) -> tuple[Callable, list]:
-    return partial(gdpa_forward.forward, tile=case.tile, **_GDPA), _gdpa_arguments(case)
+    return partial(gdpa_forward.forward, tile=case.tile, **_GDPA), [_gdpa_inputs(case)]
 
 
 def _gdpa_backward(case: Case) -> tuple[Callable, list]:
     sweep = case.kernel == "gdpa_backward_queries"
     key_tile = case.tile._replace(query_gradient="apart") if sweep else case.tile
     tiles = {"key_tile": key_tile, "query_tile": case.tile}
-    arguments = [*_gdpa_arguments(case), _rows(case, case.rows)]
+    arguments = [_gdpa_inputs(case), _rows(case, case.rows)]
     return partial(gdpa_backward.backward, **tiles, **_GDPA), arguments
 
 
@@ -236,7 +224,7 @@ def _window_options(case: Case) -> dict[str, object]:
 def _window_forward(case: Case) -> tuple[Callable, list]:
     rows = _rows(case, case.rows)
     function = partial(window_forward.forward, tile=case.tile, **_window_options(case))
-    return function, [rows, rows, rows, _lengths]
+    return function, [window_forward.Inputs._make([rows, rows, rows, _lengths])]
 
 
 def _window_backward(case: Case) -> tuple[Callable, list]:
@@ -245,9 +233,8 @@ def _window_backward(case: Case) -> tuple[Callable, list]:
         angles, numbers = _array(case.rows, case.head_dim // 2), _array(case.rows)
         rotation = window_backward.Rotation(angles, angles, numbers, numbers)
     numbers_of_heads = _array(_HEADS, case.rows)
-    saved = window_backward.Saved(
-        rows, rows, rows, _lengths, rotation, rows, numbers_of_heads, rows
-    )
+    inputs = window_forward.Inputs._make([rows, rows, rows, _lengths])
+    saved = window_backward.Saved._make([inputs, rotation, rows, numbers_of_heads, rows])
     options = {"tile": case.tile, **_window_options(case)}
     if case.kernel == "window_attention_backward_queries":
         return partial(window_backward.of_queries, **options), [saved]
@@ -260,7 +247,7 @@ _SEED = {"scale": 1.0, "interpret": False}
 def _seed_forward(case: Case) -> tuple[Callable, list]:
     seeds, key = _rows(case, case.rows), _rows(case, case.keys)
     function = partial(seed_forward.forward, tile=case.tile, **_SEED)
-    return function, [seeds, key, key, _lengths]
+    return function, [seed_forward.Inputs._make([seeds, key, key, _lengths])]
 
 
 def _seed_backward(case: Case) -> tuple[Callable, list]:
@@ -270,7 +257,8 @@ def _seed_backward(case: Case) -> tuple[Callable, list]:
     tiles = {"seed_tile": seed_tile, "key_tile": case.tile}
     lse = _array(_HEADS, case.rows)
     function = partial(seed_backward.backward, **tiles, **_SEED)
-    return function, [seeds, key, key, _lengths, seeds, lse, seeds]
+    inputs = seed_forward.Inputs._make([seeds, key, key, _lengths])
+    return function, [inputs, seeds, lse, seeds]
 
 
 _PROGRAMS = {

@@ -46,10 +46,6 @@ class MachineCode(NamedTuple):
     threads: int
     loop: MainLoop | None
 
-    def registers_of_block(self) -> int:
-        """Return the registers that a block takes of the 65,536 of a multiprocessor."""
-        return self.threads * -(-self.registers // 8) * 8
-
 
 def read(compiled: Compiled, kernel: str) -> MachineCode:
     """Assemble the PTX and read the figures of one kernel.

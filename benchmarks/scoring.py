@@ -15,19 +15,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import numpy as np
-from absl import app, flags
-from tqdm import tqdm
-
-from benchmarks.report import RESULTS, environment, write_json
-from kunlun_jax.data import Dataset, Events, Request, batch_requests
-from kunlun_jax.serving import Ranker
-from kunlun_jax.serving.predictor import BatchPredictor
-from kunlun_jax.serving.trained import open_trained
 from kunlun_jax.training.allocator import keep_freed_memory
-from kunlun_jax.training.finished_run import read_config
-from kunlun_jax.training.run_data import find_dataset
+
+keep_freed_memory()  # before JAX is imported
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from benchmarks.report import RESULTS, environment, write_json  # noqa: E402
+from kunlun_jax.data import Dataset, Events, Request, batch_requests  # noqa: E402
+from kunlun_jax.serving import Ranker  # noqa: E402
+from kunlun_jax.serving.predictor import BatchPredictor  # noqa: E402
+from kunlun_jax.serving.trained import open_trained  # noqa: E402
+from kunlun_jax.training.finished_run import read_config  # noqa: E402
+from kunlun_jax.training.run_data import find_dataset  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 _DATASET = flags.DEFINE_string("dataset", None, "Its data set, if not where it was.")
@@ -100,7 +103,6 @@ def main(argv: list[str]) -> None:
     """Measure, print the table, write the JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    keep_freed_memory()
     workdir = pathlib.Path(_WORKDIR.value)
     config = read_config(workdir)
     dataset = Dataset.open(find_dataset(workdir, config.data.directory, _DATASET.value))

@@ -6,7 +6,8 @@
 Each contender is a process of its own, all take their steps in turns, and each figure is the median
 of the rounds. Examples/s by the clock and by processor time; GFLOP/s counts three times the model's
 forward operations (`kunlun_jax.flops`). The ceiling is a float32 product of 2048 x 2048 in JAX.
-Random batches at full history length.
+Random batches at full history length. Our process keeps freed memory, as train.py's does;
+"torch, kept" is eager PyTorch with that setting, which no PyTorch program has by default.
 """
 
 import dataclasses
@@ -17,15 +18,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from absl import app, flags
+from kunlun_jax.training.allocator import keep_freed_memory
 
-from benchmarks.random_batches import random_batch
-from benchmarks.report import RESULTS, environment, write_json
-from kunlun_jax.config import ExperimentConfig, ModelConfig, StreamConfig, WukongConfig
-from kunlun_jax.data import schema as schemas
+_KEPT = ("ours", "torch, kept")
+if multiprocessing.current_process().name in _KEPT:
+    keep_freed_memory()  # before JAX is imported
 
-_SIZE = flags.DEFINE_string("size", "reference", "One of SIZES.")
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from benchmarks.random_batches import random_batch  # noqa: E402
+from benchmarks.report import RESULTS, environment, write_json  # noqa: E402
+from benchmarks.twin_sizes import SIZES, Size, experiment, schema  # noqa: E402
+
+_SIZE = flags.DEFINE_string("size", "reference", "One of twin_sizes.SIZES.")
 _COMPILED = flags.DEFINE_bool("compiled", False, "Also time torch.compile (minutes to compile).")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds of which the median counts.")
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps of each contender in a round.")
@@ -40,98 +46,13 @@ _NUM_STEPS = 1000  # of the learning rate's schedule
 _PRODUCT = 2048
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """What is trained.
-
-    Attributes:
-        batch: Examples B.
-        events: Events T of the one stream.
-        dim: Width D, and D_e.
-        layers: Layers.
-        heads: Heads N.
-        summary: Summary tokens G.
-        kv: GDPA key/value length K.
-        seeds: Seeds P.
-        tokens: Pooled tokens Q.
-        window: Events that attention sees to each side.
-        experts: Wukong experts E.
-        rows: Rows of each of the six tables.
-    """
-
-    batch: int
-    events: int
-    dim: int
-    layers: int
-    heads: int
-    summary: int
-    kv: int
-    seeds: int
-    tokens: int
-    window: int
-    experts: int
-    rows: int
-
-
-SIZES = {
-    "tiny": Size(8, 16, 8, 2, 2, 4, 8, 8, 4, 4, 2, 50),
-    "base": Size(256, 128, 32, 3, 1, 8, 16, 16, 8, 16, 2, 20_000),
-    "reference": Size(512, 128, 64, 4, 4, 16, 64, 64, 16, 32, 2, 100_000),
-    "wide": Size(32, 512, 256, 4, 4, 48, 256, 64, 32, 100, 8, 100_000),
-}
-
-
-def experiment(size: Size) -> ExperimentConfig:
-    """Return the experiment of a size."""
-    stream = StreamConfig(
-        name="view", model_dim=size.dim, num_heads=size.heads, n_kv=size.kv, n_tokens=size.tokens,
-        n_seeds=size.seeds, num_layers=size.layers, window=size.window, max_len=size.events,
-        mlp_dim=size.dim,
-    )  # fmt: skip
-    model = ModelConfig(
-        dim=size.dim,
-        num_layers=size.layers,
-        n_sum=size.summary,
-        streams=(stream,),
-        wukong=WukongConfig(num_experts=size.experts, mlp_dim=2 * size.dim),
-        count_features=False,  # the schema declares none
-        popularity_features=False,
-        head_dims=(4 * size.dim, 2 * size.dim),
-    )
-    return ExperimentConfig(model=model)
-
-
-def schema(size: Size) -> schemas.Schema:
-    """Return the schema: six tables, of which three are of the candidate and of events."""
-    names = ("item", "brand", "category", "user", "shop", "device")
-    shared = names[:3]
-    return schemas.Schema(
-        name="twin",
-        vocabularies=tuple(schemas.Vocabulary(name, size.rows - 1) for name in names),
-        dense=(schemas.DenseFeature("price"), schemas.DenseFeature("hour")),
-        sparse=tuple(schemas.SparseFeature(name, name) for name in names),
-        candidate=shared,
-        streams=(
-            schemas.EventStream(
-                "view",
-                tuple(schemas.EventId(name, name) for name in shared),
-                (schemas.DenseFeature("seconds"),),
-                max_len=size.events,
-            ),
-        ),
-        labels=("click",),
-    )
-
-
 def ours(size: Size) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return functions that take one of our steps, and that wait for all of them."""
     import jax
 
     from kunlun_jax.models import create_model
-    from kunlun_jax.training.allocator import keep_freed_memory
     from kunlun_jax.training.step import create_train_state, make_train_step
 
-    keep_freed_memory()
     config, described = experiment(size), schema(size)
     batch = random_batch(config, described, size.batch)
     model = create_model(config, described)
@@ -200,6 +121,7 @@ def contender(name: str, size: Size, cores: int, pipe: Any) -> None:
         "ceiling": ceiling,
         "ours": lambda: ours(size),
         "torch": lambda: torch_step(size, compile=False),
+        "torch, kept": lambda: torch_step(size, compile=False),
         "torch.compile": lambda: torch_step(size, compile=True),
     }
     take, wait = makers[name]()
@@ -219,7 +141,7 @@ def measure(size: Size, names: list[str]) -> dict[str, np.ndarray]:
     for name in names:
         here, there = context.Pipe()
         arguments = (name, size, _CORES.value, there)
-        context.Process(target=contender, args=arguments, daemon=True).start()
+        context.Process(target=contender, args=arguments, name=name, daemon=True).start()
         there.close()  # so that the end of a contender that fails is seen
         here.send(1)  # compiles
         here.recv()
@@ -241,7 +163,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     size = SIZES[_SIZE.value]
-    names = ["ceiling", "ours", "torch", *(["torch.compile"] if _COMPILED.value else [])]
+    names = [
+        "ceiling",
+        "ours",
+        "torch",
+        "torch, kept",
+        *(["torch.compile"] if _COMPILED.value else []),
+    ]
     times = measure(size, names)
     forward = sum(flops_by_module(experiment(size).model, schema(size)).values())
     flops = dict.fromkeys(names, 3 * forward * size.batch) | {"ceiling": 2 * _PRODUCT**3}

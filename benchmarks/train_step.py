@@ -3,7 +3,7 @@
     python -m benchmarks.train_step [--config=configs/b200.py] [--batch_size=64]
 
 Random batches at full history length, tables of at most 2^20 rows (a step's time does not depend on
-the rows of its tables: benchmarks/table_update.py). Prints milliseconds, examples/s and MFU: three
+the rows of its tables: docs/design.md). Prints milliseconds, examples/s and MFU: three
 times the model's forward operations (`kunlun_jax.flops`), over the time, over the bf16 rate that a
 large matrix product reaches on this GPU. The norms of the first step's gradients must agree.
 `--dry_run` walks the same way on a CPU, with a stream of 16 events and interpreted kernels.

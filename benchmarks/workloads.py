@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.roofline import Cost
+from pallas_kernels.costs import attended_pairs
 from pallas_kernels.gdpa import gdpa
 from pallas_kernels.seed_attention import seed_attention
 from pallas_kernels.timing import num_sets
@@ -102,7 +103,7 @@ def cost(workload: Workload, direction: str) -> Cost:
         written = w.batch * (w.rows + (2 * w.keys if backward else 0))
         numbers = 0
     elif w.operation == "window":
-        pairs = int(pairs_in_window(w.row_lengths.astype(np.int64), w.window).sum())
+        pairs = sum(attended_pairs(length, w.window) for length in w.row_lengths.tolist())
         read = rows * (5 if backward else 3)
         written = w.batch * w.rows * (3 if backward else 1)
         numbers = w.heads * (rows if backward else w.batch * w.rows) + 2 * rows * w.rotated
@@ -114,12 +115,6 @@ def cost(workload: Workload, direction: str) -> Cost:
         numbers = w.heads * seeds
     flops = 4.0 * pairs * w.heads * w.head_dim * (_BACKWARD if backward else 1.0)
     return Cost(flops, float((read + written) * row_bytes + 4 * numbers))
-
-
-def pairs_in_window(lengths: np.ndarray, window: int) -> np.ndarray:
-    """Return, for each length, the pairs of rows that are at most `window` apart."""
-    w = np.minimum(window, np.maximum(lengths - 1, 0))
-    return lengths * (2 * w + 1) - w * (w + 1)
 
 
 class Inputs(NamedTuple):

@@ -37,6 +37,9 @@ def get_config() -> ConfigDict:
     config.data.seed = 0  # Seed of shuffle and draws
     # Training examples that are shuffled together, read from storage in blocks of 1,024; 0: all
     config.data.shuffle_window = 0
+    # Train on periods of so many hours in the order of time, shuffled within each, and evaluate
+    # each one before training on it; at most one epoch. 0: all are shuffled
+    config.data.period_hours = 0.0
     config.data.prefetch = 4  # Batches made ahead of the step
     config.data.num_threads = 1  # Threads that make batches
 
@@ -165,6 +168,9 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 0.003  # Peak of AdamW
     config.optimizer.table_learning_rate = 0.03  # Peak of the tables' Adagrad
     config.optimizer.warmup_steps = 100  # Steps of linear warm-up, of both
+    # After the warm-up: "cosine", down to the end of the run; or "constant", so that a run can be
+    # extended: a higher `data.num_epochs` goes on with it
+    config.optimizer.schedule = "cosine"
     # Learning rate at the end of the cosine, as a fraction of the peak
     config.optimizer.final_fraction = 0.05
     config.optimizer.b1 = 0.9  # AdamW's decay of the first moment
@@ -186,6 +192,9 @@ def get_config() -> ConfigDict:
     config.training.keep_checkpoints = 2  # Best and latest checkpoints kept, of each this many
     # Updates in a row that are skipped for a NaN or an infinity before the run stops
     config.training.stop_after_skips = 10
+    # Evaluations in a row without a better validation NE after which the run ends; 0: it does not.
+    # With a higher one, a run that has ended goes on
+    config.training.patience = 0
     # Whether evaluations also measure the effective rank of the events' representation after every
     # layer
     config.training.log_effective_rank = False

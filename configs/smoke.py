@@ -5,31 +5,19 @@ python train.py --config=configs/smoke.py --workdir=runs/smoke
 
 from ml_collections import ConfigDict
 
-from kunlun_jax.configs import base
+from kunlun_jax.configs import base, synthetic
 
 
 def get_config() -> ConfigDict:
     """Return a model small in everything but its kinds of parts: all of them are there."""
-    config = base.get_config()
-
-    config.data.source = "synthetic"
-    config.data.options = ConfigDict(
-        {
-            "num_users": 500,
-            "num_items": 500,
-            "num_categories": 10,
-            "num_train": 32_000,
-            "num_validation": 4_000,
-            "num_test": 8_000,
-            "events_per_user": 64,
-            "history_len": 32,
-            "seed": 0,
-        }
-    )
+    config = synthetic.get_config()
+    config.data.options.update(
+        num_users=500, num_items=500, num_categories=10, num_train=32_000, num_validation=4_000,
+        num_test=8_000, events_per_user=64, history_len=32,
+    )  # fmt: skip
     config.data.directory = "datasets/synthetic_smoke"
     config.data.batch_size = 256
     config.data.num_epochs = 2.0
-    config.data.max_eval_examples = 0
 
     config.model.dim = 16
     config.model.num_layers = 2
@@ -38,8 +26,6 @@ def get_config() -> ConfigDict:
     config.model.pooling.rank = 4
     config.model.wukong.fm_rank = 4
     config.model.wukong.mlp_dim = 16
-    config.model.count_features = False  # the generator declares none
-    config.model.popularity_features = False
     config.model.streams = ConfigDict()
     for name in ("purchase", "click", "view"):
         config.model.streams[name] = base.stream(

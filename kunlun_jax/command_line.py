@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from kunlun_jax import interrupts
+from kunlun_jax.compilation_cache import use_compilation_cache
 
 flags.disclaim_key_flags()  # a flag defined here belongs to the program that asks for it
 
@@ -19,19 +20,29 @@ CONFIGS = pathlib.Path(__file__).parent / "configs"
 STUDIES = CONFIGS / "scaling"
 
 
-def run_program(main: Callable[[list[str]], Any], parser: Callable[[list[str]], list[str]]) -> None:
-    """Run a program: whatever it prints can be printed, and Ctrl-C ends it in one line.
+def run_program(
+    main: Callable[[list[str]], Any],
+    parser: Callable[[list[str]], list[str]],
+    *,
+    quiet: bool = False,
+) -> None:
+    """Run a program: what it prints can be printed, Ctrl-C ends it in one line, compilations stay.
 
     Where nobody reads on, as behind `| head`, it ends in one line too.
 
     Args:
         main: Takes the arguments that are no flags, after the name of the program.
         parser: `parse_flags`, with what it needs.
+        quiet: Whether to silence absl's log: checkpoints are talkative, and what goes wrong with
+            them is raised, and said in one line.
 
     Raises:
         SystemExit: When it is done.
     """
     interrupts.end_in_order()
+    if quiet:
+        logging.set_verbosity(logging.FATAL)
+    use_compilation_cache()
     for stream in (sys.stdout, sys.stderr):  # names and paths go beyond ASCII; a terminal may not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from kunlun_jax.command_line import parse_flags, run_program
 from kunlun_jax.metrics.comparison import METRICS, difference, measure, task_column
@@ -176,5 +176,4 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
     flags.DEFINE_string("dataset", None, "Data set of both runs, if not where it was.")
     flags.DEFINE_string("out", None, "JSON file; by default A/compare_NAME_OF_B.json.")
-    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    run_program(main, parse_flags)
+    run_program(main, parse_flags, quiet=True)

@@ -11,7 +11,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from kunlun_jax.command_line import one_line, parse_flags, run_program
 from kunlun_jax.serving.export import export
@@ -36,5 +36,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("run", None, "Working directory of the run.", required=True)
     flags.DEFINE_string("out", None, "New folder.", required=True)
     flags.DEFINE_string("dataset", None, "Data set of the run, if it is needed and not found.")
-    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    run_program(main, parse_flags)
+    run_program(main, parse_flags, quiet=True)

@@ -62,7 +62,7 @@ def reserve(file: IO[bytes], size: int) -> None:
         OSError: If there is no room.
     """
     system = os.fstatvfs(file.fileno())
-    if size > system.f_bavail * system.f_frsize:  # else all that is left would be taken first
+    if size > system.f_bavail * system.f_frsize:  # before it takes all the space that is left
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
@@ -161,7 +161,7 @@ def locked(path: pathlib.Path, *, wait: bool = True, keep: bool = True) -> Itera
                 holder = "" if is_folder else os.read(descriptor, 1000).decode(errors="replace")
                 raise InUseError(holder.strip() or "another process") from None
             if not _is_open_at(descriptor, path):
-                continue  # its holder has removed it
+                continue  # the holder has removed the file
             if not is_folder:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())

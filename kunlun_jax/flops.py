@@ -67,6 +67,8 @@ def _counted(model: ModelConfig, schema: Schema) -> dict[str, int]:
 def operations_by_scope(jaxpr: Any, scope: str = "") -> Iterator[tuple[str, int]]:
     """Yield scope and operations of every equation of a traced function: of matrix products.
 
+    Of a kernel's, what its cost estimate says: the pairs that its operation defines.
+
     Args:
         jaxpr: What `jax.make_jaxpr` returned, or a part of it.
         scope: What its scopes are inside of.
@@ -75,8 +77,11 @@ def operations_by_scope(jaxpr: Any, scope: str = "") -> Iterator[tuple[str, int]
     for equation in jaxpr.eqns:
         inside = f"{scope}/{equation.source_info.name_stack}"
         name = equation.primitive.name
+        if name == "pallas_call":
+            yield inside, equation.params["cost_estimate"].flops
+            continue
         yield inside, product_flops(equation) if name == "dot_general" else 0
-        if name in ("while", "pallas_call"):
+        if name == "while":
             raise NotImplementedError(f"{inside}: expected operations that shapes tell, got {name}")
         times = equation.params["length"] if name == "scan" else 1
         for parameter in equation.params.values():

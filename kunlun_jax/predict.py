@@ -13,17 +13,20 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from kunlun_jax.command_line import one_line, parse_flags, run_program
-from kunlun_jax.data import Dataset
-from kunlun_jax.data.own_data.inputs import Inputs
-from kunlun_jax.serving.batch_prediction import predict_split, predict_tables, table_schema
-from kunlun_jax.serving.trained import open_trained
 from kunlun_jax.training.allocator import keep_freed_memory
-from kunlun_jax.training.finished_run import read_config
-from kunlun_jax.training.run import USER_ERRORS
-from kunlun_jax.training.run_data import find_dataset
+
+keep_freed_memory()  # before JAX is imported
+
+from kunlun_jax.command_line import one_line, parse_flags, run_program  # noqa: E402
+from kunlun_jax.data import Dataset  # noqa: E402
+from kunlun_jax.data.own_data.inputs import Inputs  # noqa: E402
+from kunlun_jax.serving.batch_prediction import predict_split, predict_tables, table_schema  # noqa: E402
+from kunlun_jax.serving.trained import open_trained  # noqa: E402
+from kunlun_jax.training.finished_run import read_config  # noqa: E402
+from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
+from kunlun_jax.training.run_data import find_dataset  # noqa: E402
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +36,6 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"expected flags only, got {argv[1]!r:.100} (quote paths with blanks)")
     if (values.split is None) == (values.impressions is None):
         raise app.UsageError("expected either --impressions or --split")
-    keep_freed_memory()
     out = pathlib.Path(values.out)
     try:
         trained = open_trained(values.run, dataset=values.dataset)
@@ -72,5 +74,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    run_program(main, parse_flags)
+    run_program(main, parse_flags, quiet=True)

@@ -12,11 +12,14 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from kunlun_jax.command_line import one_line, parse_flags, run_program
 from kunlun_jax.training.allocator import keep_freed_memory
-from kunlun_jax.training.run import USER_ERRORS
+
+keep_freed_memory()  # before JAX is imported
+
+from kunlun_jax.command_line import one_line, parse_flags, run_program  # noqa: E402
+from kunlun_jax.training.run import USER_ERRORS  # noqa: E402
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +27,6 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1]!r:.100} (quote paths with blanks)")
-    keep_freed_memory()
     try:
         _serve(values)
     except ModuleNotFoundError as error:
@@ -104,5 +106,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    run_program(main, parse_flags)
+    run_program(main, parse_flags, quiet=True)

@@ -7,6 +7,7 @@ function. Where only one of the two is used, the compiler drops the other.
 
 Attributes:
     ACTIVATIONS: the names that `gdpa(activation=...)` takes.
+    TRANSCENDENTAL: those that need a tanh, a sigmoid or a normal distribution, one of each score.
 """
 
 import math
@@ -126,6 +127,7 @@ _FUNCTIONS: dict[str, Callable[[Array, Scale, Transcendentals], ValueAndDerivati
 }
 
 ACTIVATIONS: tuple[str, ...] = tuple(_FUNCTIONS)
+TRANSCENDENTAL: frozenset[str] = frozenset({"gelu", "gelu_tanh", "silu"})
 
 
 def activate_with_derivative(

@@ -8,6 +8,8 @@ import jax
 from jaxtyping import Array
 
 SCORE_BYTES = 4  # of one score, which is float32
+# What `map_examples` saves for the backward pass: results of `checkpoint_name` of this name.
+SAVED = "saved by the attention"
 # Scores that a core works on at once. Half of a core's second-level cache of today: cotangents of
 # the scores are as large and live beside them.
 _BYTES_A_CORE = 2**20
@@ -19,8 +21,9 @@ def map_examples(function: Callable[..., Array], *arrays: Array | None, score_by
     """Apply a function that treats every example alike, a chunk of the batch at a time on CPUs.
 
     XLA writes the scores of a whole batch to memory and reads them again for every step of the
-    attention; those of a chunk stay in cache. The backward pass does not save a chunk's scores, it
-    makes them again: that is cheaper than memory. On other backends the function sees the batch.
+    attention; those of a chunk stay in cache. The backward pass does not read a chunk's scores, it
+    makes them again, which is cheaper than memory; what is named `SAVED` it reads. On other
+    backends the function sees the batch.
 
     Args:
         function: From arrays of any leading size b to [b, ...].
@@ -37,7 +40,8 @@ def map_examples(function: Callable[..., Array], *arrays: Array | None, score_by
     chunks: tuple[Array | None, ...] = jax.tree.map(
         lambda x: x.reshape(batch // size, size, *x.shape[1:]), arrays
     )
-    remade = jax.checkpoint(function, prevent_cse=False)
+    saved = jax.checkpoint_policies.save_only_these_names(SAVED)
+    remade = jax.checkpoint(function, prevent_cse=False, policy=saved)
     out = jax.lax.map(lambda chunk: remade(*chunk), chunks)
     return out.reshape(batch, *out.shape[2:])
 

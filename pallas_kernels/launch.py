@@ -15,6 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, DTypeLike
 
+from pallas_kernels.costs import Work
 from pallas_kernels.tile_choices import Tile
 from pallas_kernels.tiles import num_tiles
 
@@ -36,6 +37,7 @@ def launch(
     in_specs: Sequence[pl.BlockSpec],
     out_specs: Sequence[pl.BlockSpec],
     out_shapes: Sequence[tuple[tuple[int, ...], DTypeLike]],
+    work: Work,
     tile: Tile,
     interpret: bool,
 ) -> Sequence[Array]:
@@ -44,21 +46,27 @@ def launch(
     Args:
         kernel: function of the references to inputs and outputs.
         arrays: the inputs.
-        name: what profiles and the lowered code call the kernel.
+        name: what profiles and the lowered code call the kernel; one of `costs.PRODUCTS`.
         grid: parts, heads, examples.
         in_specs: how each input is seen by the program at a point of the grid.
         out_specs: likewise for the outputs.
         out_shapes: shape and dtype of each output.
+        work: what the operation has to compute; `kunlun_jax.flops` and other readers of a traced
+            program see it as the call's cost estimate. The compiler of JAX 0.10 ignores it.
         tile: warps and pipeline stages.
         interpret: run the kernel in JAX instead, for machines without a GPU.
     """
+    _, heads, examples = grid
+    outputs = [jax.ShapeDtypeStruct(*shape_dtype) for shape_dtype in out_shapes]
+    moved = [*arrays, *outputs]
     call = pl.pallas_call(
         kernel,
         grid=grid,
         in_specs=list(in_specs),
         out_specs=list(out_specs),
-        out_shape=[jax.ShapeDtypeStruct(*shape_dtype) for shape_dtype in out_shapes],
+        out_shape=outputs,
         compiler_params=plgpu.CompilerParams(num_warps=tile.num_warps, num_stages=tile.num_stages),
+        cost_estimate=work.estimate(name, heads=heads, examples=examples, arrays=moved),
         interpret=interpret,
         name=name,
     )

@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from pallas_kernels.batched import rows_by_rows, transposed_weights_by_rows, weights_by_rows
+from pallas_kernels.chunks import SAVED
 
 # Added to the score of a masked pair. Finite, so that a row of masked pairs alone stays finite
 # (`row_valid` zeroes it), and beyond any score, so that exp() of it is exactly 0.
@@ -24,9 +26,9 @@ def softmax_attention(
 
     Masks come as two biases that broadcast, one of the keys and one that all groups share: XLA's
     CPU backend fuses product, sum, maximum and exponential into one call, which a select would
-    split. Normalisation is left to the end, on M x H instead of M x S numbers. The backward
-    pass saves only its inputs; inside one jitted step XLA finds that the recomputed weights are
-    those of the forward pass and computes them once.
+    split. Normalisation is left to the end, on M x H instead of M x S numbers. The backward pass
+    makes the weights again, of the saved log of each row's sum: one exponential, no maximum and no
+    sum.
 
     Args:
         query: already scaled; free of NaN, as are key and value.
@@ -43,29 +45,27 @@ def softmax_attention(
     return _forward(query, key, value, key_bias, pair_bias, row_valid)[0]
 
 
-def _weights(
-    query: Array, key: Array, key_bias: Array, pair_bias: Array, row_valid: Array
-) -> tuple[Array, Array]:
+def _weights(query: Array, key: Array, key_bias: Array, pair_bias: Array) -> Array:
     scores = rows_by_rows(query, key) + key_bias + pair_bias
-    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    return weights, jnp.where(row_valid, 1.0 / total, 0.0)
+    return jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
 
 
 def _forward(
     query: Array, key: Array, value: Array, key_bias: Array, pair_bias: Array, row_valid: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     rounded = query.astype(value.dtype), key.astype(value.dtype)
-    weights, inverse = _weights(*rounded, key_bias, pair_bias, row_valid)
-    out = weights_by_rows(weights, value) * inverse
-    return out, (query, key, value, key_bias, pair_bias, row_valid, out)
+    weights = _weights(*rounded, key_bias, pair_bias)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    inverse = checkpoint_name(jnp.where(row_valid, 1.0 / total, 0.0), SAVED)
+    out = checkpoint_name(weights_by_rows(weights, value) * inverse, SAVED)
+    return out, (query, key, value, key_bias, pair_bias, row_valid, out, inverse)
 
 
 def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array | None, ...]:
-    query, key, value, key_bias, pair_bias, row_valid, out = residuals
+    query, key, value, key_bias, pair_bias, row_valid, out, inverse = residuals
     dtypes = query.dtype, key.dtype
     query, key = query.astype(value.dtype), key.astype(value.dtype)
-    weights, inverse = _weights(query, key, key_bias, pair_bias, row_valid)
+    weights = _weights(query, key, key_bias, pair_bias)
     # A select, because the cotangent of a padded row may be NaN. Rounded before both uses, so that
     # the gradients of a row's scores still sum to 0 in bf16.
     cotangent = jnp.where(row_valid, cotangent * inverse, 0.0).astype(value.dtype)

@@ -156,7 +156,7 @@ def seconds_in_loop(
             jax.block_until_ready(loop(turns, sets))
             measured.append(time.perf_counter() - start)
     slow, fast = (statistics.median(seconds[turns]) for turns in (many, few))
-    if slow <= fast:  # the calls drown in the noise of the loop, which is a bound from above
+    if slow <= fast:  # the calls are lost in the loop's noise, which bounds their time from above
         return slow / (many * len(sets))
     return (slow - fast) / ((many - few) * len(sets))
 
@@ -203,7 +203,7 @@ def calls_in_turn(function: Callable[..., Any], turns: Any, sets: Sequence[Argum
             arguments, _ = jax.lax.optimization_barrier((arguments, previous))
             previous = function(*arguments)
             called.append(previous)
-        # The arguments leave the turn behind a barrier: they are not seen to stay the same.
+        # The barrier hides from XLA that the arguments are the same in every turn.
         sets, _ = jax.lax.optimization_barrier((sets, previous))
         return sets, called
 

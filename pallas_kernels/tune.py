@@ -26,7 +26,8 @@ from pallas_kernels.tile_choices import Table, Tile, as_json, table
 from pallas_kernels.timing import Budget
 from pallas_kernels.trials import Bucket, Problem, problem_of, try_tiles
 
-# Not the package's own: what one machine measured in minutes is looked at before it is for all.
+# Not the package's own table: a short measurement on one machine is reviewed before everyone gets
+# it.
 TABLE = pathlib.Path("tuned_tiles.json")
 # "gdpa_backward" and "seed_attention_backward" are timed with the other sweep that they may need,
 # at its best tile so far.

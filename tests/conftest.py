@@ -19,6 +19,7 @@ def compilation_cache(tmp_path_factory):
     directory = root / "compilations"
     directory.mkdir(exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(directory))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)  # of the programs that tests start
     return directory
 
 

@@ -4,7 +4,6 @@ Run by `test_sharding.py`, because a process has as many CPU devices as it asks 
 """
 
 import dataclasses
-import functools
 import re
 
 import jax
@@ -24,9 +23,9 @@ from kunlun_jax.sharding import (
     on_every_device,
 )
 from kunlun_jax.tables import many_devices
-from kunlun_jax.tables.adagrad import update_rows
+from kunlun_jax.tables.adagrad import TableStep, update_rows
 from kunlun_jax.tables.batch_ids import distinct_rows
-from kunlun_jax.tables.exchange import fetch, make_plan
+from kunlun_jax.tables.exchange import fetch, make_routes
 from kunlun_jax.tables.layout import row_of
 from kunlun_jax.tables.rounding import rounding_key
 from kunlun_jax.training.step import make_train_step, state_shapes
@@ -66,9 +65,9 @@ def check_rows(mesh: jax.sharding.Mesh) -> None:
 
     def fetch_rows(blocks, rows):
         rows = {name: r[0] for name, r in rows.items()}
-        plan = make_plan(rows, {n: len(block) for n, block in blocks.items()}, AXES)
+        routes = make_routes(rows, {n: len(block) for n, block in blocks.items()}, AXES)
         found = fetch(blocks, rows, AXES)
-        return {name: x[None] for name, x in found.items()}, plan.rounds[None]
+        return {name: x[None] for name, x in found.items()}, routes.rounds[None]
 
     for case, ids in CASES.items():
         asked = [distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids]
@@ -85,9 +84,9 @@ def check_rows(mesh: jax.sharding.Mesh) -> None:
             assert (rounds[0] > 1) == ROUNDS[case], (case, rounds)
 
         for take in (True, False):
-            update = functools.partial(many_devices.update, take=jnp.asarray(take), keys={})
+            step = TableStep(states, gradients, rows, jnp.float32(0.1), jnp.asarray(take), {})
             with jax.set_mesh(mesh):
-                got = jax.jit(update)(states, gradients, rows, jnp.float32(0.1))
+                got = jax.jit(many_devices.update)(step)
             for name, state in states.items():
                 summed, flat = in_one_piece(gradients[name], rows[name], fill=len(state[0]))
                 want = update_rows(*state, summed, flat, jnp.float32(0.1), take=take)
@@ -114,10 +113,10 @@ def check_rounding(mesh: jax.sharding.Mesh) -> None:
     rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=ROWS)[0] for x in ids])
     gradients = jnp.asarray(RNG.integers(-3, 4, (4, IDS, DIM)), jnp.float32)
     key = rounding_key(0, jnp.asarray(7), "item")
-    update = functools.partial(many_devices.update, take=jnp.asarray(True), keys={"item": key})
+    arrays = [{"item": x} for x in (state, gradients, rows)]
+    step = TableStep(*arrays, jnp.float32(1e-3), jnp.asarray(True), {"item": key})
     with jax.set_mesh(mesh):
-        args = ({"item": state}, {"item": gradients}, {"item": rows}, jnp.float32(1e-3))
-        got = jax.jit(update)(*args)["item"]
+        got = jax.jit(many_devices.update)(step)["item"]
     summed, flat = in_one_piece(gradients, rows, fill=ROWS)
     want = jax.jit(update_rows)(*state, summed, flat, jnp.float32(1e-3), key=key)
     assert got[0].dtype == jnp.bfloat16
@@ -131,7 +130,7 @@ def rounds_of(ids: np.ndarray, num_rows: int, mesh: jax.sharding.Mesh) -> int:
     rows = jnp.stack([distinct_rows(jnp.asarray(x, jnp.int32), fill=num_rows)[0] for x in ids])
 
     def rounds(rows: jax.Array) -> tuple[jax.Array]:
-        return (make_plan({"item": rows[0]}, {"item": num_rows // 8}, AXES).rounds[None],)
+        return (make_routes({"item": rows[0]}, {"item": num_rows // 8}, AXES).rounds[None],)
 
     with jax.set_mesh(mesh):
         (found,) = jax.jit(on_every_device(rounds, (EXAMPLES,), (EXAMPLES,)))(rows)
@@ -187,7 +186,7 @@ def main() -> None:
     (small, few), (large, many) = (exchanged(rows, mesh) for rows in (100_001, 10_000_001))
     # Ids and rows to fetch, ids and gradients to push: not one of each for every table.
     assert (few, many) == (4, 4)
-    # The plan of an exchange has log2(rows) numbers; nothing else depends on the rows.
+    # The routes of an exchange have log2(rows) numbers; nothing else depends on the rows.
     assert large <= small + 1024, (small, large)
     print("bytes do not grow")
 

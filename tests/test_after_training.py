@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -63,7 +64,7 @@ def trained(tmp_path_factory, compilation_cache):
 
 def with_dataset(directory, run):
     """Build the example's data set again, unless another test has."""
-    if not (directory / "datasets").exists():
+    if not (directory / "datasets" / "shop").exists():
         run(BUILD)
 
 
@@ -141,3 +142,20 @@ def test_why(trained):
     for name in ("report.html", "why_test_17.html", "why_request.html"):
         assert problems((directory / "runs" / "shop" / name).read_text()) == []
     assert "Permutation importance" in (directory / "runs" / "shop" / "report.html").read_text()
+
+
+def test_tomorrows_data(trained):
+    """The page's commands, with a setting of everything that the section names."""
+    directory, run = trained
+    (commands,) = blocks(PAGE, "## Tomorrow's data", "bash")
+    (directory / "tomorrow").mkdir()
+    for name in ("impressions.csv", "views.csv"):
+        text = (directory / name).read_text()
+        (directory / "tomorrow" / name).write_text(text.replace(",i3,", ",new,"))
+    settings = [*SMALL, "--config.training.patience=3", "--config.optimizer.schedule=constant"]
+    settings += ["--config.data.period_hours=24", "--config.data.num_epochs=1"]
+    printed = run(f"{commands.rstrip()} {' '.join(map(shlex.quote, settings))}")
+    built = json.loads((directory / "datasets" / "tomorrow" / "dataset.json").read_text())
+    assert built["parent"]["appended"] == {"item": 1, "category": 0, "device": 0}
+    assert "  table item: 21 rows taken, grown to 22, the new ones as in a fresh run" in printed
+    assert "period from (UTC)" in printed

@@ -14,18 +14,20 @@ from kunlun_jax.flops import (
     is_layer,
     operations_by_scope,
 )
-from kunlun_jax.layers import PFFN, Head, SeedPooling, WeightGeneration, WindowAttention
-from kunlun_jax.layers.attended_pairs import attended_pairs, causal_pairs
+from kunlun_jax.layers import Head, WeightGeneration
+from kunlun_jax.layers.attended_pairs import causal_pairs
 from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.event_encoder import EventEncoder
 from kunlun_jax.layers.hstu import HSTUBlock
 from kunlun_jax.layers.target_attention import TargetAttention
 from kunlun_jax.layers.wukong import WukongExperts
+from kunlun_jax.models.stream_layers import StreamLayers
 from kunlun_jax.models.tokenformer import TokenFormerBlock
 from kunlun_jax.plan.schemas import schema_of
 from kunlun_jax.scaling.records import read_records
-from kunlun_jax.scaling.study import plan, study_config
+from kunlun_jax.scaling.study import planned_runs, study_config
 from pallas_kernels import chunks
+from pallas_kernels.costs import attended_pairs
 from tests import factories
 from tests.models.variants import PEERS, VARIANTS
 
@@ -62,9 +64,9 @@ def counts_of_records(name, wanted):
     # Of another split of the same data set, which nobody knows without its ratings.
     file = ROOT / "configs" / "scaling" / f"{name.removesuffix('_rechorus')}.py"
     other = importlib.import_module(f"configs.scaling.{file.stem}").get_config().to_dict()
-    schema = schema_of(plan(study_config(other))[0].config.data, file)
+    schema = schema_of(planned_runs(study_config(other))[0].config.data, file)
     records = read_records(ROOT / "benchmarks" / "results" / "runs" / name)
-    for run in plan(study_config(config)):
+    for run in planned_runs(study_config(config)):
         if run.name in records and wanted(run):
             counted = sum(flops_by_module(run.config.model, schema).values())
             yield run.name, counted, records[run.name].content["flops"]
@@ -141,12 +143,18 @@ def module_under_test(path, model):
             (factories.embeddings(tables), history.streams["buy"]),
         ),
         "layer_0/weight_generation": lambda: (WeightGeneration(model), (tokens,)),
-        "layer_0/buy_pffn": lambda: (PFFN(stream, model), (EVENTS, summary, LENGTHS)),
+        "layer_0/buy_pffn": lambda: (
+            StreamLayers(stream, model).pffn(),
+            (EVENTS, summary, LENGTHS),
+        ),
         "layer_0/buy_attention": lambda: (
-            WindowAttention(stream, model),
+            StreamLayers(stream, model).attention(),
             (EVENTS, example(200, dtype=jnp.int32), LENGTHS),
         ),
-        "layer_0/buy_pooling": lambda: (SeedPooling(stream, model), (EVENTS, LENGTHS)),
+        "layer_0/buy_pooling": lambda: (
+            StreamLayers(stream, model).pooling(),
+            (EVENTS, LENGTHS),
+        ),
         "layer_0/interaction": lambda: (
             WukongExperts(model, 64),
             (example(factories.NUM_CONTEXT_TOKENS + 32, 384),),
@@ -226,7 +234,7 @@ def test_a_narrow_window_costs_little_more_than_its_pairs():
     for num_events in (320, 640):
         stream = dataclasses.replace(factories.BUY, window=16, max_len=num_events)
         model = factories.config(streams=(stream,))
-        module = WindowAttention(stream, model)
+        module = StreamLayers(stream, model).attention()
         ages = jax.ShapeDtypeStruct((1, num_events), jnp.int32)
         args = (
             jax.ShapeDtypeStruct((1, num_events, 8), FLOAT32),
@@ -241,13 +249,6 @@ def test_a_narrow_window_costs_little_more_than_its_pairs():
         assert analytic == 8 * num_events * 8**2 + pairs[-1]
     assert pairs[0] <= executed[0] <= 2.1 * pairs[0]
     assert executed[1] == 2 * executed[0]
-
-
-@pytest.mark.parametrize("num_events", [1, 2, 7])
-@pytest.mark.parametrize("window", [1, 3, 50])
-def test_attended_pairs(num_events, window):
-    pairs = [(t, s) for t in range(num_events) for s in range(num_events) if abs(t - s) <= window]
-    assert attended_pairs(num_events, window) == len(pairs)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 2, 7])

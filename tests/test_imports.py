@@ -11,7 +11,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = (
     ("pallas_kernels",),
     ("kunlun_jax.interrupts",),
-    ("kunlun_jax.shapes", "kunlun_jax.environment", "kunlun_jax.files", "kunlun_jax.programs"),
+    (
+        "kunlun_jax.shapes",
+        "kunlun_jax.environment",
+        "kunlun_jax.files",
+        "kunlun_jax.programs",
+        "kunlun_jax.compilation_cache",
+    ),
     ("kunlun_jax.config",),
     ("kunlun_jax.command_line",),
     ("kunlun_jax.configs",),

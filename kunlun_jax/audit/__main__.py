@@ -15,7 +15,7 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 from kunlun_jax.audit.counting import NUM_ROUNDS, counting_rows
 from kunlun_jax.audit.report import add_shares, markdown, references, screen, verdict
@@ -124,7 +124,7 @@ def main(argv: list[str]) -> None:
         workdir = pathlib.Path(flags.FLAGS.workdir)
         out = pathlib.Path(flags.FLAGS.out) if flags.FLAGS.out else None
         if out:
-            out.mkdir(parents=True, exist_ok=True)  # before what takes long
+            out.mkdir(parents=True, exist_ok=True)  # fails before the slow part
         content = audit(
             workdir,
             counting=pathlib.Path(flags.FLAGS.counting) if flags.FLAGS.counting else None,
@@ -159,5 +159,4 @@ if __name__ == "__main__":  # not above: both commands have flags of one name
     flags.DEFINE_integer("max_examples", 0, "Test examples for the model; 0: all.", 0)
     flags.DEFINE_integer("resamples", NUM_RESAMPLES, "Resamples of the users.", 1)
     flags.DEFINE_integer("seed", 0, "Seed of the perturbations and of the resamples.", 0)
-    logging.set_verbosity(logging.FATAL)  # checkpoints are talkative
-    run_program(main, parse_flags)
+    run_program(main, parse_flags, quiet=True)

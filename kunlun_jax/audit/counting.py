@@ -169,7 +169,7 @@ def counting_rows(
         DatasetError: If a split has no example of a weight above 0, or training one class only.
         ImportError: If scikit-learn is not installed.
     """
-    if importlib.util.find_spec("sklearn") is None:  # before what takes long
+    if importlib.util.find_spec("sklearn") is None:  # fails before the slow part
         raise ImportError("counting rows need scikit-learn: pip install 'kunlun_jax[audit]'")
     schema = dataset.schema
     train_rate = _training_rate(dataset, schema.labels[task])

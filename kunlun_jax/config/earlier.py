@@ -10,10 +10,17 @@ from typing import Any, cast
 
 # Settings that earlier versions did not have, and what they did; where all of a group are given.
 _LATER = {
-    "data": {"columns_directory": "", "verify": True, "shuffle_window": 0},
+    "data": {"columns_directory": "", "verify": True, "shuffle_window": 0, "period_hours": 0.0},
     "model": {"match_attributes": False, "count_features": False, "popularity_features": False},
+    "optimizer": {"schedule": "cosine"},
+    "training": {"patience": 0},
 }
-_ALWAYS = {"data": "directory", "model": "streams"}
+_ALWAYS = {
+    "data": "directory",
+    "model": "streams",
+    "optimizer": "warmup_steps",
+    "training": "eval_every",
+}
 
 
 def in_current_form(values: Any) -> Any:

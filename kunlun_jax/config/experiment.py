@@ -6,7 +6,7 @@ and refuses whatever does not fit. Everything below this file takes the dataclas
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 # ml_collections has neither types nor stubs: what it returns is Any.
 from ml_collections import ConfigDict  # pyright: ignore[reportMissingTypeStubs]
@@ -30,6 +30,7 @@ from kunlun_jax.config.fields import (
 from kunlun_jax.config.model import DType, ModelConfig, validate_model
 from kunlun_jax.config.parsing import parse
 
+ScheduleName = Literal["cosine", "constant"]
 BatchSize = Annotated[PositiveInt, at_most(2**24)]  # far beyond any use; what is above is a slip
 
 
@@ -72,6 +73,11 @@ class DataConfig:
         "Training examples that are shuffled together, read from storage in blocks of 1,024; 0: "
         "all.",
     )
+    period_hours: NonNegativeFloat = setting(
+        0.0,
+        "Train on periods of so many hours in the order of time, shuffled within each, and "
+        "evaluate each one before training on it; at most one epoch. 0: all are shuffled.",
+    )
     prefetch: PositiveInt = free(4, "Batches made ahead of the step.")
     num_threads: PositiveInt = free(1, "Threads that make batches.")
 
@@ -83,6 +89,11 @@ class OptimizerConfig:
     learning_rate: PositiveFloat = setting(3e-3, "Peak of AdamW.")
     table_learning_rate: PositiveFloat = setting(0.03, "Peak of the tables' Adagrad.")
     warmup_steps: NonNegativeInt = setting(100, "Steps of linear warm-up, of both.")
+    schedule: ScheduleName = setting(
+        "cosine",
+        'After the warm-up: "cosine", down to the end of the run; or "constant", so that a run can '
+        "be extended: a higher `data.num_epochs` goes on with it.",
+    )
     final_fraction: Fraction = setting(
         0.05, "Learning rate at the end of the cosine, as a fraction of the peak."
     )
@@ -119,6 +130,11 @@ class TrainingConfig:
     stop_after_skips: PositiveInt = free(
         10,
         "Updates in a row that are skipped for a NaN or an infinity before the run stops.",
+    )
+    patience: NonNegativeInt = free(
+        0,
+        "Evaluations in a row without a better validation NE after which the run ends; 0: it does "
+        "not. With a higher one, a run that has ended goes on.",
     )
     log_effective_rank: bool = setting(
         False,

@@ -3,6 +3,7 @@
     kunlun-jax build --source=complete_journey --out=datasets/complete_journey
     kunlun-jax build --schema=my_schema.py --impressions=impressions.csv
         --events=view=views.csv --events=order=orders.parquet --out=datasets/mine
+    kunlun-jax build ... --extend=datasets/monday --out=datasets/tuesday    # ids stay as they were
 
 `python -m kunlun_jax.build` is the same command.
 
@@ -19,10 +20,11 @@ from typing import Any
 from absl import app, flags
 
 from kunlun_jax.command_line import parse_flags, run_program
-from kunlun_jax.data.building.directory import building_right
+from kunlun_jax.data.building.directory import building_right, made_from_other
 from kunlun_jax.data.building.shards import ShardSource, shards_of_tables
 from kunlun_jax.data.building.writing import write_data_set
 from kunlun_jax.data.dataset import Dataset
+from kunlun_jax.data.extension import OtherSchemaError, Parent
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.manifest import read_manifest
 from kunlun_jax.data.own_data import TableSchema, load_schema
@@ -91,6 +93,8 @@ def build_own_data(
     workers: int = 1,
     memory_gb: float = DEFAULT_MEMORY_GB,
     beam_options: list[str] | None = None,
+    extend: str | pathlib.Path | None = None,
+    statistics: str = "keep",
 ) -> None:
     """Make a data set from tables of your own, atomically; one made from the same is kept.
 
@@ -106,26 +110,37 @@ def build_own_data(
         memory_gb: Memory, in GB, that joins and sorts may take before they use the disk.
         beam_options: If given, an Apache Beam pipeline of these options makes the shards, on
             whatever engine they name; then `workers` does not count.
+        extend: Directory of a data set, or a run's folder `dataset`: known values keep their ids,
+            and new ones follow. It is only read.
+        statistics: Of a data set that extends another: "keep" its means and deviations, or
+            "refresh" them.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or Beam should extend a data set.
         ImportError: If DuckDB, or Beam, is not installed.
         DatasetError: If the directory exists and was made from something else.
-        SchemaError: If the tables are not what the schema says; names file, row and column.
+        SchemaError: If the tables are not what the schema says; names file, row and column. Or if
+            the data set to extend has other features.
     """
     _at_least_one(num_shards=num_shards or 1, workers=workers)
     if memory_gb <= 0:
         raise ValueError(f"memory_gb: expected > 0, got {memory_gb}")
     directory = pathlib.Path(directory).absolute()
     refuse_bytes(directory)
+    if extend is not None and beam_options is not None:
+        raise ValueError("--extend: expected a build by DuckDB, got --beam")
     inputs.check_exist(schema)
+    parent = None
+    if extend is not None:
+        parent = Parent.open(pathlib.Path(extend).absolute(), statistics, schema.declared())
     num_shards = num_shards or default_num_shards(inputs)
     checksums = inputs.checksums()
     description = {"name": "own_data", "version": OWN_DATA_VERSION, "options": schema.to_json()}
     with building_right(directory):
         if directory.exists():
             manifest = read_manifest(directory)
-            difference = _difference(manifest, description, checksums)
+            extended = parent.identity if parent else {}
+            difference = made_from_other(manifest, description, checksums, extended)
             if difference:
                 raise DatasetError(
                     f"{path_shown(directory)}: exists already, made from another schema or other "
@@ -137,29 +152,15 @@ def build_own_data(
             known = {"num_shards": num_shards, "checksums": checksums, "memory_gb": memory_gb}
             if beam_options is not None:
                 return launch.open_tables(schema, inputs, scratch, options=beam_options, **known)
-            return open_tables(schema, inputs, scratch, threads=workers, **known)
+            return open_tables(schema, inputs, scratch, threads=workers, parent=parent, **known)
 
         try:
-            write_data_set(prepare, directory, description, checksums, num_shards, workers)
+            write_data_set(
+                prepare, directory, description, checksums, num_shards, workers, parent=parent
+            )
         except LeakError as error:
             table = error.leak.stream or IMPRESSIONS
             raise SchemaError(clipped(f"{path_shown(inputs.place(table))}: {error}")) from error
-
-
-def _difference(
-    manifest: dict[str, Any], description: dict[str, Any], checksums: dict[str, str]
-) -> str:
-    """Return what a data set was made from that is another now; empty if nothing is."""
-    known = manifest["source_checksums"]
-    for name in sorted(known.keys() | checksums.keys()):
-        if known.get(name) != checksums.get(name):
-            state = "changed" if name in known and name in checksums else "missing"
-            if name not in known:
-                state = "new"
-            return f"{path_shown(name)}: {state}"
-    if manifest["source"].get("version") != description["version"]:
-        return "made by another version of this program"
-    return "" if manifest["source"] == description else "schema: changed"
 
 
 def open_or_build(
@@ -256,7 +257,11 @@ def _main(argv: list[str]) -> None:
         counts = _run(values, argv[1:])
         findings = read_manifest(pathlib.Path(values.out)).get("findings", [])
     except (TypeError, ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
-        raise SystemExit(clipped(f"{type(error).__name__}: {error}")) from error
+        lines = [str(error)]
+        if isinstance(error, OtherSchemaError):
+            lines = lines[0].splitlines()
+        name = type(error).__name__
+        raise SystemExit("\n".join(clipped(f"{name}: {line}") for line in lines)) from error
     print(json.dumps({"directory": values.out, **counts, "findings": findings}))
 
 
@@ -265,6 +270,10 @@ def _run(values: flags.FlagValues, beam_options: list[str]) -> dict[str, Any]:
         raise ValueError("expected either --source or --schema")
     if values.beam and values.schema is None:
         raise ValueError("--beam: expected --schema; the other sources are made on one machine")
+    if values.extend and values.schema is None:
+        raise ValueError("--extend: expected --schema; the other sources number their ids alike")
+    if values.statistics and not values.extend:
+        raise ValueError("--statistics: expected --extend, got none")
     if values.source is not None:
         options = SOURCES[values.source].make_options(json.loads(values.options))
         num_shards = values.num_shards or DEFAULT_SHARDS
@@ -283,6 +292,8 @@ def _run(values: flags.FlagValues, beam_options: list[str]) -> dict[str, Any]:
         workers=values.workers,
         memory_gb=values.memory_gb,
         beam_options=beam_options if values.beam else None,
+        extend=values.extend,
+        statistics=values.statistics or "keep",
     )
     manifest = read_manifest(pathlib.Path(values.out))
     rows = manifest.get("source_rows", {}).get("tables", {})
@@ -306,6 +317,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "events", [], "STREAM=FILES, once for every event stream.", flag_values=values
     )
     text("out", None, "Directory of the data set.", required=True)
+    text("extend", None, "A data set whose known ids stay as they are; new ones follow.")
+    flags.DEFINE_enum(
+        "statistics", None, ["keep", "refresh"], "With --extend: means and deviations of numbers; "
+        "keep is the default.", flag_values=values,
+    )  # fmt: skip
     whole("num_shards", 0, "Shards; 0: 8, or what the size of the tables asks for.")
     whole("workers", 1, "Processes that write shards.")
     flags.DEFINE_float(

@@ -135,7 +135,7 @@ class Lifeline:
 
     def _tell(self, kind: bytes, about: int) -> None:
         for connection in self._peers.values():
-            with contextlib.suppress(OSError):  # it has gone already
+            with contextlib.suppress(OSError):  # the peer has already gone
                 connection.sendall(_word(kind, about))
 
     def _let_others_go_first(self) -> None:
@@ -156,11 +156,11 @@ class Lifeline:
             self._tell(kind, about)
         if kind == _FAILED:
             time.sleep(_GRACE)
-        with self._lock:  # one thread speaks, and never lets go
+        with self._lock:  # never released: only one thread may report
             if self._silent:
                 return
             what = "was lost" if kind == _LOST else "ended with an error, which it says"
-            # On a line of its own, where a progress bar may stand.
+            # The line break first: a progress bar may stand on the current line.
             os.write(2, f"\nerror: process {about} of {self._count} {what}\n".encode())
             if self._count > 2:
                 self._let_others_go_first()

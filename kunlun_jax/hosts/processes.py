@@ -37,7 +37,7 @@ _CLUSTERS = {
     ),
 }
 _MESSAGE_BYTES = 1024
-# Seconds before an error is told: where a lost process caused it, that is what has to be told.
+# Wait this many seconds before printing an error, so that a peer's loss is reported first.
 _HEAR_FIRST = 0.5
 
 Result = TypeVar("Result")

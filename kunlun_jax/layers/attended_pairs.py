@@ -32,17 +32,6 @@ def useful_products(scope: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def attended_pairs(num_events: int, window: int) -> int:
-    """Return the query-key pairs of a symmetric window, cut at both ends of the stream.
-
-    Args:
-        num_events: Events T.
-        window: Events seen to each side.
-    """
-    w = min(window, num_events - 1)
-    return num_events * (2 * w + 1) - w * (w + 1)
-
-
 def causal_pairs(num_tokens: int, window: int | None = None) -> int:
     """Return the query-key pairs of causal attention.
 

@@ -67,7 +67,8 @@ class EventEncoder(nn.Module):
             dtype=dtype,
             name="mlp",
         )
-        # Numbers may tell of the candidate; ids do not, and are a part that all of a user share.
+        # Ids are a part of their own: they do not depend on the candidate, so that all candidates
+        # of a user share their product.
         tokens = encode(*([jnp.concatenate(rows, axis=-1)] if rows else []), numbers)
         if not aligned:
             return tokens

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import constant, lecun_normal, normal
 
-from kunlun_jax.config import ModelConfig, StreamConfig
+from kunlun_jax.config import GDPAConfig
 from kunlun_jax.layers.initializers import copy_slots, shared_projection
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm, rms_norm
@@ -39,33 +39,33 @@ class PersonalisedWeights(nn.Module):
     """Make the keys or the values of one stream from the summary: (A X_sum) W.
 
     Attributes:
-        stream: The stream's share of the model.
-        model: The model.
+        num_keys: Rows K.
+        width: The stream's width D_e.
         repeat_summary: Whether A starts as a repetition of the summary tokens and W as the
             projection that the event encoder starts with.
         markers: Whether every row has a learned constant added.
     """
 
-    stream: StreamConfig
-    model: ModelConfig
+    num_keys: int
+    width: int
     repeat_summary: bool = False
     markers: bool = False
 
     @nn.compact
     def __call__(self, summary: Float[Array, "B G D"]) -> Float[Array, "B K De"]:
         """Return K rows of the stream's width."""
-        dtype = jnp.dtype(self.model.dtype)
+        dtype = summary.dtype
         start = lecun_normal(in_axis=-1, out_axis=-2)
         slots = parameter(
             self,
             "slots",
             copy_slots(_SLOT_NOISE) if self.repeat_summary else start,
             ("kv", None),
-            (self.stream.n_kv, self.model.n_sum),
+            (self.num_keys, summary.shape[1]),
         )
         spread = jnp.einsum("kg,bgd->bkd", slots.astype(dtype), summary)
         project = dense(
-            self.stream.model_dim,
+            self.width,
             ("embed", "heads"),
             name="projection",
             kernel_init=shared_projection(_PROJECTION_NOISE) if self.repeat_summary else None,
@@ -73,7 +73,7 @@ class PersonalisedWeights(nn.Module):
         )
         rows = project(spread)
         if self.markers:
-            shape = (self.stream.n_kv, self.stream.model_dim)
+            shape = (self.num_keys, self.width)
             rows += parameter(self, "markers", normal(1.0), ("kv", "heads"), shape).astype(dtype)
         return rows
 
@@ -82,12 +82,30 @@ class PFFN(nn.Module):
     """Personalised feed-forward block of one stream.
 
     Attributes:
-        stream: The stream's share of the model.
-        model: The model; `model.gdpa.pffn` selects GDPA or one of its ablations.
+        num_heads: Heads N; they divide the width of the events.
+        num_keys: Keys K that the summary makes, the hidden width.
+        max_len: Events that the stream has at most, by which the scores are divided.
+        config: GDPA or one of its ablations (`pffn`), temperature and activation.
+        aligned: Whether keys start as the summary tokens, and values carry markers.
+        implementation: Of `gdpa`; None picks the best that applies.
+
+    Example:
+        Two examples, of three events and of one; their summaries make five keys and values.
+
+        >>> layer = PFFN(num_heads=2, num_keys=5, max_len=3)
+        >>> events, summary = jnp.ones((2, 3, 8)), jnp.ones((2, 4, 6))
+        >>> inputs = events, summary, jnp.asarray([3, 1])
+        >>> out, variables = layer.init_with_output(jax.random.key(0), *inputs)
+        >>> out.shape, sorted(variables["params"])
+        ((2, 3, 8), ['gain', 'keys', 'values'])
     """
 
-    stream: StreamConfig
-    model: ModelConfig
+    num_heads: int
+    num_keys: int
+    max_len: int
+    config: GDPAConfig = GDPAConfig()
+    aligned: bool = True
+    implementation: str | None = None
 
     @nn.compact
     def __call__(
@@ -105,31 +123,32 @@ class PFFN(nn.Module):
         """
         query = layer_norm(events)
         transform = {"gdpa": self._gdpa, "mlp": self._mlp, "linear": self._linear}
-        return rms_norm(transform[self.model.gdpa.pffn](query, summary, lengths) + query) + events
+        return rms_norm(transform[self.config.pffn](query, summary, lengths) + query) + events
 
     def _gdpa(self, query: Array, summary: Array, lengths: Array) -> Array:
-        stream, config = self.stream, self.model.gdpa
-        keys, values = self._keys_and_values(summary)
-        keys = rms_norm(_split_heads(keys, stream.num_heads))
-        scale_in = jnp.ones(stream.num_heads)
+        config, num_heads = self.config, self.num_heads
+        keys, values = self._keys_and_values(summary, query.shape[-1])
+        keys = rms_norm(_split_heads(keys, num_heads))
+        scale_in = jnp.ones(num_heads)
         if config.temperature == "inside":
-            gain_init = config.gain_init or stream.max_len / stream.head_dim**0.5
-            gain = parameter(self, "gain", constant(gain_init), ("heads",), (stream.num_heads,))
-            scale_in = gain / stream.max_len
+            gain_init = config.gain_init or self.max_len / keys.shape[-1] ** 0.5
+            gain = parameter(self, "gain", constant(gain_init), ("heads",), (num_heads,))
+            scale_in = gain / self.max_len
         names = config.activation
-        # Heads with activations of their own stay together: a shard would not know which are its.
+        # Heads with different activations are not sharded: a shard would not know which ones it
+        # has.
         rows, heads = (ROWS, HEADS) if len(names) == 1 else (WHOLE_ROWS, REPLICATED)
         out = on_each_shard(
             partial(
                 gdpa,
                 activation=names[0] if len(names) == 1 else names,
-                scale_out=1.0 / stream.max_len if config.temperature == "outside" else 1.0,
-                implementation=self.model.implementation,
+                scale_out=1.0 / self.max_len if config.temperature == "outside" else 1.0,
+                implementation=self.implementation,
             ),
             {
-                "query": (_split_heads(query, stream.num_heads), rows),
+                "query": (_split_heads(query, num_heads), rows),
                 "key": (keys, rows),
-                "value": (_split_heads(values, stream.num_heads), rows),
+                "value": (_split_heads(values, num_heads), rows),
                 "query_lengths": (lengths, EXAMPLES),
                 "scale_in": (scale_in, heads),
             },
@@ -139,25 +158,24 @@ class PFFN(nn.Module):
 
     def _mlp(self, query: Array, summary: Array, lengths: Array) -> Array:
         """Apply a per-example two-layer map over the full width, normalised in the middle."""
-        keys, values = self._keys_and_values(summary)
-        scores = jnp.einsum("btd,bkd->btk", query, rms_norm(keys)) / self.stream.model_dim**0.5
+        width = query.shape[-1]
+        keys, values = self._keys_and_values(summary, width)
+        scores = jnp.einsum("btd,bkd->btk", query, rms_norm(keys)) / width**0.5
         hidden = rms_norm(jax.nn.gelu(scores, approximate=True))
         return jnp.einsum("btk,bkd->btd", hidden, values)
 
     def _linear(self, query: Array, summary: Array, lengths: Array) -> Array:
         """Apply InterFormer's per-example matrix, P^T X_sum^T W with P the map D -> D_e."""
-        width, dtype = self.stream.model_dim, query.dtype
+        width, dtype = query.shape[-1], query.dtype
         projected = dense(width, ("embed", "heads"), name="projection", dtype=dtype)(summary)
-        mix = parameter(self, "mix", lecun_normal(), (None, "heads"), (self.model.n_sum, width))
+        mix = parameter(self, "mix", lecun_normal(), (None, "heads"), (summary.shape[1], width))
         weight = jnp.einsum("bgd,ge->bde", projected, mix.astype(dtype)) / width**0.5
         return query @ weight
 
-    def _keys_and_values(self, summary: Array) -> tuple[Array, Array]:
-        aligned = self.model.init == "aligned"
-        make_keys = PersonalisedWeights(
-            self.stream, self.model, repeat_summary=aligned, name="keys"
-        )
-        make_values = PersonalisedWeights(self.stream, self.model, markers=aligned, name="values")
+    def _keys_and_values(self, summary: Array, width: int) -> tuple[Array, Array]:
+        make = partial(PersonalisedWeights, self.num_keys, width)
+        make_keys = make(repeat_summary=self.aligned, name="keys")
+        make_values = make(markers=self.aligned, name="values")
         return make_keys(summary), make_values(summary)
 
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn.initializers import normal
 
-from kunlun_jax.config import ModelConfig, StreamConfig
+from kunlun_jax.config import PoolingConfig
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
@@ -46,13 +46,33 @@ class SeedPooling(nn.Module):
     """Pool one stream into Q tokens of the global width.
 
     Attributes:
-        stream: The stream's share of the model.
-        model: The model; `model.pooling.pooling` selects HSP or PMA (Q seeds, no SumKron), and
-            `model.pooling.use_sum_kron` HSP's compression.
+        dim: Width D of what comes out.
+        num_heads: Heads N; they divide the width of the events.
+        num_seeds: Seeds P, at least Q; PMA has as many as tokens.
+        num_tokens: Pooled tokens Q.
+        config: HSP or PMA (`pooling`), and HSP's compression (`use_sum_kron`, `rank`).
+        implementation: Of `seed_attention`; None picks the best that applies.
+
+    Example:
+        A history of three events and an empty one become two tokens each.
+
+        >>> import jax
+        >>> layer = SeedPooling(dim=6, num_heads=2, num_seeds=4, num_tokens=2)
+        >>> events = jax.random.normal(jax.random.key(1), (2, 3, 8))
+        >>> inputs = events, jnp.asarray([3, 0])
+        >>> out, variables = layer.init_with_output(jax.random.key(0), *inputs)
+        >>> out.shape, bool(jnp.any(out[0])), bool(jnp.any(out[1]))
+        ((2, 2, 6), True, False)
+        >>> sorted(variables["params"])
+        ['key_value', 'out', 'query', 'seeds', 'token_maps', 'width_maps']
     """
 
-    stream: StreamConfig
-    model: ModelConfig
+    dim: int
+    num_heads: int
+    num_seeds: int
+    num_tokens: int
+    config: PoolingConfig = PoolingConfig()
+    implementation: str | None = None
 
     @nn.compact
     def __call__(
@@ -64,13 +84,13 @@ class SeedPooling(nn.Module):
             events: S, the event tokens.
             lengths: Events that are real.
         """
-        stream, config, dim = self.stream, self.model.pooling, self.model.dim
-        width, dtype = stream.model_dim, events.dtype
+        config, dim, num_tokens = self.config, self.dim, self.num_tokens
+        width, dtype = events.shape[-1], events.dtype
         hierarchical = config.pooling == "hsp"
         kronecker = hierarchical and config.use_sum_kron
-        num_seeds = stream.n_seeds if hierarchical else stream.n_tokens
+        num_seeds = self.num_seeds if hierarchical else num_tokens
         seeds = parameter(self, "seeds", normal(1.0), (None, "stream"), (num_seeds, width))
-        heads = (stream.num_heads, stream.head_dim)
+        heads = (self.num_heads, width // self.num_heads)
         query = dense(width, ("stream", "heads"), name="query", dtype=dtype)(
             layer_norm(seeds).astype(dtype)
         )
@@ -79,7 +99,7 @@ class SeedPooling(nn.Module):
         )
         key, value = jnp.split(key_value, 2, axis=-1)
         pooled = on_each_shard(
-            partial(seed_attention, implementation=self.model.implementation),
+            partial(seed_attention, implementation=self.implementation),
             {
                 "seeds": (query.reshape(num_seeds, *heads), SEEDS),
                 "key": (key.reshape(*key.shape[:2], *heads), ROWS),
@@ -93,7 +113,7 @@ class SeedPooling(nn.Module):
         if not hierarchical:
             return pooled
         if not kronecker:
-            shape = (num_seeds, stream.n_tokens)
+            shape = (num_seeds, num_tokens)
             mix = parameter(self, "mix", normal(num_seeds**-0.5), (None, None), shape)
             return jnp.einsum("bpd,pq->bqd", pooled, mix.astype(dtype))
         # Each of the R terms has variance P * D_e / (P * D_e); their sum is brought back to 1.
@@ -102,7 +122,7 @@ class SeedPooling(nn.Module):
             "token_maps",
             normal(num_seeds**-0.5),
             (None, None, None),
-            (config.rank, num_seeds, stream.n_tokens),
+            (config.rank, num_seeds, num_tokens),
         )
         width_maps = parameter(
             self,

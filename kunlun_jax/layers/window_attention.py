@@ -5,13 +5,14 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from kunlun_jax.config import ModelConfig, StreamConfig
-from kunlun_jax.layers.attended_pairs import attended_pairs, masked_products
+from kunlun_jax.config import ROTEConfig
+from kunlun_jax.layers.attended_pairs import masked_products
 from kunlun_jax.layers.linear import dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.rote import TimeFrequencies, frequencies, log_gaps
 from kunlun_jax.shapes import Array, Float, Int
 from kunlun_jax.sharding import EXAMPLES, NUMBERS, REPLICATED, ROWS, on_each_shard
+from pallas_kernels.costs import attended_pairs
 from pallas_kernels.window_attention import window_attention
 
 
@@ -19,12 +20,27 @@ class WindowAttention(nn.Module):
     """Self-attention of a stream over the `window` events to each side: S + MHA(LayerNorm(S)).
 
     Attributes:
-        stream: The stream's share of the model.
-        model: The model.
+        num_heads: Heads N; they divide the width of the events.
+        window: Events w that an event sees to each side.
+        rote: The rotation by position and time.
+        implementation: Of `window_attention`; None picks the best that applies.
+
+    Example:
+        Two examples, of three events and of one, which happened an hour ago or more.
+
+        >>> import jax
+        >>> layer = WindowAttention(num_heads=2, window=1)
+        >>> ages = jnp.asarray([[10_800, 7_200, 3_600], [3_600, 0, 0]])
+        >>> inputs = jnp.ones((2, 3, 8)), ages, jnp.asarray([3, 1])
+        >>> out, variables = layer.init_with_output(jax.random.key(0), *inputs)
+        >>> out.shape, sorted(variables["params"])
+        ((2, 3, 8), ['out', 'qkv'])
     """
 
-    stream: StreamConfig
-    model: ModelConfig
+    num_heads: int
+    window: int
+    rote: ROTEConfig = ROTEConfig()
+    implementation: str | None = None
 
     @nn.compact
     def __call__(
@@ -40,21 +56,19 @@ class WindowAttention(nn.Module):
             ages: Seconds from each event to the request.
             lengths: Events that are real.
         """
-        stream, rote = self.stream, self.model.rote
-        width, dtype = stream.model_dim, events.dtype
+        rote, dtype, (_, num_events, width) = self.rote, events.dtype, events.shape
+        head_dim = width // self.num_heads
         qkv = dense(3 * width, ("stream", "heads"), name="qkv", dtype=dtype)(layer_norm(events))
         query, key, value = (
-            x.reshape(*x.shape[:2], stream.num_heads, stream.head_dim)
-            for x in jnp.split(qkv, 3, axis=-1)
+            x.reshape(*x.shape[:2], self.num_heads, head_dim) for x in jnp.split(qkv, 3, axis=-1)
         )
-        num_events = events.shape[1]
         positions = jnp.broadcast_to(jnp.arange(num_events, dtype=jnp.float32), ages.shape)
-        with masked_products(4 * width * attended_pairs(num_events, stream.window)):
+        with masked_products(4 * width * attended_pairs(num_events, self.window)):
             attended = on_each_shard(
                 partial(
                     window_attention,
-                    window_size=stream.window,
-                    implementation=self.model.implementation,
+                    window_size=self.window,
+                    implementation=self.implementation,
                 ),
                 {
                     "query": (query, ROWS),
@@ -63,9 +77,9 @@ class WindowAttention(nn.Module):
                     "lengths": (lengths, EXAMPLES),
                     "positions": (positions, NUMBERS),
                     "times": (log_gaps(ages, rote), NUMBERS),
-                    "position_frequencies": (frequencies(stream.head_dim, rote.base), REPLICATED),
+                    "position_frequencies": (frequencies(head_dim, rote.base), REPLICATED),
                     "time_frequencies": (
-                        TimeFrequencies(stream.head_dim, rote, name="rote")(),
+                        TimeFrequencies(head_dim, rote, name="rote")(),
                         REPLICATED,
                     ),
                 },

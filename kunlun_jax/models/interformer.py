@@ -19,18 +19,16 @@ import jax.numpy as jnp
 from kunlun_jax.config import ModelConfig, StreamConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.layers.gating import gate
-from kunlun_jax.layers.merged_events import MergedEvents, rows_at
-from kunlun_jax.layers.pffn import PFFN
-from kunlun_jax.layers.seed_pooling import SeedPooling
+from kunlun_jax.layers.merged_events import EventSequence, MergedEvents, rows_at
 from kunlun_jax.layers.weight_generation import WeightGeneration
-from kunlun_jax.layers.window_attention import WindowAttention
 from kunlun_jax.layers.wukong import WukongExperts, single_expert
 from kunlun_jax.models.recommender import Recommender
-from kunlun_jax.shapes import Array, Float, Int
+from kunlun_jax.models.stream_layers import StreamLayers
+from kunlun_jax.shapes import Array, Float
 
 
-def merged_stream(model: ModelConfig) -> tuple[StreamConfig, ModelConfig]:
-    """Return the one sequence as a stream, and the model with InterFormer's kinds of modules.
+def merged_stream(model: ModelConfig) -> StreamLayers:
+    """Return the layers of the one sequence, of InterFormer's kinds.
 
     Args:
         model: The model.
@@ -50,7 +48,7 @@ def merged_stream(model: ModelConfig) -> tuple[StreamConfig, ModelConfig]:
         rote=dataclasses.replace(model.rote, gaps="positions_only"),
         pooling=dataclasses.replace(model.pooling, pooling="pma"),
     )
-    return stream, kinds
+    return StreamLayers(stream, kinds)
 
 
 class SequenceSummary(nn.Module):
@@ -63,22 +61,19 @@ class SequenceSummary(nn.Module):
     model: ModelConfig
 
     @nn.compact
-    def __call__(
-        self, sequence: Float[Array, "B T D"], lengths: Int[Array, "B"]
-    ) -> Float[Array, "B summaries D"]:
+    def __call__(self, sequence: EventSequence) -> Float[Array, "B summaries D"]:
         """Return S_sum; in place of events that are missing, zeros.
 
         Args:
             sequence: S, the CLS tokens first.
-            lengths: Tokens that are real, the CLS tokens included.
         """
-        model, num_cls = self.model, self.model.n_sum
-        pool = SeedPooling(*merged_stream(model), name="pma")
+        model, num_cls, (tokens, _, lengths) = self.model, self.model.n_sum, sequence
+        pool = merged_stream(model).pooling("pma")
         recent_index = lengths[:, None] - 1 - jnp.arange(model.interformer.num_recent)
-        recent = rows_at(sequence, jnp.where(recent_index >= num_cls, recent_index, -1))
-        summary = [sequence[:, :num_cls], pool(sequence, lengths), recent]
+        recent = rows_at(tokens, jnp.where(recent_index >= num_cls, recent_index, -1))
+        summary = [tokens[:, :num_cls], pool(tokens, lengths), recent]
         aligned = model.init == "aligned"
-        return gate(jnp.concatenate(summary, axis=1), starts_open=aligned, dtype=sequence.dtype)
+        return gate(jnp.concatenate(summary, axis=1), starts_open=aligned, dtype=tokens.dtype)
 
 
 class InterFormerLayer(nn.Module):
@@ -86,38 +81,43 @@ class InterFormerLayer(nn.Module):
 
     Attributes:
         model: The model.
-        index: Which layer this is, from 0.
+        is_first: Whether S is still without the CLS tokens.
     """
 
     model: ModelConfig
-    index: int
+    is_first: bool
 
     @nn.compact
     def __call__(
-        self,
-        tokens: Float[Array, "B F D"],
-        sequence: Float[Array, "B _ D"],
-        ages: Int[Array, "B T"],
-        lengths: Int[Array, "B"],
-    ) -> tuple[Float[Array, "B F D"], Float[Array, "B T D"]]:
+        self, tokens: Float[Array, "B F D"], sequence: EventSequence
+    ) -> tuple[Float[Array, "B F D"], EventSequence]:
         """Return X' and S'.
 
         Args:
             tokens: X.
-            sequence: S; in layer 0 still without the CLS tokens.
-            ages: Seconds from each token of the sequence, CLS included, to the request.
-            lengths: Tokens of the sequence, CLS included, that are real.
+            sequence: S, the CLS tokens first, as old as the request.
         """
-        model, (stream, kinds) = self.model, merged_stream(self.model)
+        model, layers = self.model, merged_stream(self.model)
         context = WeightGeneration(model, use_mlp=False, name="context_summary")(tokens)
-        if self.index == 0:
-            sequence = jnp.concatenate([context, sequence], axis=1)
-        summary = SequenceSummary(model, name="sequence_summary")(sequence, lengths)
+        if self.is_first:
+            sequence = _behind_cls(context, sequence)
+        summary = SequenceSummary(model, name="sequence_summary")(sequence)
         interact = WukongExperts(single_expert(model), tokens.shape[1], name="interaction")
         tokens = interact(jnp.concatenate([tokens, summary], axis=1))
-        sequence = PFFN(stream, kinds, name="pffn")(sequence, context, lengths)
-        attend = WindowAttention(stream, kinds, name="attention")
-        return tokens, attend(sequence, ages, lengths)
+        events, ages, lengths = sequence
+        events = layers.pffn("pffn")(events, context, lengths)
+        events = layers.attention("attention")(events, ages, lengths)
+        return tokens, sequence._replace(tokens=events)
+
+
+def _behind_cls(cls: Float[Array, "B G D"], sequence: EventSequence) -> EventSequence:
+    """Return [CLS || S]."""
+    tokens, ages, lengths = sequence
+    return EventSequence(
+        jnp.concatenate([cls, tokens], axis=1),
+        jnp.pad(ages, ((0, 0), (cls.shape[1], 0))),
+        lengths + cls.shape[1],
+    )
 
 
 class InterFormer(Recommender):
@@ -129,12 +129,12 @@ class InterFormer(Recommender):
         """Return [X_sum || S_sum] after the last layer."""
         model, num_cls = self.model, self.model.n_sum
         merge = MergedEvents(tuple(s.name for s in model.streams), name="merged")
-        sequence, ages, num_events = merge(events, batch)
-        ages, lengths = jnp.pad(ages, ((0, 0), (num_cls, 0))), num_events + num_cls
+        sequence = merge(events, batch)
+        num_events = sequence.lengths
         for index in range(model.num_layers):
-            layer = InterFormerLayer(model, index, name=f"layer_{index}")
-            tokens, sequence = layer(tokens, sequence, ages, lengths)
-            self.probe("merged", index + 1, sequence[:, num_cls:], num_events, batch)
+            layer = InterFormerLayer(model, is_first=index == 0, name=f"layer_{index}")
+            tokens, sequence = layer(tokens, sequence)
+            self.probe("merged", index + 1, sequence.tokens[:, num_cls:], num_events, batch)
         context = WeightGeneration(model, use_mlp=False, name="context_summary")(tokens)
-        summary = SequenceSummary(model, name="sequence_summary")(sequence, lengths)
+        summary = SequenceSummary(model, name="sequence_summary")(sequence)
         return jnp.concatenate([context, summary], axis=1)

@@ -6,12 +6,10 @@ import jax.numpy as jnp
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.layers.comp_skip import stream_schedule
-from kunlun_jax.layers.pffn import PFFN
-from kunlun_jax.layers.seed_pooling import SeedPooling
 from kunlun_jax.layers.weight_generation import WeightGeneration
-from kunlun_jax.layers.window_attention import WindowAttention
 from kunlun_jax.layers.wukong import WukongExperts
 from kunlun_jax.models.recommender import Recommender
+from kunlun_jax.models.stream_layers import StreamLayers
 from kunlun_jax.shapes import Array, Float
 
 
@@ -61,16 +59,16 @@ class KunlunLayer(nn.Module):
         for stream in model.streams:
             step, history = schedule[stream.name], batch.streams[stream.name]
             name, sequence = stream.name, events[stream.name]
+            layers = StreamLayers(stream, model)
             if step.pffn:
                 assert summary is not None  # made above, wherever a stream has a PFFN
-                pffn = PFFN(stream, model, name=f"{name}_pffn")
+                pffn = layers.pffn(f"{name}_pffn")
                 sequence = pffn(sequence, summary, history.lengths)
             if step.pooling:
                 source = sequence if model.pooling.pool_from == "pffn" else events[name]
-                pool = SeedPooling(stream, model, name=f"{name}_pooling")
-                pooled[name] = pool(source, history.lengths)
+                pooled[name] = layers.pooling(f"{name}_pooling")(source, history.lengths)
             if step.attention:
-                attention = WindowAttention(stream, model, name=f"{name}_attention")
+                attention = layers.attention(f"{name}_attention")
                 sequence = attention(sequence, history.ages, history.lengths)
             updated[name] = sequence
 
@@ -99,7 +97,7 @@ class Kunlun(Recommender):
 
         if model.pooling.final_pooling:
             pooled = {
-                stream.name: SeedPooling(stream, model, name=f"{stream.name}_final_pooling")(
+                stream.name: StreamLayers(stream, model).pooling(f"{stream.name}_final_pooling")(
                     events[stream.name], batch.streams[stream.name].lengths
                 )
                 for stream in model.streams

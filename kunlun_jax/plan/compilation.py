@@ -41,10 +41,7 @@ class Compilation:
 def compile_step(config: ExperimentConfig, schema: Schema, machine: Machine) -> Compilation:
     """Compile the training step; on a GPU that is absent, with the packages of the extra "aot".
 
-    Args:
-        config: The experiment.
-        schema: The data set's schema.
-        machine: The machine.
+    The arguments are those of `requirements`.
 
     Raises:
         ConfigError: If the experiment does not go with the machine or the data set, or there is

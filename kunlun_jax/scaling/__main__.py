@@ -9,20 +9,17 @@ Every finished run leaves a record, and a run with a record is not repeated: wit
 """
 
 import math
-import os
 import pathlib
 import re
 import sys
 import time
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from kunlun_jax.training.allocator import keep_freed_memory
 
 keep_freed_memory()  # before anything large is allocated
-
-import jax  # noqa: E402
 
 from kunlun_jax.command_line import STUDIES, define_config, one_line, parse_flags, run_program  # noqa: E402
 from kunlun_jax.metrics.user_bootstrap import ComparisonError  # noqa: E402
@@ -59,9 +56,6 @@ def main(argv: list[str]) -> None:
         if DATASET.value:
             values["experiment"]["data"]["directory"] = DATASET.value
         study = study_config(values)
-        # The seeds of a model share a program.
-        compilations = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(workdir / "compilations"))
-        jax.config.update("jax_compilation_cache_dir", compilations)
         done = carry_out(
             study, workdir, records, command=command, deadline=deadline, only=ONLY.value
         )
@@ -73,6 +67,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Checkpoints are talkative; what goes wrong with them is raised, and said in one line.
-    logging.set_verbosity(logging.FATAL)
-    run_program(main, lambda argv: parse_flags(argv, STUDY))
+    run_program(main, lambda argv: parse_flags(argv, STUDY), quiet=True)

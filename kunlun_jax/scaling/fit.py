@@ -75,11 +75,7 @@ def fit_power_law(
     """Fit by least squares with a, b >= 0 and c within `EXPONENTS`.
 
     Given c, the law is linear in a and b; so c alone is searched for, on a grid that is refined
-    around its best point.
-
-    Args:
-        flops: Forward FLOPs per example of the sizes.
-        ne: NE of every size, one row a draw.
+    around its best point. The arguments are those of `fit_log_law`.
 
     Raises:
         ValueError: If there are fewer than three sizes.

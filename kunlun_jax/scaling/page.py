@@ -13,7 +13,7 @@ from kunlun_jax.scaling.learning_curves import learning_curves
 from kunlun_jax.scaling.markdown import megaflops, show, table
 from kunlun_jax.scaling.records import Record
 from kunlun_jax.scaling.results import Results
-from kunlun_jax.scaling.study import plan
+from kunlun_jax.scaling.study import planned_runs
 
 MISSING = "missing"
 NE, AUC = "normalized_entropy", "auc_roc"
@@ -73,7 +73,7 @@ def render(
 
 def _setting(results: Results) -> str:
     study = results.study
-    config, rule = plan(study)[0].config, study.learning_rate
+    config, rule = planned_runs(study)[0].config, study.learning_rate
     rate = study.experiment["optimizer"]["learning_rate"]
     limit = config.data.max_train_examples
     pool = f"{limit:,} training examples" if limit else "the training examples"

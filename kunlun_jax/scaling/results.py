@@ -9,7 +9,7 @@ from kunlun_jax.config.parsing import require
 from kunlun_jax.scaling.analysis import Measurements
 from kunlun_jax.scaling.bootstrap import Interval, draw_seeds, interval
 from kunlun_jax.scaling.records import RECORDS_FILE, Record, read_records, require_same_config
-from kunlun_jax.scaling.study import StudyConfig, plan
+from kunlun_jax.scaling.study import StudyConfig, planned_runs
 from kunlun_jax.training.workdir import WorkdirError
 
 
@@ -99,7 +99,7 @@ def collect(study: StudyConfig, records: pathlib.Path) -> Results:
         WorkdirError: If one is damaged, of another configuration, or of other data than the first.
     """
     found: dict[tuple[str, int, int], Record] = {}
-    planned, kept = plan(study), read_records(records)
+    planned, kept = planned_runs(study), read_records(records)
     for run in planned:
         record = kept.get(run.name)
         if record is None:

@@ -21,7 +21,7 @@ from kunlun_jax.scaling.records import (
     require_same_config,
     resample,
 )
-from kunlun_jax.scaling.study import PlannedRun, StudyConfig, plan
+from kunlun_jax.scaling.study import PlannedRun, StudyConfig, planned_runs
 from kunlun_jax.training.results import evaluate, restore_best
 from kunlun_jax.training.run import Run, open_run
 from kunlun_jax.training.run_loop import run_loop
@@ -55,7 +55,7 @@ def carry_out(
     Raises:
         WorkdirError: If a record, or the directory of a run, is of another configuration.
     """
-    runs = plan(study)
+    runs = planned_runs(study)
     found = read_records(records)
     for run in runs:
         if run.name in found:
@@ -84,10 +84,12 @@ def _run(
     start = time.monotonic(), time.process_time()
     with open_workdir(directory, planned.config), open_run(planned.config, directory) as run:
         state = run.resume_or_initialize()
-        trained_before = int(state.step) == run.num_steps
+        trained_before = int(state.step) == run.num_steps or run.checkpoints.has_ended(
+            run.config.training
+        )
         state, complete = run_loop(run, state, run.train_step(), deadline=deadline)
-        # A start that finds nothing left but the evaluation does it: time too short for both
-        # would otherwise never get past it.
+        # If only the evaluation is left, do it even past the deadline: otherwise a limit too short
+        # for training and evaluation together would never get past it.
         if not complete or (time.monotonic() >= deadline and not trained_before):
             _add_piece(directory, start)
             print(f"stopped and saved at step {int(state.step)} of {run.num_steps}", flush=True)
@@ -129,7 +131,7 @@ def _measured(run: Run, state: TrainState, directory: pathlib.Path) -> dict[str,
             "label_rates": run.data.dataset.label_rates,
         },
         "step": int(state.step),
-        "examples": run.num_steps * run.config.data.batch_size,
+        "examples": validation["step"] * run.config.data.batch_size,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "table_parameters": sum(x.size for x in jax.tree.leaves(state.tables)),
         "flops": sum(flops.values()),

@@ -141,12 +141,12 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
         f"one size of a family, or at least {_LEAST_SIZES} and equally many",
         counts,
     )
-    plan(study)
+    planned_runs(study)
     subject_first = sorted(study.families, key=lambda family: family.name != study.subject)
     return dataclasses.replace(study, families=tuple(subject_first))
 
 
-def plan(study: StudyConfig) -> list[PlannedRun]:
+def planned_runs(study: StudyConfig) -> list[PlannedRun]:
     """Return the runs in the order in which they are carried out.
 
     The most telling come first: all families at their largest, seed by seed; then the smaller

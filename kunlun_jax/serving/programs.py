@@ -16,7 +16,7 @@ from kunlun_jax.serving.stages import stages
 from kunlun_jax.serving.trained import Trained
 from kunlun_jax.training.step import apply_model
 
-# The streams of a batch, but for what matches the candidate; what does; and the rest of the batch.
+# A batch in three parts: its streams without the matches, the matches, and everything else.
 Histories = dict[str, EventBatch]
 Matches = dict[str, dict[str, Any]]
 Candidates = tuple[Batch, Matches]

@@ -17,7 +17,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 Stage = Callable[..., list[Any]]
-# What depends on no argument, such as a range of positions, is made anew wherever it is used.
+# A value that depends on no argument, such as a range of positions, is recomputed wherever it is
+# used.
 _NOWHERE = -1
 
 

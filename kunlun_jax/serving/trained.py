@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from kunlun_jax.config import ExperimentConfig, to_mapping
+from kunlun_jax.config import ExperimentConfig
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.manifest import read_manifest
 from kunlun_jax.data.metadata import read_vocabularies
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.training.checkpoint_reader import CheckpointError, CheckpointReader
+from kunlun_jax.training.checkpoint_reader import CheckpointError, CheckpointReader, model_identity
 from kunlun_jax.training.finished_run import read_config
 from kunlun_jax.training.run_data import find_metadata
 
@@ -119,11 +119,7 @@ def _best_checkpoint(
     warn: Callable[[str], Any] = lambda message: None,
 ) -> dict[str, Any] | None:
     """Return step, checksum, params and tables; None if the checksum is the known one."""
-    settings = to_mapping(config)
-    identity = {
-        "config": {key: settings[key] for key in ("model", "optimizer", "seed")},
-        "schema": schema.to_json(),
-    }
+    identity = model_identity(config, schema)
     with _without_warnings():
         checkpoints = CheckpointReader(directory / "checkpoints", identity=identity)
         for error in checkpoints.damaged:

@@ -2,6 +2,9 @@
 
 # pyright: reportUnknownMemberType=false
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +12,30 @@ from kunlun_jax.shapes import Array, Bool, Float, Int, Shaped
 from kunlun_jax.tables.rounding import round_stochastically
 
 _EPSILON = 1e-10
+
+# By table; a state is the table itself and its sums.
+Arrays = dict[str, Array]
+States = dict[str, tuple[Array, Array]]
+
+
+class TableStep(NamedTuple):
+    """A step of the tables that were cut down to the rows of a batch.
+
+    Attributes:
+        states: By table, the table, [rows, W], and its sums, [rows].
+        gradients: Of the rows that each shard of the batch uses, [shards, M, W].
+        rows: Their indices, [shards, M]: ascending; those past the end are dropped.
+        learning_rate: Rate of this step.
+        take: Whether to take it.
+        keys: By bfloat16 table, how it is rounded.
+    """
+
+    states: Mapping[str, tuple[Array, Array]]
+    gradients: Mapping[str, Array]
+    rows: Mapping[str, Array]
+    learning_rate: Float[Array, ""]
+    take: Bool[Array, ""]
+    keys: Mapping[str, Shaped[Array, ""]]
 
 
 def update_rows(
@@ -41,6 +68,19 @@ def update_rows(
 
     Returns:
         The new table and sums.
+
+    Example:
+        The mean square of (3, 4) is 12.5, so that the sum becomes 25; a step is 1.25 / 5 of (3, 4).
+
+        >>> table, sums = jnp.zeros((4, 2)), jnp.full(4, 12.5)
+        >>> gradient, rows = jnp.asarray([[3.0, 4.0]]), jnp.asarray([2])
+        >>> table, sums = update_rows(table, sums, gradient, rows, jnp.float32(1.25))
+        >>> table[2].tolist(), sums.tolist(), bool(jnp.any(table[:2]))
+        ([-0.75, -1.0], [12.5, 12.5, 25.0, 12.5], False)
+
+    References:
+        Duchi et al., Adaptive Subgradient Methods, JMLR 12, 2011; one sum a row as in the embedding
+        tables of DLRM.
     """
     assert (table.dtype == jnp.bfloat16) == (key is not None)
     squares = jnp.mean(jnp.square(gradient), axis=1)

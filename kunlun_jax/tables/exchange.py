@@ -29,18 +29,15 @@ import jax
 import jax.numpy as jnp
 
 from kunlun_jax.shapes import Array, Int
+from kunlun_jax.tables.adagrad import Arrays, States
 from kunlun_jax.tables.batch_ids import distinct_rows
 
 # Room of a message, relative to an even share of the rows over the owners.
 _SLACK = 1.25
 _SMALLEST_MESSAGE = 8
 
-# By table; a state is the table itself and its sums.
-Arrays = dict[str, Array]
-States = dict[str, tuple[Array, Array]]
 
-
-class Plan(NamedTuple):
+class Routes(NamedTuple):
     """How the rows of one device are spread over owners and rounds.
 
     Attributes:
@@ -103,7 +100,9 @@ class Plan(NamedTuple):
         return found
 
 
-def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[str, ...]) -> Plan:
+def make_routes(
+    rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[str, ...]
+) -> Routes:
     """Spread the rows of some tables over owners and rounds.
 
     Args:
@@ -125,7 +124,7 @@ def make_plan(rows: Mapping[str, Array], blocks: Mapping[str, int], axes: tuple[
     ]
     crowded = jax.lax.pmax(jnp.stack(crowded).astype(jnp.int32), axes)
     rounds = jnp.asarray(options, jnp.int32)[jnp.argmin(crowded)]
-    return Plan(dict(rows), dict(blocks), capacities, rounds, axes)
+    return Routes(dict(rows), dict(blocks), capacities, rounds, axes)
 
 
 def _is_crowded(rows: Int[Array, "U"], block: int, capacity: int, rounds: int) -> Array:
@@ -152,16 +151,16 @@ def fetch(tables: Mapping[str, Array], rows: Mapping[str, Array], axes: tuple[st
     """
     if not tables:
         return {}
-    plan = make_plan(rows, {name: table.shape[0] for name, table in tables.items()}, axes)
+    routes = make_routes(rows, {name: table.shape[0] for name, table in tables.items()}, axes)
 
     def one_round(index: Array, found: Arrays) -> Arrays:
-        slots, named = plan.messages(index)
-        asked = plan.swap(named)
-        answers = plan.swap({n: tables[n].at[asked[n]].get(mode="clip") for n in asked})
+        slots, named = routes.messages(index)
+        asked = routes.swap(named)
+        answers = routes.swap({n: tables[n].at[asked[n]].get(mode="clip") for n in asked})
         return {n: found[n].at[slots[n]].set(answers[n], mode="drop") for n in found}
 
     start = {n: jnp.zeros((rows[n].size, t.shape[1]), t.dtype) for n, t in tables.items()}
-    return cast("Arrays", jax.lax.fori_loop(0, plan.rounds, one_round, start))
+    return cast("Arrays", jax.lax.fori_loop(0, routes.rounds, one_round, start))
 
 
 def push(
@@ -186,12 +185,14 @@ def push(
     if not states:
         return {}
     blocks = {name: state[0].shape[0] for name, state in states.items()}
-    plan = make_plan(rows, blocks, axes)
+    routes = make_routes(rows, blocks, axes)
 
     def one_round(index: Array, states: States) -> States:
-        slots, named = plan.messages(index)
-        named = plan.swap(named)
-        sent = plan.swap({n: jnp.take(gradients[n], slots[n], axis=0, mode="clip") for n in named})
+        slots, named = routes.messages(index)
+        named = routes.swap(named)
+        sent = routes.swap(
+            {n: jnp.take(gradients[n], slots[n], axis=0, mode="clip") for n in named}
+        )
         updated: States = {}
         for name, state in states.items():
             gradient = sent[name].reshape(-1, sent[name].shape[2])
@@ -200,4 +201,4 @@ def push(
             updated[name] = update(name, state, distinct, summed)
         return updated
 
-    return cast("States", jax.lax.fori_loop(0, plan.rounds, one_round, dict(states)))
+    return cast("States", jax.lax.fori_loop(0, routes.rounds, one_round, dict(states)))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.shapes import Array, Bool, Float, Shaped
+from kunlun_jax.shapes import Array
 from kunlun_jax.sharding import (
     AXES,
     EXAMPLES,
@@ -22,9 +22,9 @@ from kunlun_jax.sharding import (
     on_every_device,
     speaks_for_its_examples,
 )
-from kunlun_jax.tables.adagrad import update_rows
+from kunlun_jax.tables.adagrad import Arrays, States, TableStep, update_rows
 from kunlun_jax.tables.batch_ids import renumber, with_shard_axis
-from kunlun_jax.tables.exchange import Arrays, States, fetch, push
+from kunlun_jax.tables.exchange import fetch, push
 
 
 def gather(
@@ -54,35 +54,15 @@ def gather(
     return run(cut, batch)
 
 
-def update(
-    states: Mapping[str, tuple[Array, Array]],
-    gradients: Mapping[str, Array],
-    rows: Mapping[str, Array],
-    learning_rate: Float[Array, ""],
-    *,
-    take: Bool[Array, ""],
-    keys: Mapping[str, Shaped[Array, ""]],
-) -> dict[str, tuple[Array, Array]]:
-    """Take one step with the tables that `gather` cut.
-
-    Args:
-        states: By vocabulary, the table, [rows, W], and its sums, [rows].
-        gradients: Of the rows that each shard of the batch uses, [shards, M, W].
-        rows: What `gather` returned, [shards, M]: ascending; indices past the end are dropped.
-        learning_rate: Rate of this step.
-        take: Whether to take it.
-        keys: By bfloat16 table, how it is rounded.
-
-    Returns:
-        The new tables and sums.
-    """
+def update(step: TableStep) -> States:
+    """Take one step with the tables that `gather` cut; return the new tables and sums."""
 
     def update_own(
         states: States, gradients: Arrays, rows: Arrays, rate: Array, take: Array, keys: Arrays
     ) -> tuple[States]:
         device, devices = jax.lax.axis_index(AXES), jax.lax.axis_size(AXES)
 
-        def step(
+        def update_table(
             name: str, state: tuple[Array, Array], rows: Array, gradient: Array
         ) -> tuple[Array, Array]:
             first, key = device * state[0].shape[0], keys.get(name)
@@ -92,9 +72,10 @@ def update(
         speaks = speaks_for_its_examples()
         named = {name: jnp.where(speaks, r[0], ends[name]) for name, r in rows.items()}
         mine = {name: gradient[0] for name, gradient in gradients.items()}
-        return (push(states, named, mine, AXES, update=step),)
+        return (push(states, named, mine, AXES, update=update_table),)
 
     by_row, everywhere = TABLE[:1], ()
+    states, gradients, rows, rate, take, keys = step
     run = on_every_device(
         update_own, (by_row, EXAMPLES, EXAMPLES, everywhere, everywhere, everywhere), (by_row,)
     )
@@ -102,7 +83,7 @@ def update(
         {name: states[name] for name in rows},
         {name: gradients[name] for name in rows},
         dict(rows),
-        learning_rate,
+        rate,
         take,
         {name: keys[name] for name in rows if name in keys},
     )

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.shapes import Array, Bool, Float, Shaped
-from kunlun_jax.tables.adagrad import update_rows
+from kunlun_jax.shapes import Array
+from kunlun_jax.tables.adagrad import Arrays, States, TableStep, update_rows
 from kunlun_jax.tables.batch_ids import count_ids, renumber, with_shard_axis
-
-Arrays = dict[str, Array]
 
 
 def gather(
@@ -16,14 +14,7 @@ def gather(
 ) -> tuple[Arrays, Arrays, Batch]:
     """Cut the tables that have more rows than the batch has ids.
 
-    Args:
-        tables: By vocabulary, [rows, W].
-        batch: The batch.
-        schema: Its schema.
-
-    Returns:
-        By vocabulary of the tables that were cut, the rows that the batch uses, [1, M, W], and
-        their indices, [1, M]; and the batch with ids that count in them.
+    Arguments and results are those of `many_devices.gather`, with one shard.
     """
     counts = count_ids(batch, schema)
     cut = {name: t for name, t in tables.items() if t.shape[0] > counts.get(name, 0)}
@@ -32,36 +23,16 @@ def gather(
     return with_shard_axis(found), with_shard_axis(rows), local
 
 
-def update(
-    states: Mapping[str, tuple[Array, Array]],
-    gradients: Mapping[str, Array],
-    rows: Mapping[str, Array],
-    learning_rate: Float[Array, ""],
-    *,
-    take: Bool[Array, ""],
-    keys: Mapping[str, Shaped[Array, ""]],
-) -> dict[str, tuple[Array, Array]]:
-    """Take one step with the tables that `gather` cut.
-
-    Args:
-        states: By vocabulary, the table and its sums.
-        gradients: Of the rows, [1, M, W].
-        rows: What `gather` returned, [1, M].
-        learning_rate: Rate of this step.
-        take: Whether to take it.
-        keys: By bfloat16 table, how it is rounded.
-
-    Returns:
-        The new tables and sums.
-    """
+def update(step: TableStep) -> States:
+    """Take one step with the tables that `gather` cut; return the new tables and sums."""
     return {
         name: update_rows(
-            *states[name],
-            gradients[name][0],
+            *step.states[name],
+            step.gradients[name][0],
             indices[0],
-            learning_rate,
-            take=take,
-            key=keys.get(name),
+            step.learning_rate,
+            take=step.take,
+            key=step.keys.get(name),
         )
-        for name, indices in rows.items()
+        for name, indices in step.rows.items()
     }

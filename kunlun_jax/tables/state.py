@@ -25,7 +25,7 @@ from kunlun_jax.data.schema import Schema
 from kunlun_jax.shapes import Array, Bool, Float, Int
 from kunlun_jax.sharding import active_mesh
 from kunlun_jax.tables import many_devices, one_device
-from kunlun_jax.tables.adagrad import update_rows
+from kunlun_jax.tables.adagrad import TableStep, update_rows
 from kunlun_jax.tables.rounding import rounding_key
 
 # By vocabulary, the indices of the rows in a small table; of a table that was not cut, nothing.
@@ -94,7 +94,7 @@ class TableState:
         keys = {name: rounding_key(seed, step, name) for name in narrow}
         states = {name: (table, self.sums[name]) for name, table in self.rows.items()}
         placement = one_device if active_mesh() is None else many_devices
-        updated = placement.update(states, gradients, touched, learning_rate, take=take, keys=keys)
+        updated = placement.update(TableStep(states, gradients, touched, learning_rate, take, keys))
         for name in [name for name in states if name not in touched]:
             updated[name] = update_rows(
                 *states[name], gradients[name], None, learning_rate, take=take, key=keys.get(name)

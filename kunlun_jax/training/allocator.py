@@ -15,13 +15,13 @@ def keep_freed_memory() -> bool:
     unmaps each large block, and the kernel then zeroes every page of it again: a hundred thousand
     page faults a step, up to half of the processor time. `benchmarks/allocator.py` measures it.
 
-    Must run before the first large allocation. Process-wide, so it is called by programs, never on
-    import.
+    Must run before JAX is imported: threads that exist by then have arenas of their own, and glibc
+    maps every large block of those. Process-wide, so it is called by programs, never by a library.
 
     Returns:
-        Whether it took effect; False where the C library is not glibc.
+        Whether it took effect; False where JAX was there first, or the C library is not glibc.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or "jax" in sys.modules:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

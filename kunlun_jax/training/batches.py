@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 from jax.sharding import Mesh
 
 from kunlun_jax.config import ConfigError, ExperimentConfig
@@ -64,9 +65,30 @@ class RunData:
 
         Args:
             mesh: As of `eval_batches`.
+
+        Raises:
+            ConfigError: If periods meet several epochs or windows; as `eval_batches`.
         """
         data = self.config.data
+        if data.period_hours and (data.num_epochs > 1 or data.shuffle_window):
+            raise ConfigError(
+                "config.data.period_hours: expected one epoch at most, and no shuffle_window, got "
+                f"{data.num_epochs:g} epochs and a shuffle_window of {data.shuffle_window}"
+            )
         return self._batches("train", data.batch_size, data.max_train_examples, mesh)
+
+    def period_batches(self, within: np.ndarray, mesh: Mesh | None) -> BatchSource:
+        """Return the batches of a period's training examples, to be evaluated, in order.
+
+        Args:
+            within: As `BatchSource.periods` gives it. Of more than config.data.max_eval_examples
+                that many are drawn.
+            mesh: As of `eval_batches`.
+        """
+        data = self.config.data
+        return self._batches(
+            "train", data.eval_batch_size, data.max_eval_examples, mesh, within=within
+        )
 
     def eval_batches(self, split: str, mesh: Mesh | None, *, max_examples: int = 0) -> BatchSource:
         """Return the batches of a split, in order.
@@ -83,24 +105,31 @@ class RunData:
         return self._batches(split, self.config.data.eval_batch_size, max_examples, mesh)
 
     def _batches(
-        self, split: str, batch_size: int, max_examples: int, mesh: Mesh | None
+        self,
+        split: str,
+        batch_size: int,
+        max_examples: int,
+        mesh: Mesh | None,
+        within: np.ndarray | None = None,
     ) -> BatchSource:
-        seed = self.config.data.seed
+        seed, hours = self.config.data.seed, self.config.data.period_hours
         try:
             source = BatchSource(
                 self.dataset,
                 split=split,
                 batch_size=batch_size,
                 max_lens=self.max_lens,
-                shuffle=split == "train",
+                shuffle=split == "train" and within is None,
                 seed=seed,
                 max_examples=max_examples or None,
                 shuffle_window=self.config.data.shuffle_window,
+                period=max(1, round(3600 * hours)) if hours else 0,
+                within=within,
                 indices=None if mesh is None else BatchShare(mesh, batch_size).indices,
             )
         except ValueError as error:
             raise ConfigError(f"config.data: {error}") from error
-        if not source.weight:
+        if within is None and not source.weight:
             raise ConfigError(
                 f"config.data: split {split!r}: expected examples with a weight above 0, got none "
                 f"among the {source.num_examples} that seed {seed} draws of it"

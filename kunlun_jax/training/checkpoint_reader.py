@@ -12,7 +12,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from kunlun_jax.config import in_current_form
+from kunlun_jax.config import ExperimentConfig, TrainingConfig, in_current_form, to_mapping
+from kunlun_jax.data.schema import Schema
 from kunlun_jax.files import first_difference
 from kunlun_jax.training import manifest as manifests
 from kunlun_jax.training.checkpoint_files import (
@@ -105,6 +106,18 @@ class CheckpointReader(CheckpointFiles):
         """Step of the checkpoint with the lowest validation NE, None if none has one (a number)."""
         return next(iter(self._best.ranking(self._manager.all_steps())), None)
 
+    def has_ended(self, training: TrainingConfig) -> bool:
+        """Return whether the newest checkpoint is of an evaluation at which patience has run out.
+
+        The best step is kept and ranked, so that it says how many evaluations there were since.
+
+        Args:
+            training: Patience, and steps between two evaluations.
+        """
+        latest, most = self.latest_step or 0, training.patience * training.eval_every
+        since = latest - (self.best_step or 0)
+        return 0 < most <= since and latest % training.eval_every == 0
+
     def restore(
         self, step: int, state: TrainState, data: grain.DatasetIterator | None = None
     ) -> TrainState:
@@ -182,6 +195,20 @@ class CheckpointReader(CheckpointFiles):
         self._best.entropies.pop(step, None)
         if metrics is not None and not math.isnan(metrics[BEST_METRIC]):
             self._best.entropies[step] = metrics[BEST_METRIC]
+
+
+def model_identity(config: ExperimentConfig, schema: Schema) -> dict[str, Any]:
+    """Return what of a checkpoint's identity says which model it is of.
+
+    Args:
+        config: The experiment.
+        schema: The data set's schema.
+    """
+    settings = to_mapping(config)
+    return {
+        "config": {key: settings[key] for key in ("model", "optimizer", "seed")},
+        "schema": schema.to_json(),
+    }
 
 
 def _of_this_version(identity: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Trainer:
             returns a clause for the error message.
         goodput: Watches where the time goes.
         deadline: Reading of `time.monotonic` from which on the run saves and stops, as on a signal.
+        before_step: Called with the number of a step and the state before it; says whether it has
+            evaluated anything.
     """
 
     config: ExperimentConfig
@@ -62,6 +64,7 @@ class Trainer:
     diagnose: Callable[[TrainState], str]
     goodput: Goodput
     deadline: float = math.inf
+    before_step: Callable[[int, TrainState], bool] = lambda step, state: False
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
         """Train from the state's step to the last one.
@@ -70,8 +73,8 @@ class Trainer:
             state: Where to begin, the iterator standing at the same step.
 
         Returns:
-            The final state, and whether the run is complete (False: stopped by a signal or at the
-            deadline, and wholly saved).
+            The final state, and whether the run is complete, by its steps or by its patience
+            (False: stopped by a signal or at the deadline, and wholly saved).
 
         Raises:
             NonFiniteError: If too many updates in a row were not finite; the checkpoints before
@@ -79,20 +82,16 @@ class Trainer:
         """
         cadence = self.config.training
         goodput, start = self.goodput, int(state.step)
+        if start and self.checkpoints.has_ended(cadence):
+            return state, True
         batch_size = self.config.data.batch_size
         share, agreement = BatchShare(self.mesh, batch_size), Agreement(self.mesh)
-        progress = tqdm(
-            total=self.num_steps * batch_size,
-            initial=start * batch_size,
-            unit="ex",
-            unit_scale=True,
-            dynamic_ncols=True,
-            desc="train",
-            disable=not is_first(),
-        )
-        with progress as bar, StopSignal() as stop:
+        with _bar(start, self.num_steps, batch_size) as bar, StopSignal() as stop:
             logged_step = start
             for step in range(start + 1, self.num_steps + 1):
+                with goodput.spending("evaluation"):
+                    if self.before_step(step, state):
+                        goodput.begin_lap()
                 with goodput.spending("input"):
                     batch = share.put(next(self.data))
                 first = step == start + 1
@@ -105,7 +104,7 @@ class Trainer:
                     logged_step = step
                     state, line = self._log(state, step, rates)
                     bar.set_postfix(line)
-                # Asked once: whoever stops here has saved here.
+                # Asked once a step, so that a run that stops at this step has saved at it.
                 wish = stop.received or time.monotonic() >= self.deadline
                 stopping = agreement.reached(wish)
                 if last or step % cadence.eval_every == 0:
@@ -115,13 +114,15 @@ class Trainer:
                     with goodput.spending("checkpoint"):
                         self.checkpoints.save(state, self.data, metrics=metrics)
                     goodput.begin_lap()
+                    if self.checkpoints.has_ended(cadence):
+                        break
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)
                     self.validation.confirm()  # the data of a save are good; an evaluation asks too
                     with goodput.spending("checkpoint"):
                         self.checkpoints.save(state, self.data)
                 if stopping and not last:
-                    self.checkpoints.wait()  # saved means: on the disk
+                    self.checkpoints.wait()  # a save counts once it is on the disk
                     return state, False
             self.checkpoints.wait()
         return state, True
@@ -172,3 +173,15 @@ class Trainer:
         values = self.evaluator.evaluate(state.params, state.tables, self.validation)
         self.writer.write(step, {f"val/{key}": value for key, value in values.items()})
         return values
+
+
+def _bar(start: int, num_steps: int, batch_size: int) -> tqdm:
+    return tqdm(
+        total=num_steps * batch_size,
+        initial=start * batch_size,
+        unit="ex",
+        unit_scale=True,
+        dynamic_ncols=True,
+        desc="train",
+        disable=not is_first(),
+    )

@@ -12,10 +12,15 @@ from kunlun_jax.shapes import Array
 def schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     """Return linear warm-up then cosine, as a factor of the peak learning rate in [0, 1].
 
+    After the warm-up, a constant schedule stays at the peak.
+
     Args:
-        config: Warm-up steps and final fraction.
-        num_steps: Steps of the whole run.
+        config: Warm-up steps, kind, and final fraction.
+        num_steps: Steps of the whole run; a constant schedule does not depend on it.
     """
+    if config.schedule == "constant":
+        start = 0.0 if config.warmup_steps else 1.0
+        return optax.linear_schedule(start, 1.0, max(config.warmup_steps, 1))
     warmup = min(config.warmup_steps, max(num_steps - 1, 0))
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup else 1.0,

@@ -34,11 +34,12 @@ def restore_best(run: Run, like: TrainState | None = None) -> TrainState:
     checkpoints = run.checkpoints
     checkpoints.wait()
     latest, best = checkpoints.latest_step, checkpoints.best_step
-    if best is None and latest == run.num_steps:
+    ended = latest == run.num_steps or checkpoints.has_ended(run.config.training)
+    if best is None and ended:
         raise CheckpointError(
             f"{run.workdir}: expected a checkpoint whose validation NE is a number, got none"
         )
-    if best is None or latest is None or latest < run.num_steps:
+    if best is None or not ended:
         raise CheckpointError(
             f"{run.workdir}: expected a finished run, got step {latest or 0} of "
             f"{run.num_steps}; train.py continues it"
@@ -109,7 +110,8 @@ def report_best(
         CheckpointError: As `restore_best`.
     """
     state = restore_best(run, state)
-    best = int(state.step)
+    best, last = int(state.step), run.checkpoints.latest_step
+    assert last is not None, "its best one was restored"
     results = {}
     for split in _PREFIXES:
         results[split], scores = evaluate(run, state, split)
@@ -121,9 +123,9 @@ def report_best(
         for key, value in values.items()
     }
     with (
-        contextlib.closing(open_writer(run.workdir, from_step=run.num_steps)) as writer,
+        contextlib.closing(open_writer(run.workdir, from_step=last)) as writer,
         together(),
     ):
-        writer.write(run.num_steps, {BEST_STEP: float(best), **record})
+        writer.write(last, {BEST_STEP: float(best), **record})
     tasks, weights = run.data.schema.labels, run.data.task_weights
     return result_summary(best, results, tasks=tasks, task_weights=weights)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kunlun_jax.config import ConfigError, ExperimentConfig, to_mapping
+from kunlun_jax.config import ConfigError, ExperimentConfig
 from kunlun_jax.data import Batch, BatchSource, DatasetError, SchemaError, make_train_iterator
 from kunlun_jax.data.opening import open_dataset
 from kunlun_jax.flops import flops_by_module
@@ -22,6 +22,7 @@ from kunlun_jax.models.registry import create_model
 from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh
 from kunlun_jax.training.batches import RunData, open_data
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints
+from kunlun_jax.training.checkpoint_reader import model_identity
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.goodput import Goodput, measured_ceiling
 from kunlun_jax.training.loop import NonFiniteError
@@ -36,7 +37,7 @@ from kunlun_jax.training.step import (
 from kunlun_jax.training.summary import cut_histories, model_summary, padding_summary
 from kunlun_jax.training.workdir import WorkdirError, keep_config
 
-__all__ = ["USER_ERRORS", "Run", "open_dataset", "open_run"]
+__all__ = ["USER_ERRORS", "Run", "fresh_state", "open_dataset", "open_run"]
 
 USER_ERRORS = (
     CheckpointError,
@@ -155,7 +156,8 @@ class Run(contextlib.AbstractContextManager):
         """Finish pending saves; a failed one raises."""
         with self._context:
             if error is not None and several():
-                # The others may be elsewhere: what they have no part in would never be finished.
+                # The other processes may be elsewhere, and a save that they take no part in never
+                # finishes.
                 finishing = threading.Thread(target=self.checkpoints.close, daemon=True)
                 finishing.start()
                 finishing.join(_LAST_SAVE_SECONDS)
@@ -186,23 +188,29 @@ class Run(contextlib.AbstractContextManager):
     def summary(self) -> str:
         """Return tables of parameters, FLOPs and padding, and what deserves a word."""
         tables = model_summary(self.config.model, self.data.schema, self.state_shapes)
-        dataset, max_lens = self.data.dataset, self.data.max_lens
-        padding = padding_summary(dataset, max_lens)
-        return "\n\n".join([tables, padding, *cut_histories(dataset, max_lens)])
+        histories = self.data.dataset, self.data.max_lens
+        return "\n\n".join([tables, padding_summary(*histories), *cut_histories(*histories)])
 
-    def resume_or_initialize(self) -> TrainState:
+    def resume_or_initialize(
+        self, initialize: Callable[["Run"], TrainState] | None = None
+    ) -> TrainState:
         """Return the state of the newest good checkpoint, or a fresh one; the batches follow.
+
+        Args:
+            initialize: Returns the initial state; by default `fresh_state`.
 
         Raises:
             CheckpointError: If there are checkpoints, but none that is good and of this run; or if
                 the disk has no room for more.
+            ConfigError: If the run has taken more steps than it should have.
         """
         state, damaged = self.checkpoints.restore_newest(self.state_shapes, self.iterator)
+        _require_steps_ahead(self, state)
         if is_first():
             for line in damaged:
                 print(f"warning: {line}", file=sys.stderr, flush=True)
         with together():
-            if is_first():  # not before: the checkpoints have said that it is the same run
+            if is_first():  # only now, when the checkpoints have shown that it is the same run
                 keep_config(self.workdir, self.config)
                 keep_dataset(self.workdir, self.data.dataset)
         if state is not None:
@@ -210,7 +218,7 @@ class Run(contextlib.AbstractContextManager):
         if state is None or int(state.step) < self.num_steps:
             with together():
                 self.checkpoints.require_room(self.state_shapes)
-        return _fresh_state(self) if state is None else state
+        return (initialize or fresh_state)(self) if state is None else state
 
     def train_step(self) -> Callable[[TrainState, Batch], TrainState]:
         """Return the step, to be compiled at its first call; it reuses the memory of the state."""
@@ -223,23 +231,36 @@ class Run(contextlib.AbstractContextManager):
         )
 
 
+def _require_steps_ahead(run: Run, state: TrainState | None) -> None:
+    """Refuse an end before the step that a run has reached."""
+    if state is not None and int(state.step) > run.num_steps:
+        raise ConfigError(
+            f"config.data.num_epochs: expected at least the {int(state.step)} steps that the run "
+            f"in {run.workdir} has taken, got {run.num_steps}"
+        )
+
+
 def _identity(
     config: ExperimentConfig, data: RunData, train_batches: BatchSource, num_steps: int
 ) -> dict[str, Any]:
     """Return what has to agree between two runs that share checkpoints."""
-    resolved, weights = to_mapping(config), data.task_weights
+    weights = data.task_weights
     return {
-        "config": {key: resolved[key] for key in ("model", "optimizer", "seed")},
+        **model_identity(config, data.schema),
         # Left out where it says nothing: checkpoints of earlier versions have none.
         **({"task_weights": weights} if weights else {}),
-        "schema": data.schema.to_json(),
         "pipeline": train_batches.fingerprint,
-        "num_steps": num_steps,
+        # A constant schedule does not know where the run ends: that may change.
+        **({"num_steps": num_steps} if config.optimizer.schedule != "constant" else {}),
     }
 
 
-def _fresh_state(run: Run) -> TrainState:
-    """Return the initial state, on the devices as a restored one is: one compiled step for both."""
+def fresh_state(run: Run) -> TrainState:
+    """Return the initial state, on the devices as a restored one is: one compiled step for both.
+
+    Args:
+        run: The run.
+    """
 
     def initialize() -> TrainState:
         batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.data.batch_shapes)

@@ -12,7 +12,7 @@ from kunlun_jax.data import Dataset, DatasetError
 from kunlun_jax.data.manifest import MANIFEST, identity_of, read_manifest
 from kunlun_jax.data.metadata import copy_metadata
 from kunlun_jax.files import publish
-from kunlun_jax.training.workdir import WorkdirError, has_record
+from kunlun_jax.training.workdir import WorkdirError, has_record, read_note
 
 DATA_FILE = "data.json"
 METADATA = "dataset"
@@ -127,15 +127,9 @@ def find_metadata(workdir: pathlib.Path, directory: str, given: str | None = Non
 
 def _kept(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Return what `keep_dataset` wrote; a run of before it did so has nothing."""
-    path = workdir / DATA_FILE
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise WorkdirError(f"{path}: not JSON: {error}") from error
-    keys = ("name", "identity", "directory")
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), str) for k in keys):
+    path, keys = workdir / DATA_FILE, ("name", "identity", "directory")
+    content = read_note(path, set(keys))
+    if content is not None and not all(isinstance(content[key], str) for key in keys):
         raise WorkdirError(f"{path}: expected {', '.join(keys)}, got {content!r:.60}")
     return content
 

@@ -9,6 +9,7 @@ from kunlun_jax.hosts.processes import is_first
 from kunlun_jax.sharding import BatchShare
 from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.loop import Trainer
+from kunlun_jax.training.progressive import Progressive
 from kunlun_jax.training.run import Run
 from kunlun_jax.training.step import TrainState
 from kunlun_jax.training.workdir import open_writer
@@ -48,8 +49,16 @@ def run_loop(
             diagnose=lambda state: _diagnose(run, state),
             goodput=run.goodput,
             deadline=deadline,
+            before_step=Progressive(run, writer).before,
         )
-        return trainer.run(state)
+        state, complete = trainer.run(state)
+    if complete and int(state.step) < run.num_steps and is_first():
+        print(
+            f"ended at step {int(state.step)} of {run.num_steps}: no better validation NE in "
+            f"{run.config.training.patience} evaluations",
+            flush=True,
+        )
+    return state, complete
 
 
 def _diagnose(run: Run, state: TrainState) -> str:

@@ -89,10 +89,39 @@ def keep_config(directory: pathlib.Path, config: ExperimentConfig) -> None:
         raise WorkdirError(f"{directory}: cannot be used as workdir: {error}") from error
 
 
+def read_note(path: pathlib.Path, keys: set[str]) -> dict[str, Any] | None:
+    """Return what an earlier start has noted in a file; None where there is none.
+
+    Args:
+        path: The file, JSON.
+        keys: What it has to have.
+
+    Raises:
+        WorkdirError: If it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise WorkdirError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict) or not keys <= set(content):
+        raise WorkdirError(f"{path}: expected {', '.join(sorted(keys))}, got {content!r:.60}")
+    return content
+
+
 def has_record(directory: pathlib.Path) -> bool:
     """Return whether a start has recorded anything in a working directory."""
     metrics = directory / METRICS_FILE
     return metrics.exists() and metrics.stat().st_size > 0
+
+
+def has_report(directory: pathlib.Path) -> bool:
+    """Return whether the run in a working directory has ended with its final report."""
+    try:
+        return f'"{BEST_STEP}"' in (directory / METRICS_FILE).read_text(errors="replace")
+    except FileNotFoundError:
+        return False
 
 
 def _resolved(config: ExperimentConfig) -> dict[str, Any]:
@@ -116,9 +145,8 @@ def _held(directory: pathlib.Path, resolved: dict[str, Any]) -> Iterator[None]:
                 found = in_current_form(json.loads(file.read_text()))
                 _require_same_run(directory, found, resolved)
                 if has_record(directory):  # where its data are, until these turn out to be the same
-                    data = {
-                        key: found["data"][key] for _, key in DATA_SETTINGS if key in found["data"]
-                    }
+                    kept = {key for _, key in DATA_SETTINGS} | {"num_epochs"}
+                    data = {key: found["data"][key] for key in kept & found["data"].keys()}
                     resolved = {**resolved, "data": resolved["data"] | data}
             _write_config(directory, resolved)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -160,13 +188,22 @@ def _require_same_run(directory: pathlib.Path, found: Any, resolved: dict[str, A
             f"{directory / CONFIG_FILE}: expected the configuration of a run, with "
             f"{sorted(resolved)}, got another file"
         )
-    difference = first_difference(_binding(found), _binding(resolved))
+    before, after = _binding(found), _binding(resolved)
+    if _schedule(found) == _schedule(resolved) == "constant":  # no step depends on the last one
+        for settings in (before, after):
+            settings["data"].pop("num_epochs", None)
+    difference = first_difference(before, after)
     if difference and has_record(directory):
         where, expected, got = difference
         raise WorkdirError(
             f"{directory}: holds a run with config.{where} = {expected!r}, got {got!r}; choose "
             "another --workdir"
         )
+
+
+def _schedule(values: dict[str, Any]) -> Any:
+    optimizer = values["optimizer"]
+    return optimizer.get("schedule") if isinstance(optimizer, dict) else None
 
 
 def _binding(values: dict[str, Any], where: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from pallas_kernels import tiles
 from pallas_kernels.activations import ACTIVATIONS
 from pallas_kernels.gdpa.backward import backward
-from pallas_kernels.gdpa.forward import forward
+from pallas_kernels.gdpa.forward import Inputs, forward
 from pallas_kernels.gdpa.reference import gdpa_reference
 from pallas_kernels.implementation import resolve_implementation
 from pallas_kernels.tile_choices import choose
@@ -64,9 +64,7 @@ def gdpa(
         activation: one of `pallas_kernels.ACTIVATIONS`, or a tuple of them, one per head.
         scale_in: factor of the scores, a number or an [N] array; differentiable.
         scale_out: factor of the output, a number.
-        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
-            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
-            never falls back.
+        implementation: one of `pallas_kernels.IMPLEMENTATIONS`; None picks the best that applies.
 
     Returns:
         [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.
@@ -100,13 +98,15 @@ def gdpa(
         return gdpa_reference(
             query, key, value, query_lengths, key_lengths, activations, scales, scale_out
         )
-    out: Any = _kernels(
-        *(tiles.pad_head_dim(x) for x in (query, key, value)),
+    inputs = Inputs(
+        tiles.pad_head_dim(query),
+        tiles.pad_head_dim(key),
+        tiles.pad_head_dim(value),
         tiles.full_or(query_lengths, query),
         tiles.full_or(key_lengths, key),
         jnp.broadcast_to(scales, (batch, num_heads)),
-        _Options(activations, float(scale_out), runs == "triton_interpret"),
     )
+    out: Any = _kernels(inputs, _Options(activations, float(scale_out), runs == "triton_interpret"))
     return out[..., :head_dim]
 
 
@@ -116,50 +116,29 @@ class _Options(NamedTuple):
     interpret: bool
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
-def _kernels(
-    query: Array,
-    key: Array,
-    value: Array,
-    query_lengths: Array,
-    key_lengths: Array,
-    scale_in: Array,
-    options: _Options,
-) -> Array:
-    tile = choose("gdpa_forward", query, rows=query.shape[1], keys=key.shape[1])
-    arrays = (query, key, value, query_lengths, key_lengths, scale_in)
-    return forward(*arrays, tile=tile, **options._asdict())
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _kernels(inputs: Inputs, options: _Options) -> Array:
+    tile = choose("gdpa_forward", inputs.query, **_sizes(inputs))
+    return forward(inputs, tile=tile, **options._asdict())
 
 
-def _save_inputs(
-    query: Array,
-    key: Array,
-    value: Array,
-    query_lengths: Array,
-    key_lengths: Array,
-    scale_in: Array,
-    options: _Options,
-) -> tuple[Array, tuple[Array, ...]]:
-    arrays = (query, key, value, query_lengths, key_lengths, scale_in)
-    return _kernels(*arrays, options), arrays
+def _save_inputs(inputs: Inputs, options: _Options) -> tuple[Array, Inputs]:
+    return _kernels(inputs, options), inputs
 
 
-def _gradients(options: _Options, saved: Any, cotangent: Array) -> tuple[Array | None, ...]:
-    query, key, value, query_lengths, key_lengths, scale_in = saved
-    sizes = {"rows": query.shape[1], "keys": key.shape[1]}
+def _gradients(options: _Options, inputs: Inputs, cotangent: Array) -> tuple[Inputs]:
     gradients = backward(
-        query,
-        key,
-        value,
-        query_lengths,
-        key_lengths,
-        scale_in,
-        cotangent.astype(query.dtype),
-        key_tile=choose("gdpa_backward", query, **sizes),
-        query_tile=choose("gdpa_backward_queries", query, **sizes),
+        inputs,
+        cotangent.astype(inputs.query.dtype),
+        key_tile=choose("gdpa_backward", inputs.query, **_sizes(inputs)),
+        query_tile=choose("gdpa_backward_queries", inputs.query, **_sizes(inputs)),
         **options._asdict(),
     )
-    return gradients.query, gradients.key, gradients.value, None, None, gradients.scale_in
+    return (gradients,)
+
+
+def _sizes(inputs: Inputs) -> dict[str, Any]:
+    return {"rows": inputs.query.shape[1], "keys": inputs.key.shape[1]}
 
 
 _kernels.defvjp(_save_inputs, _gradients)

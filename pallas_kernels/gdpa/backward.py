@@ -29,16 +29,15 @@ queries are split, and the partial dK and dV, in f32, are summed by XLA.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from pallas_kernels import tiles
 from pallas_kernels.activations import activate_with_derivative
-from pallas_kernels.gdpa.forward import for_activation_of_head
+from pallas_kernels.gdpa.forward import Inputs, Refs, for_activation_of_head
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -51,35 +50,8 @@ from pallas_kernels.launch import (
 from pallas_kernels.tile_choices import Tile
 
 
-class Gradients(NamedTuple):
-    """Gradients of GDPA's differentiable inputs, in their dtypes.
-
-    Attributes:
-        query: [B, T, N, H].
-        key: [B, S, N, H].
-        value: [B, S, N, H].
-        scale_in: [B, N] f32.
-    """
-
-    query: Array
-    key: Array
-    value: Array
-    scale_in: Array
-
-
 def _key_tile_kernel(
-    query_length,
-    key_length,
-    scale_in,
-    q_ref,
-    k_ref,
-    v_ref,
-    do_ref,
-    dk_ref,
-    dv_ref,
-    dscale_ref,
-    dq_ref=None,
-    *,
+    *refs,
     rows: int,
     keys: int,
     tile: Tile,
@@ -88,8 +60,9 @@ def _key_tile_kernel(
     tiles_per_program: int,
     maths: tiles.Maths,
 ):
-    num_rows, num_keys, scale = query_length[...], key_length[...], scale_in[...]
-    block_q, block_kv, head_dim = tile.block_q, tile.block_kv, q_ref.shape[1]
+    inputs, (do_ref, dk_ref, dv_ref, dscale_ref, *dq_refs) = Refs(*refs[:6]), refs[6:]
+    num_rows, num_keys, scale = (ref[...] for ref in inputs[:3])
+    block_q, block_kv, head_dim = tile.block_q, tile.block_kv, inputs.q.shape[1]
     key_tile = pl.program_id(0) % tiles.num_tiles(keys, block_kv)
     split = pl.program_id(0) // tiles.num_tiles(keys, block_kv)
     key_start = key_tile * block_kv
@@ -98,18 +71,18 @@ def _key_tile_kernel(
     last_valid = jnp.clip(tiles.num_tiles(num_rows, block_q), first, last)
 
     def body(activation: str) -> None:
-        k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
-        v = tiles.load_rows(v_ref, key_start, block_kv, num_keys)
+        k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
+        v = tiles.load_rows(inputs.v, key_start, block_kv, num_keys)
 
         def store_query_gradient(start, dscores):
-            if dq_ref is not None:
+            for dq_ref in dq_refs:
                 dq = tiles.product_tn(dscores, k)
                 tiles.store_rows(dq_ref, start, dq * (scale * scale_out), rows)
 
         def one_tile(i, sums):
             dk, dv = sums
             start = i * block_q
-            q = tiles.load_rows(q_ref, start, block_q, num_rows)
+            q = tiles.load_rows(inputs.q, start, block_q, num_rows)
             do = tiles.load_rows(do_ref, start, block_q, num_rows)
             weights, slopes = activate_with_derivative(
                 tiles.product_nt(k, q), activation, maths.activations, scale=scale
@@ -128,42 +101,35 @@ def _key_tile_kernel(
         dk *= scale_out
         tiles.store_rows(dk_ref, key_start, dk * scale, keys)
         tiles.store_rows(dv_ref, key_start, dv * scale_out, keys)
-        # Loaded anew: kept from above it would hold registers all through the loop.
-        k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
+        # Loaded again: k from above would occupy registers during the whole loop.
+        k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
         dscale_ref[...] = jnp.sum(dk * k.astype(jnp.float32))
 
     for_activation_of_head(activations, body)
-    if dq_ref is not None:
+    for dq_ref in dq_refs:
         tiles.store_zeros(dq_ref, last_valid, last, block_q, rows)
 
 
 def _query_tile_kernel(
-    query_length,
-    key_length,
-    scale_in,
-    q_ref,
-    k_ref,
-    v_ref,
-    do_ref,
-    dq_ref,
-    *,
+    *refs,
     rows: int,
     tile: Tile,
     activations: tuple[str, ...],
     scale_out: float,
     maths: tiles.Maths,
 ):
-    num_rows, num_keys, scale = query_length[...], key_length[...], scale_in[...]
+    inputs, (do_ref, dq_ref) = Refs(*refs[:6]), refs[6:]
+    num_rows, num_keys, scale = (ref[...] for ref in inputs[:3])
     block_q, block_kv = tile.block_q, tile.block_kv
     start = pl.program_id(0) * block_q
 
     def body(activation: str) -> None:
-        q = tiles.load_rows(q_ref, start, block_q, num_rows)
+        q = tiles.load_rows(inputs.q, start, block_q, num_rows)
         do = tiles.load_rows(do_ref, start, block_q, num_rows)
 
         def add_block(j, dq):
-            k = tiles.load_rows(k_ref, j * block_kv, block_kv, num_keys)
-            v = tiles.load_rows(v_ref, j * block_kv, block_kv, num_keys)
+            k = tiles.load_rows(inputs.k, j * block_kv, block_kv, num_keys)
+            v = tiles.load_rows(inputs.v, j * block_kv, block_kv, num_keys)
             _, slopes = activate_with_derivative(
                 tiles.product_nt(q, k), activation, maths.activations, scale=scale
             )
@@ -184,12 +150,7 @@ def takes_one_pass(keys: int, key_tile: Tile) -> bool:
 
 
 def backward(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    query_lengths: Int[Array, " B"],
-    key_lengths: Int[Array, " B"],
-    scale_in: Float[Array, "B N"],
+    inputs: Inputs,
     cotangent: Float[Array, "B T N H"],
     *,
     activations: tuple[str, ...],
@@ -197,16 +158,11 @@ def backward(
     key_tile: Tile,
     query_tile: Tile,
     interpret: bool,
-) -> Gradients:
+) -> Inputs:
     """Return the gradients of sum(cotangent * output).
 
     Args:
-        query: H is a power of two from 16 on.
-        key: likewise.
-        value: likewise.
-        query_lengths: valid rows of the queries.
-        key_lengths: valid rows of keys and values.
-        scale_in: factor of the scores.
+        inputs: what the forward pass was given.
         cotangent: in the dtype of the others.
         activations: one name a head.
         scale_out: factor of the output.
@@ -214,6 +170,7 @@ def backward(
         query_tile: sizes of the sweep for dQ.
         interpret: run the kernels in JAX.
     """
+    query, key = inputs.query, inputs.key
     batch, rows, heads, head_dim = query.shape
     keys = key.shape[1]
     key_tiles = tiles.num_tiles(keys, key_tile.block_kv)
@@ -227,7 +184,7 @@ def backward(
         scale_out=scale_out,
         maths=tiles.maths_for(query.dtype, interpret),
     )
-    arrays = [query_lengths, key_lengths, scale_in, query, key, value, cotangent]
+    arrays, work = [*inputs[3:], *inputs[:3], cotangent], inputs.work(activations)
 
     def in_specs(tile: Tile) -> list[pl.BlockSpec]:
         of_queries = rows_of_head(rows, head_dim, tile.block_q)
@@ -260,6 +217,7 @@ def backward(
             *[rows_of_head(rows, head_dim, key_tile.block_q)] * one_pass,
         ],
         out_shapes=[of_keys, of_keys, of_scales, *[of_queries] * one_pass],
+        work=work,
         tile=key_tile,
         interpret=interpret,
     )
@@ -272,12 +230,15 @@ def backward(
             in_specs=in_specs(query_tile),
             out_specs=[rows_of_head(rows, head_dim, query_tile.block_q)],
             out_shapes=[of_queries],
+            work=work,
             tile=query_tile,
             interpret=interpret,
         )
-    return Gradients(
+    return inputs._replace(
         query=dquery[0],
         key=jnp.sum(dkey, axis=0).astype(key.dtype),
-        value=jnp.sum(dvalue, axis=0).astype(value.dtype),
+        value=jnp.sum(dvalue, axis=0).astype(key.dtype),
+        query_lengths=None,
+        key_lengths=None,
         scale_in=jnp.sum(dscale, axis=0),
     )

@@ -16,6 +16,7 @@ are stored as zeros without any product.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,60 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
-from pallas_kernels.activations import activate
+from pallas_kernels.activations import TRANSCENDENTAL, activate
+from pallas_kernels.costs import Work
 from pallas_kernels.launch import launch, of_example, of_head, rows_of_head, splits_for
 from pallas_kernels.tile_choices import Tile
 
 # Keys and values that one program keeps on the multiprocessor, in bytes; an H200 has 227 KiB, of
 # which the query tiles in flight take up to 64. A tile may allow less.
 RESIDENT_BYTES = 131_072
+
+
+class Inputs(NamedTuple):
+    """What GDPA is given; of its gradient, None stands for those of the lengths.
+
+    Attributes:
+        query: [B, T, N, H]; H is a power of two from 16 on.
+        key: [B, S, N, H].
+        value: likewise.
+        query_lengths: [B], valid rows of the queries.
+        key_lengths: [B], valid rows of keys and values.
+        scale_in: [B, N] f32, factor of the scores.
+    """
+
+    query: Float[Array, "B T N H"]
+    key: Float[Array, "B S N H"]
+    value: Float[Array, "B S N H"]
+    query_lengths: Int[Array, " B"]
+    key_lengths: Int[Array, " B"]
+    scale_in: Float[Array, "B N"]
+
+    def work(self, activations: tuple[str, ...]) -> Work:
+        """Return what every kernel of the operation computes; one activation a head."""
+        pairs = self.query.shape[1] * self.key.shape[1]
+        functions = sum(name in TRANSCENDENTAL for name in activations)
+        return Work(pairs, self.query.shape[-1], functions)
+
+
+class Refs(NamedTuple):
+    """What a program sees of the inputs, in the order in which they are launched.
+
+    Attributes:
+        query_length: of its example.
+        key_length: likewise.
+        scale_in: of its head.
+        q: rows of its example and head.
+        k: likewise.
+        v: likewise.
+    """
+
+    query_length: Any
+    key_length: Any
+    scale_in: Any
+    q: Any
+    k: Any
+    v: Any
 
 
 def for_activation_of_head(activations: tuple[str, ...], body) -> None:
@@ -52,14 +100,7 @@ def for_activation_of_head(activations: tuple[str, ...], body) -> None:
 
 
 def _kernel(
-    query_length,
-    key_length,
-    scale_in,
-    q_ref,
-    k_ref,
-    v_ref,
-    o_ref,
-    *,
+    *refs,
     rows: int,
     tile: Tile,
     activations: tuple[str, ...],
@@ -68,24 +109,25 @@ def _kernel(
     resident: bool,
     maths: tiles.Maths,
 ):
-    num_rows, num_keys = query_length[...], key_length[...]
-    scale = scale_in[...]
+    inputs, [o_ref] = Refs(*refs[:6]), refs[6:]
+    num_rows, num_keys = inputs.query_length[...], inputs.key_length[...]
+    scale = inputs.scale_in[...]
     first = pl.program_id(0) * tiles_per_program
     last = jnp.minimum(first + tiles_per_program, tiles.num_tiles(rows, tile.block_q))
     last_valid = jnp.clip(tiles.num_tiles(num_rows, tile.block_q), first, last)
-    block_kv, head_dim = tile.block_kv, q_ref.shape[1]
+    block_kv, head_dim = tile.block_kv, inputs.q.shape[1]
 
     def load_key_block(j):
         start = j * block_kv
         return (
-            tiles.load_rows(k_ref, start, block_kv, num_keys),
-            tiles.load_rows(v_ref, start, block_kv, num_keys),
+            tiles.load_rows(inputs.k, start, block_kv, num_keys),
+            tiles.load_rows(inputs.v, start, block_kv, num_keys),
         )
 
     def body(activation: str) -> None:
         if resident:
             key_blocks = [
-                load_key_block(j) for j in range(tiles.num_tiles(k_ref.shape[0], block_kv))
+                load_key_block(j) for j in range(tiles.num_tiles(inputs.k.shape[0], block_kv))
             ]
 
         def add_block(total, q, k, v):
@@ -94,7 +136,7 @@ def _kernel(
 
         def one_tile(i, _):
             start = i * tile.block_q
-            q = tiles.load_rows(q_ref, start, tile.block_q, num_rows)
+            q = tiles.load_rows(inputs.q, start, tile.block_q, num_rows)
             total = tiles.zeros(tile.block_q, head_dim)
             if resident:
                 for k, v in key_blocks:
@@ -123,19 +165,15 @@ def keeps_keys(keys: int, head_dim: int, itemsize: int, tile: Tile) -> bool:
 
 
 def forward(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    query_lengths: Int[Array, " B"],
-    key_lengths: Int[Array, " B"],
-    scale_in: Float[Array, "B N"],
+    inputs: Inputs,
     *,
     activations: tuple[str, ...],
     scale_out: float,
     tile: Tile,
     interpret: bool,
 ) -> Float[Array, "B T N H"]:
-    """Return the output of GDPA; H and the tile's sizes are powers of two from 16 on."""
+    """Return the output of GDPA; the tile's sizes are powers of two from 16 on."""
+    query, key = inputs.query, inputs.key
     batch, rows, heads, head_dim = query.shape
     keys = key.shape[1]
     resident = keeps_keys(keys, head_dim, query.dtype.itemsize, tile)
@@ -153,7 +191,7 @@ def forward(
     )
     [out] = launch(
         kernel,
-        [query_lengths, key_lengths, scale_in, query, key, value],
+        [*inputs[3:], *inputs[:3]],
         name="gdpa_forward",
         grid=(splits, heads, batch),
         in_specs=[
@@ -166,6 +204,7 @@ def forward(
         ],
         out_specs=[rows_of_head(rows, head_dim, tile.block_q)],
         out_shapes=[(query.shape, query.dtype)],
+        work=inputs.work(activations),
         tile=tile,
         interpret=interpret,
     )

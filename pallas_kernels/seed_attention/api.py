@@ -9,7 +9,7 @@ from jaxtyping import Array
 from pallas_kernels import tiles
 from pallas_kernels.implementation import resolve_implementation
 from pallas_kernels.seed_attention.backward import backward
-from pallas_kernels.seed_attention.forward import forward
+from pallas_kernels.seed_attention.forward import Inputs, forward
 from pallas_kernels.seed_attention.reference import seed_attention_reference
 from pallas_kernels.tile_choices import choose
 from pallas_kernels.validation import (
@@ -40,9 +40,7 @@ def seed_attention(
         value: [B, S, N, H].
         lengths: [B] integers, cut to 0..S; None for full. Rows beyond are padding: never read;
             their gradients are exactly 0.
-        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
-            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
-            never falls back.
+        implementation: one of `pallas_kernels.IMPLEMENTATIONS`; None picks the best that applies.
 
     Returns:
         [B, P, N, H] in the dtype of `seeds`. An empty sequence gives 0.
@@ -72,52 +70,44 @@ def seed_attention(
     runs = resolve_implementation(implementation, dtype=key.dtype, head_dim=dim)
     if runs == "xla":
         return seed_attention_reference(seeds, key, value, lengths)
-    out: Any = _kernels(
+    inputs = Inputs(
         tiles.pad_head_dim(seeds if seeds.ndim == 4 else seeds[None]),
         tiles.pad_head_dim(key),
         tiles.pad_head_dim(value),
         tiles.full_or(lengths, key),
-        tiles.LOG2_E * dim**-0.5,
-        runs == "triton_interpret",
     )
+    out: Any = _kernels(inputs, tiles.LOG2_E * dim**-0.5, runs == "triton_interpret")
     return out[..., :dim]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _kernels(
-    seeds: Array, key: Array, value: Array, lengths: Array, scale: float, interpret: bool
-) -> Array:
-    return _forward(seeds, key, value, lengths, scale, interpret)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _kernels(inputs: Inputs, scale: float, interpret: bool) -> Array:
+    return _forward(inputs, scale, interpret)[0]
 
 
-def _forward(
-    seeds: Array, key: Array, value: Array, lengths: Array, scale: float, interpret: bool
-) -> tuple[Array, tuple[Array, ...]]:
-    tile = choose("seed_attention_forward", key, rows=seeds.shape[1], keys=key.shape[1])
-    arrays = (seeds, key, value, lengths)
-    out, lse = forward(*arrays, scale=scale, tile=tile, interpret=interpret)
-    return out, (*arrays, out, lse)
+def _forward(inputs: Inputs, scale: float, interpret: bool) -> tuple[Array, tuple[Any, ...]]:
+    tile = choose("seed_attention_forward", inputs.key, **_sizes(inputs))
+    out, lse = forward(inputs, scale=scale, tile=tile, interpret=interpret)
+    return out, (inputs, out, lse)
 
 
-def _gradients(
-    scale: float, interpret: bool, saved: Any, cotangent: Array
-) -> tuple[Array | None, ...]:
-    seeds, key, value, lengths, out, lse = saved
-    sizes = {"rows": seeds.shape[1], "keys": key.shape[1]}
+def _gradients(scale: float, interpret: bool, saved: Any, cotangent: Array) -> tuple[Inputs]:
+    inputs, out, lse = saved
     gradients = backward(
-        seeds,
-        key,
-        value,
-        lengths,
+        inputs,
         out,
         lse,
-        cotangent.astype(key.dtype),
+        cotangent.astype(inputs.key.dtype),
         scale=scale,
-        seed_tile=choose("seed_attention_backward", key, **sizes),
-        key_tile=choose("seed_attention_backward_keys", key, **sizes),
+        seed_tile=choose("seed_attention_backward", inputs.key, **_sizes(inputs)),
+        key_tile=choose("seed_attention_backward_keys", inputs.key, **_sizes(inputs)),
         interpret=interpret,
     )
-    return *gradients, None
+    return (gradients,)
+
+
+def _sizes(inputs: Inputs) -> dict[str, Any]:
+    return {"rows": inputs.seeds.shape[1], "keys": inputs.key.shape[1]}
 
 
 _kernels.defvjp(_forward, _gradients)

@@ -19,12 +19,12 @@ the keys and, for seeds that the batch shares, over the examples: partial sums i
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from pallas_kernels import tiles
 from pallas_kernels.launch import (
@@ -35,22 +35,30 @@ from pallas_kernels.launch import (
     rows_of_split,
     splits_for,
 )
-from pallas_kernels.seed_attention.forward import key_tiles_of, masked_beyond
+from pallas_kernels.seed_attention.forward import Inputs, key_tiles_of, masked_beyond
 from pallas_kernels.tile_choices import Tile
 
 
-class Gradients(NamedTuple):
-    """Gradients of seed attention's inputs, in their shapes and dtypes.
+class _Refs(NamedTuple):
+    """What a program sees of the inputs, in the order in which they are launched.
 
     Attributes:
-        seeds: [1 or B, P, N, H].
-        key: [B, S, N, H].
-        value: [B, S, N, H].
+        length: of its example.
+        seeds: to seeds, cotangent, lse and delta of its example and head.
+        k: rows of its example and head.
+        v: likewise.
     """
 
-    seeds: Array
-    key: Array
-    value: Array
+    length: Any
+    seeds: Sequence[Any]
+    k: Any
+    v: Any
+
+    @classmethod
+    def split(cls, refs: Sequence[Any]) -> tuple["_Refs", Sequence[Any]]:
+        """Return the inputs and the outputs."""
+        length, *seeds, k, v = refs[:7]
+        return cls(length, seeds, k, v), refs[7:]
 
 
 class _Seeds(NamedTuple):
@@ -83,17 +91,7 @@ class _Seeds(NamedTuple):
 
 
 def _seed_tile_kernel(
-    length,
-    q_ref,
-    do_ref,
-    lse_ref,
-    delta_ref,
-    k_ref,
-    v_ref,
-    dq_ref,
-    dk_ref=None,
-    dv_ref=None,
-    *,
+    *refs,
     num_seeds: int,
     keys: int,
     tile: Tile,
@@ -101,21 +99,23 @@ def _seed_tile_kernel(
     scale: float,
     maths: tiles.Maths,
 ):
-    num_keys = length[...]
+    inputs, (dq_ref, *dk_dv_refs) = _Refs.split(refs)
+    num_keys = inputs.length[...]
     block_q, block_kv = tile.block_q, tile.block_kv
     seed_tiles = tiles.num_tiles(num_seeds, block_q)
     split, start = pl.program_id(0) // seed_tiles, (pl.program_id(0) % seed_tiles) * block_q
     first, last_valid = key_tiles_of(split, tiles_per_program, num_keys, block_kv)
-    seeds = _Seeds.load((q_ref, do_ref, lse_ref, delta_ref), start, block_q, num_seeds)
+    seeds = _Seeds.load(inputs.seeds, start, block_q, num_seeds)
 
     def one_tile(j, dq):
         key_start = j * block_kv
-        k = tiles.load_rows(k_ref, key_start, block_kv, num_keys)
-        v = tiles.load_rows(v_ref, key_start, block_kv, num_keys)
+        k = tiles.load_rows(inputs.k, key_start, block_kv, num_keys)
+        v = tiles.load_rows(inputs.v, key_start, block_kv, num_keys)
         weights, slopes = seeds.weights_and_slopes(k, v, key_start, num_keys, scale, maths)
-        # Before what is stored: after it, the compiler would run the products one at a time.
+        # Before the stores: after them, the compiler would run the products one at a time.
         dq += tiles.product_tn(slopes, k)
-        if dk_ref is not None:
+        if dk_dv_refs:
+            dk_ref, dv_ref = dk_dv_refs
             tiles.store_rows(dv_ref, key_start, tiles.product(weights, seeds.do), keys)
             dk = tiles.product(slopes, seeds.q) * (scale / tiles.LOG2_E)
             tiles.store_rows(dk_ref, key_start, dk, keys)
@@ -123,38 +123,28 @@ def _seed_tile_kernel(
 
     dq = jax.lax.fori_loop(first, last_valid, one_tile, tiles.zeros(*seeds.q.shape))
     tiles.store_rows(dq_ref, start, dq * (scale / tiles.LOG2_E), num_seeds)
-    if dk_ref is not None:
-        last = jnp.minimum(first + tiles_per_program, tiles.num_tiles(keys, block_kv))
-        tiles.store_zeros(dk_ref, last_valid, last, block_kv, keys)
-        tiles.store_zeros(dv_ref, last_valid, last, block_kv, keys)
+    last = jnp.minimum(first + tiles_per_program, tiles.num_tiles(keys, block_kv))
+    for ref in dk_dv_refs:
+        tiles.store_zeros(ref, last_valid, last, block_kv, keys)
 
 
 def _key_tile_kernel(
-    length,
-    q_ref,
-    do_ref,
-    lse_ref,
-    delta_ref,
-    k_ref,
-    v_ref,
-    dk_ref,
-    dv_ref,
-    *,
+    *refs,
     num_seeds: int,
     keys: int,
     tile: Tile,
     scale: float,
     maths: tiles.Maths,
 ):
-    num_keys = length[...]
+    inputs, (dk_ref, dv_ref) = _Refs.split(refs)
+    num_keys = inputs.length[...]
     key_start = pl.program_id(0) * tile.block_kv
-    k = tiles.load_rows(k_ref, key_start, tile.block_kv, num_keys)
-    v = tiles.load_rows(v_ref, key_start, tile.block_kv, num_keys)
+    k = tiles.load_rows(inputs.k, key_start, tile.block_kv, num_keys)
+    v = tiles.load_rows(inputs.v, key_start, tile.block_kv, num_keys)
 
     def one_tile(i, sums):
         dk, dv = sums
-        refs = (q_ref, do_ref, lse_ref, delta_ref)
-        seeds = _Seeds.load(refs, i * tile.block_q, tile.block_q, num_seeds)
+        seeds = _Seeds.load(inputs.seeds, i * tile.block_q, tile.block_q, num_seeds)
         weights, slopes = seeds.weights_and_slopes(k, v, key_start, num_keys, scale, maths)
         return dk + tiles.product(slopes, seeds.q), dv + tiles.product(weights, seeds.do)
 
@@ -169,10 +159,7 @@ def _key_tile_kernel(
 
 
 def backward(
-    seeds: Float[Array, "#B P N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    lengths: Int[Array, " B"],
+    inputs: Inputs,
     out: Float[Array, "B P N H"],
     lse: Float[Array, "B N P"],
     cotangent: Float[Array, "B P N H"],
@@ -181,14 +168,11 @@ def backward(
     seed_tile: Tile,
     key_tile: Tile,
     interpret: bool,
-) -> Gradients:
+) -> Inputs:
     """Return the gradients of sum(cotangent * output).
 
     Args:
-        seeds: one set for all examples or one each; H is a power of two from 16 on.
-        key: likewise.
-        value: likewise.
-        lengths: valid keys.
+        inputs: what the forward pass was given.
         out: what the forward pass returned.
         lse: likewise.
         cotangent: in the dtype of the others.
@@ -197,6 +181,7 @@ def backward(
         key_tile: sizes of the sweep for dK and dV.
         interpret: run the kernels in JAX.
     """
+    seeds, key, value, lengths = inputs
     batch, keys, heads, head_dim = key.shape
     shared, num_seeds = seeds.shape[0] == 1, seeds.shape[1]
     delta = jnp.einsum("bpnh,bpnh->bnp", cotangent, out, preferred_element_type=jnp.float32)
@@ -232,6 +217,7 @@ def backward(
             ],
             out_specs=[*out_specs, *[of_keys] * (len(out_shapes) - len(out_specs))],
             out_shapes=out_shapes,
+            work=inputs.work(),
             tile=tile,
             interpret=interpret,
         )
@@ -257,4 +243,5 @@ def backward(
         )
     axes = (0, 1) if shared else 0
     dseeds = jnp.sum(dseeds, axis=axes).reshape(seeds.shape).astype(seeds.dtype)
-    return Gradients(dseeds, *dkeys)
+    dkey, dvalue = dkeys
+    return inputs._replace(seeds=dseeds, key=dkey, value=dvalue, lengths=None)

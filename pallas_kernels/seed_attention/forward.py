@@ -13,6 +13,7 @@ and the logarithm of its mass, and XLA joins the splits.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
+from pallas_kernels.costs import Work
 from pallas_kernels.launch import (
     launch,
     of_example,
@@ -29,6 +31,28 @@ from pallas_kernels.launch import (
     splits_for,
 )
 from pallas_kernels.tile_choices import Tile
+
+
+class Inputs(NamedTuple):
+    """What seed attention is given; of its gradient, None stands for that of the lengths.
+
+    Attributes:
+        seeds: [1 or B, P, N, H], one set for all examples or one each; H is a power of two from
+            16 on.
+        key: [B, S, N, H].
+        value: likewise.
+        lengths: [B], valid keys.
+    """
+
+    seeds: Float[Array, "#B P N H"]
+    key: Float[Array, "B S N H"]
+    value: Float[Array, "B S N H"]
+    lengths: Int[Array, " B"]
+
+    def work(self) -> Work:
+        """Return what every kernel of the operation computes."""
+        _, keys, heads, head_dim = self.key.shape
+        return Work(self.seeds.shape[1] * keys, head_dim, heads)
 
 
 def key_tiles_of(split, tiles_per_program: int, length, block: int):
@@ -80,26 +104,17 @@ def _kernel(
 
 
 def forward(
-    seeds: Float[Array, "#B P N H"],
-    key: Float[Array, "B S N H"],
-    value: Float[Array, "B S N H"],
-    lengths: Int[Array, " B"],
-    *,
-    scale: float,
-    tile: Tile,
-    interpret: bool,
+    inputs: Inputs, *, scale: float, tile: Tile, interpret: bool
 ) -> tuple[Float[Array, "B P N H"], Float[Array, "B N P"]]:
     """Return the output, and log2 of every row's sum of 2^score.
 
     Args:
-        seeds: one set for all examples or one each; H is a power of two from 16 on.
-        key: likewise.
-        value: likewise.
-        lengths: valid keys.
+        inputs: the arrays.
         scale: factor of the scores, with log2(e) in it.
         tile: sizes.
         interpret: run the kernel in JAX.
     """
+    seeds, key, value, lengths = inputs
     batch, keys, heads, head_dim = key.shape
     num_seeds = seeds.shape[1]
     seed_tiles = tiles.num_tiles(num_seeds, tile.block_q)
@@ -137,6 +152,7 @@ def forward(
             ),
             ((splits, batch, heads, num_seeds), jnp.float32),
         ],
+        work=inputs.work(),
         tile=tile,
         interpret=interpret,
     )

@@ -18,7 +18,7 @@ from pallas_kernels.validation import (
     checked_lengths,
 )
 from pallas_kernels.window_attention.backward import Rotation, Saved, backward
-from pallas_kernels.window_attention.forward import forward
+from pallas_kernels.window_attention.forward import Inputs, forward
 from pallas_kernels.window_attention.reference import window_attention_reference
 
 
@@ -60,9 +60,7 @@ def window_attention(
         times: [B, T], tau = log(1 + dt / t_scale), without unit; or None. Not differentiated.
         position_frequencies: [H/2], radian per event; with `positions` only. Differentiable.
         time_frequencies: [H/2], radian per unit of tau; with `times` only. Differentiable.
-        implementation: None picks the best that applies; "triton" the kernels, "triton_interpret"
-            the same kernels in interpret mode, "xla" the XLA reference. One asked for by name
-            never falls back.
+        implementation: one of `pallas_kernels.IMPLEMENTATIONS`; None picks the best that applies.
 
     Returns:
         [B, T, N, H] in the dtype of `query`. A row without a valid key is 0.
@@ -105,11 +103,9 @@ def window_attention(
         tiles.pad_last(_or_zeros(position_frequencies, (dim // 2,)), tiles.padded_size(dim // 2)),
         tiles.pad_last(_or_zeros(time_frequencies, (dim // 2,)), tiles.padded_size(dim // 2)),
     )
+    pad = partial(tiles.pad_head_dim, halves=rotated)
     out: Any = _kernels(
-        tiles.pad_head_dim(query, halves=rotated),
-        tiles.pad_head_dim(key, halves=rotated),
-        tiles.pad_head_dim(value, halves=rotated),
-        tiles.full_or(lengths, query),
+        Inputs(pad(query), pad(key), pad(value), tiles.full_or(lengths, query)),
         rotation if rotated else None,
         _Options(min(int(window_size), time), tiles.LOG2_E * dim**-0.5, runs == "triton_interpret"),
     )
@@ -140,43 +136,30 @@ def _or_zeros(x: Array | None, shape: tuple[int, ...]) -> Array:
     return jnp.zeros(shape, jnp.float32) if x is None else x.astype(jnp.float32)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _kernels(
-    query: Array,
-    key: Array,
-    value: Array,
-    lengths: Array,
-    rotation: _Rotation | None,
-    options: _Options,
-) -> Array:
-    return _forward(query, key, value, lengths, rotation, options)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _kernels(inputs: Inputs, rotation: _Rotation | None, options: _Options) -> Array:
+    return _forward(inputs, rotation, options)[0]
 
 
-def _forward(
-    query: Array,
-    key: Array,
-    value: Array,
-    lengths: Array,
-    rotation: _Rotation | None,
-    options: _Options,
-) -> tuple[Array, tuple]:
+def _forward(inputs: Inputs, rotation: _Rotation | None, options: _Options) -> tuple[Array, tuple]:
     if rotation:
         # In XLA, which fuses it into whatever writes queries and keys; the kernels would turn
         # every key for each tile of queries that sees it. The backward pass needs no unturned row.
-        table = rotation.table(lengths)
-        query, key = (rotate(x, table.sin, table.cos) for x in (query, key))
-    tile = choose("window_attention_forward", query, **_sizes(query, options))
-    arrays = (query, key, value, lengths)
-    out, lse = forward(*arrays, tile=tile, **options._asdict())
-    return out, (*arrays, rotation, out, lse)
+        table = rotation.table(inputs.lengths)
+        query, key = (rotate(x, table.sin, table.cos) for x in (inputs.query, inputs.key))
+        inputs = inputs._replace(query=query, key=key)
+    tile = choose("window_attention_forward", inputs.query, **_sizes(inputs.query, options))
+    out, lse = forward(inputs, tile=tile, **options._asdict())
+    return out, (inputs, rotation, out, lse)
 
 
 def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
-    query, key, value, lengths, rotation, out, lse = saved
-    table = rotation.table(lengths) if rotation else None
+    inputs, rotation, out, lse = saved
+    query = inputs.query
+    table = rotation.table(inputs.lengths) if rotation else None
     sizes = {**_sizes(query, options), "rotated": rotation is not None}
     gradients = backward(
-        Saved(query, key, value, lengths, table, out, lse, cotangent.astype(query.dtype)),
+        Saved(inputs, table, out, lse, cotangent.astype(query.dtype)),
         query_tile=choose("window_attention_backward_queries", query, **sizes),
         key_tile=choose("window_attention_backward_keys", query, **sizes),
         **options._asdict(),
@@ -186,7 +169,10 @@ def _gradients(options: _Options, saved: tuple, cotangent: Array) -> tuple:
         assert gradients.theta is not None and gradients.phi is not None
         none = jnp.zeros_like(rotation.positions)
         of_rotation = _Rotation(none, none, gradients.theta, gradients.phi)
-    return gradients.query, gradients.key, gradients.value, None, of_rotation
+    of_inputs = inputs._replace(
+        query=gradients.query, key=gradients.key, value=gradients.value, lengths=None
+    )
+    return of_inputs, of_rotation
 
 
 def _sizes(query: Array, options: _Options) -> dict[str, Any]:

@@ -14,16 +14,16 @@ The kernels are in `backward_kernels.py`; this file launches them.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from pallas_kernels import tiles
 from pallas_kernels.launch import launch, of_example, of_part
 from pallas_kernels.tile_choices import Tile
 from pallas_kernels.window_attention.backward_kernels import key_tile_kernel, query_tile_kernel
-from pallas_kernels.window_attention.forward import Views
+from pallas_kernels.window_attention.forward import Inputs, Views
 
 
 class Rotation(NamedTuple):
@@ -46,20 +46,14 @@ class Saved(NamedTuple):
     """What the backward pass starts from.
 
     Attributes:
-        query: [B, T, N, H], rotated; H is a power of two from 16 on, from 32 on with a rotation.
-        key: likewise.
-        value: [B, T, N, H].
-        lengths: [B], valid rows.
+        inputs: what the forward pass was given.
         rotation: ROTE; or None.
-        out: what the forward pass returned.
+        out: [B, T, N, H], what the forward pass returned.
         lse: likewise.
         cotangent: [B, T, N, H], in the dtype of the others.
     """
 
-    query: Float[Array, "B T N H"]
-    key: Float[Array, "B T N H"]
-    value: Float[Array, "B T N H"]
-    lengths: Int[Array, " B"]
+    inputs: Inputs
     rotation: Rotation | None
     out: Float[Array, "B T N H"]
     lse: Float[Array, "B N T"]
@@ -144,12 +138,13 @@ def _run(
         tile: sizes.
         interpret: run the kernel in JAX.
     """
-    batch, rows, heads, head_dim = saved.query.shape
+    query, key, value, lengths = saved.inputs
+    batch, rows, heads, head_dim = query.shape
     parts, views = tiles.num_tiles(rows, launched.block), Views.of(rows, head_dim, tile)
     rotated = saved.rotation is not None
     specs = {"rows": views.rows, "numbers": views.row_numbers}
     shapes = {
-        "rows": (saved.query.shape, saved.query.dtype),
+        "rows": (query.shape, query.dtype),
         "numbers": ((batch, heads, rows), jnp.float32),
     }
     of_frequencies = ((parts, batch, heads, head_dim // 2), jnp.float32)
@@ -161,10 +156,10 @@ def _run(
             tile=tile,
             window=window,
             scale=scale,
-            maths=tiles.maths_for(saved.query.dtype, interpret),
+            maths=tiles.maths_for(query.dtype, interpret),
         ),
         [
-            *(saved.lengths, saved.query, saved.key, saved.value, saved.cotangent, saved.lse),
+            *(lengths, query, key, value, saved.cotangent, saved.lse),
             *(last_input, *(saved.rotation or ())),
         ],
         name=launched.name,
@@ -178,47 +173,26 @@ def _run(
         ],
         out_specs=[*(specs[kind] for kind in outputs), *[of_part(head_dim // 2)] * (2 * rotated)],
         out_shapes=[*(shapes[kind] for kind in outputs), *[of_frequencies] * (2 * rotated)],
+        work=saved.inputs.work(window),
         tile=tile,
         interpret=interpret,
     )
 
 
-def of_queries(
-    saved: Saved, *, window: int, scale: float, tile: Tile, interpret: bool
-) -> OfQueries:
-    """Run the kernel that owns tiles of queries; see `backward`."""
+def of_queries(saved: Saved, *, tile: Tile, **options: Any) -> OfQueries:
+    """Run the kernel that owns tiles of queries; the options are those of `_run`."""
+    launched = _Launch(query_tile_kernel, "window_attention_backward_queries", tile.block_q)
     query, delta, *frequencies = _run(
-        _Launch(query_tile_kernel, "window_attention_backward_queries", tile.block_q),
-        saved,
-        saved.out,
-        outputs=("rows", "numbers"),
-        window=window,
-        scale=scale,
-        tile=tile,
-        interpret=interpret,
+        launched, saved, saved.out, outputs=("rows", "numbers"), tile=tile, **options
     )
     return OfQueries(query, delta, frequencies)
 
 
-def of_keys(
-    saved: Saved,
-    delta: Float[Array, "B N T"],
-    *,
-    window: int,
-    scale: float,
-    tile: Tile,
-    interpret: bool,
-) -> OfKeys:
-    """Run the kernel that owns tiles of keys; see `backward`."""
+def of_keys(saved: Saved, delta: Float[Array, "B N T"], *, tile: Tile, **options: Any) -> OfKeys:
+    """Run the kernel that owns tiles of keys; the options are those of `_run`."""
+    launched = _Launch(key_tile_kernel, "window_attention_backward_keys", tile.block_kv)
     value, key, *frequencies = _run(
-        _Launch(key_tile_kernel, "window_attention_backward_keys", tile.block_kv),
-        saved,
-        delta,
-        outputs=("rows", "rows"),
-        window=window,
-        scale=scale,
-        tile=tile,
-        interpret=interpret,
+        launched, saved, delta, outputs=("rows", "rows"), tile=tile, **options
     )
     return OfKeys(value, key, frequencies)
 

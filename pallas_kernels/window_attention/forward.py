@@ -22,11 +22,33 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from pallas_kernels import tiles
+from pallas_kernels.costs import Work, attended_pairs
 from pallas_kernels.launch import launch, of_example, of_head, rows_of_head
 from pallas_kernels.tile_choices import Tile
 
 # Farther than any window; twice it still fits 31 bits.
 _FAR = 2**29
+
+
+class Inputs(NamedTuple):
+    """What the kernels are given.
+
+    Attributes:
+        query: [B, T, N, H], rotated; H is a power of two from 16 on, from 32 on with a rotation.
+        key: likewise.
+        value: of the same shape, not rotated.
+        lengths: [B], valid rows.
+    """
+
+    query: Float[Array, "B T N H"]
+    key: Float[Array, "B T N H"]
+    value: Float[Array, "B T N H"]
+    lengths: Int[Array, " B"]
+
+    def work(self, window: int) -> Work:
+        """Return what every kernel of the operation computes."""
+        _, rows, heads, head_dim = self.query.shape
+        return Work(attended_pairs(rows, window), head_dim, heads)
 
 
 def tiles_in_reach(start, block: int, other_block: int, window: int, length):
@@ -92,28 +114,18 @@ def _kernel(
 
 
 def forward(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B T N H"],
-    value: Float[Array, "B T N H"],
-    lengths: Int[Array, " B"],
-    *,
-    window: int,
-    scale: float,
-    tile: Tile,
-    interpret: bool,
+    inputs: Inputs, *, window: int, scale: float, tile: Tile, interpret: bool
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T"]]:
     """Return the output, and log2 of every row's sum of 2^score.
 
     Args:
-        query: rotated; H is a power of two from 16 on.
-        key: likewise.
-        value: of the same shape.
-        lengths: valid rows.
+        inputs: the arrays.
         window: w.
         scale: factor of the scores, with log2(e) in it.
         tile: sizes.
         interpret: run the kernel in JAX.
     """
+    query, key, value, lengths = inputs
     batch, rows, heads, head_dim = query.shape
     views = Views.of(rows, head_dim, tile)
     out, lse = launch(
@@ -131,6 +143,7 @@ def forward(
         in_specs=[of_example(), views.rows, views.rows, views.rows],
         out_specs=[views.rows, views.row_numbers],
         out_shapes=[(query.shape, query.dtype), ((batch, heads, rows), jnp.float32)],
+        work=inputs.work(window),
         tile=tile,
         interpret=interpret,
     )

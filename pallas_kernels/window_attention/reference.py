@@ -38,7 +38,8 @@ def window_attention_reference(
     _, time, heads, _ = query.shape
     window = min(window_size, time)
     pairs = time * heads * (_BLOCK + 2 * window if _is_banded(time, window) else time)
-    arrays = (query, key, value, lengths, angles)
+    sin, cos = (None, None) if angles is None else rotation_table(angles)
+    arrays = (query, key, value, lengths, angles, sin, cos)
     attend = partial(_attend, window=window)
     return map_examples(attend, *arrays, score_bytes=SCORE_BYTES * pairs)
 
@@ -53,16 +54,17 @@ def _attend(
     value: Array,
     lengths: Array | None,
     angles: Array | None,
+    sin: Array | None,
+    cos: Array | None,
     window: int,
 ) -> Array:
     batch, time, heads, dim = query.shape
     dtype, scale = query.dtype, dim**-0.5
     query, key = zero_padding(query, lengths), zero_padding(key, lengths)
     value = zero_padding(value, lengths)
-    if angles is None:
+    if angles is None or sin is None or cos is None:
         query = (query * scale).astype(dtype)
     else:
-        sin, cos = rotation_table(angles)
         query = rotate_for_scores(query, angles, sin, cos, scale)
         key = rotate_for_scores(key, angles, sin, cos, 1.0)
     if lengths is None:

@@ -2,13 +2,12 @@ import dataclasses
 import itertools
 import json
 
-import numpy as np
 import pytest
 
 from benchmarks import kernel_measurements, kernel_table, workloads
 from benchmarks.kernel_measurements import KernelError
 from benchmarks.roofline import Ceilings, Cost
-from benchmarks.workloads import DRY, WORKLOADS, Workload, cost, pairs_in_window
+from benchmarks.workloads import DRY, WORKLOADS, Workload, cost
 from tests.benchmarks.test_train_step import dry_run
 
 GDPA = Workload("gdpa", batch=2, rows=3, keys=4, heads=5, head_dim=8, is_target=True)
@@ -37,13 +36,6 @@ def test_seeds_counted_by_hand():
     assert cost(SEED, "forward") == Cost(4 * 24 * 8, 16 * (3 + 16 + 6) + 24)
     # Seeds, k, v, o, dO read; the seeds' gradient, dK, dV written.
     assert cost(SEED, "backward") == Cost(10 * 24 * 8, 16 * (3 + 16 + 12 + 3 + 16) + 24)
-
-
-@pytest.mark.parametrize("length", [0, 1, 4, 7])
-@pytest.mark.parametrize("window", [0, 2, 9])
-def test_pairs_against_a_loop(length, window):
-    pairs = sum(abs(t - s) <= window for t in range(length) for s in range(length))
-    assert pairs_in_window(np.array([length]), window).tolist() == [pairs]
 
 
 def test_padding_is_written_but_not_read():

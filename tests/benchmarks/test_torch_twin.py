@@ -3,15 +3,15 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra `twin` is not installed")
 
-from benchmarks import torch_kunlun, torch_twin
+from benchmarks import torch_kunlun, twin_sizes
 from benchmarks.random_batches import random_batch
 from kunlun_jax.models import create_model
 from tests import factories
 
 
 def test_the_twin_computes_our_logits():
-    size = torch_twin.SIZES["tiny"]
-    config, schema = torch_twin.experiment(size), torch_twin.schema(size)
+    size = twin_sizes.SIZES["tiny"]
+    config, schema = twin_sizes.experiment(size), twin_sizes.schema(size)
     batch = random_batch(config, schema, size.batch)
     model = create_model(config, schema)
     variables = factories.drawn_variables(model, batch)

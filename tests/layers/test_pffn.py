@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.layers.pffn import PFFN
+from kunlun_jax.models.stream_layers import StreamLayers
 from tests import factories, oracles
 
 STREAM = dataclasses.replace(factories.BUY, model_dim=12, num_heads=3, max_len=7)
@@ -25,19 +25,24 @@ VARIANTS = {
 }
 
 
-def pffn(init="aligned", **gdpa):
-    return PFFN(STREAM, factories.config(streams=(STREAM,), gdpa=gdpa, init=init))
+def config(init="aligned", **gdpa):
+    return factories.config(streams=(STREAM,), gdpa=gdpa, init=init)
+
+
+def pffn(**changes):
+    return StreamLayers(STREAM, config(**changes)).pffn()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_equals_the_formula(variant):
-    module = pffn(**VARIANTS[variant])
+    model = config(**VARIANTS[variant])
+    module = StreamLayers(STREAM, model).pffn()
     variables = factories.drawn_variables(module, EVENTS, SUMMARY, LENGTHS)
     out = factories.apply(module, variables, EVENTS, SUMMARY, LENGTHS)
     p = factories.float64(variables["params"])
     for b, length in enumerate(LENGTHS):
         events, summary = factories.float64((EVENTS[b, :length], SUMMARY[b]))
-        expected = oracles.pffn(p, events, summary, STREAM, module.model)
+        expected = oracles.pffn(p, events, summary, STREAM, model)
         np.testing.assert_allclose(out[b, :length], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -55,7 +60,7 @@ def test_one_head_with_given_weights_is_a_feed_forward_layer():
     """GDPA(LN(S), W1^T, W2) = act(LN(S) W1) W2, with W1's columns normalised (K is)."""
     stream = dataclasses.replace(STREAM, model_dim=8, num_heads=1, n_kv=3)
     model = factories.config(streams=(stream,), gdpa={"temperature": "none"}, init="random")
-    module = PFFN(stream, model)
+    module = StreamLayers(stream, model).pffn()
     events, summary = EVENTS[:1, :, :8], SUMMARY[:1]
     variables = factories.drawn_variables(module, events, summary, LENGTHS[:1])
     first, second = factories.array(8, 8, seed=2), factories.array(8, 8, seed=3)
@@ -87,7 +92,7 @@ def test_aligned_keys_start_as_the_summary_and_random_ones_do_not():
     stream = dataclasses.replace(STREAM, model_dim=8, num_heads=1, n_kv=6)
     similarity = {}
     for init in ("aligned", "random"):
-        module = PFFN(stream, factories.config(streams=(stream,), init=init))
+        module = StreamLayers(stream, factories.config(streams=(stream,), init=init)).pffn()
         args = (EVENTS[:, :, :8], SUMMARY, LENGTHS)
         p = factories.float64(factories.initialized(module, *args))["params"]
         keys = p["keys"]["slots"] @ np.asarray(SUMMARY) @ p["keys"]["projection"]["kernel"]

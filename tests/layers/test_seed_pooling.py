@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kunlun_jax.config import PoolingConfig
-from kunlun_jax.layers.seed_pooling import SeedPooling, sum_kron
+from kunlun_jax.layers.seed_pooling import sum_kron
+from kunlun_jax.models.stream_layers import StreamLayers
 from tests import factories, oracles
 
 STREAM = dataclasses.replace(factories.BUY, model_dim=12, num_heads=3, n_tokens=2, n_seeds=5)
@@ -22,8 +23,12 @@ KINDS = {
 }
 
 
-def pooling(kind="hsp"):
-    return SeedPooling(STREAM, factories.config(streams=(STREAM,), pooling=KINDS[kind]))
+def config(kind):
+    return factories.config(streams=(STREAM,), pooling=KINDS[kind])
+
+
+def pooling(kind):
+    return StreamLayers(STREAM, config(kind)).pooling()
 
 
 class TestSumKron:
@@ -51,16 +56,16 @@ class TestSumKron:
         model = factories.config(streams=(stream,), dim=384, pooling={"rank": 8})
         events = jax.ShapeDtypeStruct((1, 3, 384), jnp.float32)
         lengths = jax.ShapeDtypeStruct((1,), jnp.int32)
-        module = SeedPooling(stream, model)
+        module = StreamLayers(stream, model).pooling()
         p = jax.eval_shape(module.init, jax.random.key(0), events, lengths)["params"]
         assert p["token_maps"].value.size + p["width_maps"].value.size == 1_245_184
         assert PoolingConfig().rank == 8
 
     def test_start_preserves_variance(self):
-        module = SeedPooling(
+        module = StreamLayers(
             dataclasses.replace(STREAM, model_dim=32, n_seeds=16, n_tokens=8, num_heads=1),
             factories.config(dim=16, pooling={"rank": 8}),
-        )
+        ).pooling()
         events, lengths = factories.array(1, 4, 32), factories.ints(4)
         p = factories.initialized(module, events, lengths)["params"]
         x = factories.array(64, 16, 32)
@@ -77,7 +82,7 @@ class TestSeedPooling:
         p = factories.float64(variables["params"])
         for b, length in enumerate(LENGTHS):
             events = np.asarray(EVENTS[b, :length], np.float64)
-            expected = oracles.seed_pooling(p, events, STREAM, module.model)
+            expected = oracles.seed_pooling(p, events, STREAM, config(kind))
             np.testing.assert_allclose(out[b], expected, rtol=1e-5, atol=2e-5)
 
     def test_an_empty_stream_gives_zeros(self, kind):

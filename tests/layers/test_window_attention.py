@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kunlun_jax.layers.window_attention import WindowAttention
+from kunlun_jax.models.stream_layers import StreamLayers
 from tests import factories, oracles
 
 T = 9
@@ -18,9 +18,13 @@ AGES = jnp.asarray(
 )
 
 
-def attention(window=2, **rote):
+def configs(window=2, **rote):
     stream = dataclasses.replace(STREAM, window=window)
-    return WindowAttention(stream, factories.config(streams=(stream,), rote=rote))
+    return stream, factories.config(streams=(stream,), rote=rote)
+
+
+def attention(window=2, **rote):
+    return StreamLayers(*configs(window, **rote)).attention()
 
 
 VARIABLES = factories.drawn_variables(attention(), EVENTS, AGES, LENGTHS)
@@ -47,7 +51,7 @@ def test_equals_the_formula(window, rote):
     p = factories.float64(variables["params"])
     for b, length in enumerate(LENGTHS):
         events, ages = factories.float64((EVENTS[b, :length], AGES[b, :length]))
-        expected = oracles.window_attention(p, events, ages, module.stream, module.model)
+        expected = oracles.window_attention(p, events, ages, *configs(window, **rote))
         np.testing.assert_allclose(out[b, :length], expected, rtol=2e-5, atol=2e-5)
 
 

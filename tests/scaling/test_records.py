@@ -15,11 +15,11 @@ from kunlun_jax.scaling.records import (
     read_records,
     resample,
 )
-from kunlun_jax.scaling.study import plan, study_config
+from kunlun_jax.scaling.study import planned_runs, study_config
 from kunlun_jax.training.workdir import WorkdirError
 from tests.scaling.planted import planted_record
 
-RUNS = plan(study_config({**smoke.get_config().to_dict(), "seeds": (0, 1)}))
+RUNS = planned_runs(study_config({**smoke.get_config().to_dict(), "seeds": (0, 1)}))
 
 
 def save(directory, runs):

@@ -12,7 +12,7 @@ from kunlun_jax.scaling.records import RECORDS_FILE, add_record
 from kunlun_jax.scaling.report import find_laws, write_report
 from kunlun_jax.scaling.results import collect
 from kunlun_jax.scaling.runs import carry_out
-from kunlun_jax.scaling.study import plan, study_config
+from kunlun_jax.scaling.study import planned_runs, study_config
 from kunlun_jax.training.workdir import WorkdirError
 from tests.scaling.planted import planted_record
 
@@ -70,9 +70,9 @@ class TestCarryOut:
         assert not go(study, tmp_path, deadline=3.0)
         assert planted == ["kunlun_seed0", "din_seed0", "hstu_seed0"]
         assert go(study, tmp_path)
-        assert planted == [run.name for run in plan(study)]
+        assert planted == [run.name for run in planned_runs(study)]
         assert go(study, tmp_path)
-        assert len(planted) == len(plan(study))
+        assert len(planted) == len(planned_runs(study))
 
     def test_another_machine_needs_the_records_alone(self, study, tmp_path, planted):
         go(study, tmp_path, deadline=3.0)
@@ -189,7 +189,7 @@ class TestReport:
     def test_records_of_other_data_are_refused(self, study, tmp_path):
         go(study, tmp_path)
         forget(tmp_path / "records", "din_size2_seed1")
-        run = next(run for run in plan(study) if run.name == "din_size2_seed1")
+        run = next(run for run in planned_runs(study) if run.name == "din_size2_seed1")
         record = planted_record(run)
         record.content["dataset"]["counts"] = 1
         add_record(tmp_path / "records", record)

@@ -14,7 +14,7 @@ from kunlun_jax.data.sources import SOURCES
 from kunlun_jax.scaling import runs
 from kunlun_jax.scaling.records import METRICS, read_record
 from kunlun_jax.scaling.runs import carry_out
-from kunlun_jax.scaling.study import plan, study_config
+from kunlun_jax.scaling.study import planned_runs, study_config
 from tests.processes import run_python
 from tests.training.runs import records
 
@@ -42,14 +42,14 @@ def values(data):
 class TestConfig:
     def test_every_study_is_valid(self):
         study = study_config(complete_journey.get_config().to_dict())
-        assert len(plan(study)) == (4 * 5 + 2) * 3 + len(study.ablations)
+        assert len(planned_runs(study)) == (4 * 5 + 2) * 3 + len(study.ablations)
         assert study.families[0].name == study.subject == "kunlun"
         assert [len(family.sizes) for family in study.lawful] == [5] * 4
         study_config(smoke.get_config().to_dict())
 
     def test_runs_differ_in_model_seed_and_learning_rate_alone(self, values):
         study = study_config({**values, "seeds": (3, 5)})
-        first, *others = plan(study)
+        first, *others = planned_runs(study)
         assert (first.config.seed, first.config.data.seed) == (3, 3)
         for run in others:
             config = run.config
@@ -59,16 +59,18 @@ class TestConfig:
             assert config.optimizer.learning_rate == pytest.approx(
                 3e-3 * (32 / config.model.dim) ** 0.5
             )
-        assert len({run.name for run in plan(study)}) == len(plan(study)) == 9 * 2 + 1
+        assert (
+            len({run.name for run in planned_runs(study)}) == len(planned_runs(study)) == 9 * 2 + 1
+        )
 
     def test_the_most_telling_runs_come_first(self, values):
-        names = [run.name for run in plan(study_config({**values, "seeds": (0, 1)}))]
+        names = [run.name for run in planned_runs(study_config({**values, "seeds": (0, 1)}))]
         assert names[:4] == ["kunlun_seed0", "din_seed0", "hstu_seed0", "kunlun_seed1"]
         assert names[6:8] == ["kunlun_size0_seed0", "din_size0_seed0"]
         assert names[-1] == "ablation_comp_skip_seed0"
 
     def test_an_ablation_is_the_largest_subject_but_for_its_changes(self, values):
-        configs = {run.name: run.config for run in plan(study_config(values))}
+        configs = {run.name: run.config for run in planned_runs(study_config(values))}
         ablation, subject = configs["ablation_comp_skip_seed0"], configs["kunlun_seed0"]
         assert ablation == dataclasses.replace(
             subject, model=dataclasses.replace(subject.model, comp_skip=False)
@@ -131,9 +133,9 @@ def keep_every_compilation():
 @pytest.mark.usefixtures("keep_every_compilation")
 def test_a_run_stopped_at_its_deadline_resumes_exactly(values, tmp_path, monkeypatch):
     study = study_config({**values, "subject": "din"})
-    first = plan(study)[0]
+    first = planned_runs(study)[0]
     assert first.config.model.name == "din"
-    monkeypatch.setattr(runs, "plan", lambda study: [first])
+    monkeypatch.setattr(runs, "planned_runs", lambda study: [first])
     clock = types.SimpleNamespace(monotonic=lambda: 0.0, process_time=lambda: 0.0)
     monkeypatch.setattr(runs, "time", clock)  # the deadline is the loop's alone
     options = {"command": "the command"}

@@ -28,6 +28,14 @@ class TestSchedule:
         factor = schedule(OptimizerConfig(warmup_steps=0), 50)
         assert float(factor(0)) == 1.0
 
+    @pytest.mark.parametrize("num_steps", [1, 7, 5000])
+    def test_a_constant_one_does_not_know_the_end(self, num_steps):
+        factor = schedule(OptimizerConfig(warmup_steps=10, schedule="constant"), num_steps)
+        for step in (0, 1, 5, 9, 10, 11, 30, 6000):
+            assert float(factor(step)) == pytest.approx(min(step / 10, 1.0), rel=1e-6), step
+        at_once = schedule(OptimizerConfig(warmup_steps=0, schedule="constant"), num_steps)
+        assert [float(at_once(step)) for step in (0, 1, 100)] == [1.0, 1.0, 1.0]
+
     @pytest.mark.parametrize("num_steps", [1, 2, 7])
     def test_a_run_shorter_than_the_warmup_still_learns(self, num_steps):
         factor = schedule(self.CONFIG, num_steps)

@@ -14,7 +14,7 @@ from kunlun_jax.config import (
     to_mapping,
 )
 from kunlun_jax.config.fields import settings_that_bind
-from kunlun_jax.training.workdir import MetricWriter, WorkdirError, open_workdir
+from kunlun_jax.training.workdir import MetricWriter, WorkdirError, keep_config, open_workdir
 
 CONFIG = ExperimentConfig()
 OTHER = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(learning_rate=1.0))
@@ -53,6 +53,23 @@ class TestOpenWorkdir:
         changed = dataclasses.replace(CONFIG, data=data, training=training)
         start(tmp_path, changed)
         assert json.loads((tmp_path / "config.json").read_text())["data"]["prefetch"] == 9
+
+    @pytest.mark.parametrize("schedule", ["constant", "cosine"])
+    def test_epochs_may_change_where_the_schedule_does_not_depend_on_them(self, tmp_path, schedule):
+        optimizer = OptimizerConfig(schedule=schedule)
+        config = dataclasses.replace(CONFIG, optimizer=optimizer)
+        record(start(tmp_path, config))
+        data = dataclasses.replace(CONFIG.data, num_epochs=2.0)
+        longer = dataclasses.replace(config, data=data)
+        if schedule == "cosine":
+            with pytest.raises(WorkdirError, match=r"config\.data\.num_epochs = 0\.3, got 2\.0"):
+                start(tmp_path, longer)
+            return
+        start(tmp_path, longer)
+        file = tmp_path / "config.json"
+        assert json.loads(file.read_text())["data"]["num_epochs"] == 0.3  # until it has begun
+        keep_config(tmp_path, longer)
+        assert json.loads(file.read_text())["data"]["num_epochs"] == 2.0
 
     def test_a_run_of_an_earlier_version_comes_back(self, tmp_path):
         record(start(tmp_path))
@@ -136,6 +153,7 @@ def test_every_setting_is_free_or_names_the_data_or_binds():
         "training.checkpoint_every",
         "training.keep_checkpoints",
         "training.stop_after_skips",
+        "training.patience",
         "mesh.data",
         "mesh.fsdp",
         "mesh.tensor",

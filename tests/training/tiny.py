@@ -24,9 +24,7 @@ def get_config() -> ConfigDict:
         events_per_user=16,
         history_len=8,
     )
-    config.data.batch_size = 32
-    config.data.eval_batch_size = 64
-    config.data.num_epochs = 1.0
+    config.data.update(batch_size=32, eval_batch_size=64, num_epochs=1.0)
     config.model.dim = 8
     config.model.head_dims = (8,)
     config.model.streams = ConfigDict()
@@ -35,10 +33,7 @@ def get_config() -> ConfigDict:
         max_len=8, mlp_dim=8,
     )  # fmt: skip
     config.optimizer.warmup_steps = 4
-    config.training.log_every = 1
-    config.training.eval_every = 10
-    config.training.checkpoint_every = 4
-    config.training.keep_checkpoints = 1
+    config.training.update(log_every=1, eval_every=10, checkpoint_every=4, keep_checkpoints=1)
     return config
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from kunlun_jax.data.own_data.messages import path_shown
 from kunlun_jax.files import PART, locked, publish, sync
 
 SCRATCH = "scratch"
@@ -77,3 +78,32 @@ def _forget_plan(staging: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         (staging / SCRATCH / PLAN).unlink()
         sync(staging / SCRATCH)
+
+
+def made_from_other(
+    manifest: dict[str, Any],
+    description: dict[str, Any],
+    checksums: dict[str, str],
+    extended: dict[str, str],
+) -> str:
+    """Return what a data set was made from that is another now; empty if nothing is.
+
+    Args:
+        manifest: Of the data set.
+        description: What a manifest says of the source now.
+        checksums: SHA-256 of the files that are read now.
+        extended: Identity of the data set that is extended now; empty: none.
+    """
+    known = manifest["source_checksums"]
+    for name in sorted(known.keys() | checksums.keys()):
+        if known.get(name) != checksums.get(name):
+            state = "changed" if name in known and name in checksums else "missing"
+            if name not in known:
+                state = "new"
+            return f"{path_shown(name)}: {state}"
+    if manifest["source"].get("version") != description["version"]:
+        return "made by another version of this program"
+    parent = {key: x for key, x in manifest.get("parent", {}).items() if key != "appended"}
+    if parent != extended:
+        return "--extend or --statistics: changed"
+    return "" if manifest["source"] == description else "schema: changed"

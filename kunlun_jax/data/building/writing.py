@@ -9,6 +9,7 @@ from typing import Any
 from kunlun_jax.data.building.directory import building
 from kunlun_jax.data.building.shards import REPORT_VERSION, ShardSource, write_shards
 from kunlun_jax.data.building.standardize import fit_schema
+from kunlun_jax.data.extension import Parent
 from kunlun_jax.data.manifest import FORMAT_VERSION, MANIFEST, manifest_checksum
 from kunlun_jax.data.quality.leaks import TrainingSample, refuse_leaks
 from kunlun_jax.data.quality.mismatches import find_mismatches, name_ids
@@ -28,6 +29,8 @@ def write_data_set(
     checksums: dict[str, str],
     num_shards: int,
     workers: int,
+    *,
+    parent: Parent | None = None,
 ) -> None:
     """Write the shards and the manifest of a data set.
 
@@ -39,6 +42,7 @@ def write_data_set(
         checksums: SHA-256 of every file that the source reads.
         num_shards: Shards of the source.
         workers: Processes that write shards.
+        parent: The data set that is extended.
 
     Raises:
         SchemaError: If the data contradict the schema, or give a label away.
@@ -50,12 +54,15 @@ def write_data_set(
         "num_shards": num_shards,
         "versions": _versions(),
         "reports": REPORT_VERSION,  # a build goes on with the reports of its own kind
+        **({"parent": parent.identity} if parent else {}),
     }
     with building(directory, plan) as staging:
         source = prepare(staging)
         files, summaries = write_shards(source, staging, workers=workers)
         summary = merge_all(summaries)
         schema = fit_schema(source.schema, summary)
+        if parent:
+            schema = parent.standardized(schema)
         sample = TrainingSample()
         for file in files:
             if not sample.is_full:
@@ -65,6 +72,7 @@ def write_data_set(
             "format_version": FORMAT_VERSION,
             "source": description,
             "source_checksums": checksums,
+            **({"parent": parent.describe(schema)} if parent else {}),
             **({"source_rows": source.input_rows} if source.input_rows else {}),
             "schema": schema.to_json(),
             **_describe_content(source, summary),

@@ -283,7 +283,7 @@ class _OpenFile:
         try:
             now = _stamp(self._path.stat())
         except OSError:
-            return False  # what was removed, or has another file in its place, is mapped still
+            return False  # a file that was removed or replaced stays mapped
         return now != self._opened and now[0] == self._opened[0]
 
 

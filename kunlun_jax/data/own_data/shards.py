@@ -13,6 +13,7 @@ from kunlun_jax.data.building.directory import SCRATCH
 from kunlun_jax.data.building.shards import ShardSource
 from kunlun_jax.data.counting import with_columns
 from kunlun_jax.data.cross import columns_of
+from kunlun_jax.data.extension import Parent
 from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.data.own_data.stage import Stage
@@ -50,6 +51,7 @@ def open_tables(
     checksums: dict[str, str],
     threads: int,
     memory_gb: float,
+    parent: Parent | None = None,
 ) -> ShardSource:
     """Stage tables, or find them staged, and return their shards.
 
@@ -61,13 +63,13 @@ def open_tables(
         checksums: SHA-256 of every file.
         threads: Threads that read, join and sort.
         memory_gb: Memory in GB before the disk is used.
+        parent: The data set that is extended.
 
     Raises:
         SchemaError: If the tables are not what the schema says; names file, row, column.
     """
-    stage = Stage(
-        schema, inputs, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
-    )
+    options = {"threads": threads, "memory_gb": memory_gb, "parent": parent}
+    stage = Stage(schema, inputs, place, num_shards=num_shards, **options)
     found = schema.schema(stage.sizes)
     staged = Staged(found, place / SCRATCH, first_rows(stage.rows))
     make = functools.partial(_read_and_make, staged)

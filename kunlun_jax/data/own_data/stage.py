@@ -3,7 +3,8 @@
 Between the steps of `staging.py`, which type tables and give them ids, a build finds:
 
     split         when validation and test begin
-    vocabulary    the values that training has seen often enough, in ascending order: id
+    vocabulary    the values that training has seen often enough, in ascending order: id; in a data
+                  set that extends another, they come behind those that this one knew
 """
 
 import json
@@ -12,6 +13,7 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
+from kunlun_jax.data.extension import Parent
 from kunlun_jax.data.own_data import collisions, vocabularies
 from kunlun_jax.data.own_data.encoding import count_popularity, encode
 from kunlun_jax.data.own_data.inputs import Inputs
@@ -45,6 +47,7 @@ class Stage:
         num_shards: int,
         threads: int,
         memory_gb: float,
+        parent: Parent | None = None,
     ) -> None:
         """Run every step that is not done yet.
 
@@ -55,6 +58,7 @@ class Stage:
             num_shards: Shards.
             threads: Threads.
             memory_gb: Memory in GB before the disk is used.
+            parent: The data set that is extended.
 
         Raises:
             SchemaError: If the tables are not what the schema says; names file, row, column.
@@ -63,6 +67,7 @@ class Stage:
             schema, place, num_shards=num_shards, threads=threads, memory_gb=memory_gb
         )
         self._schema, self._inputs, self._place = schema, inputs, place
+        self._parent = parent
         self._scratch, self._engine = self._staging.scratch, self._staging.engine
         (place / vocabularies.FOLDER).mkdir(exist_ok=True)
         names = schema.vocabulary_names
@@ -128,13 +133,10 @@ class Stage:
             return kind.num_ids
         if not (self._place / vocabularies.vocabulary_file(number)).exists():
             seen = " UNION ALL ".join(self._values(name, f"{self._split} = 0"))
+            known = self._engine.path(self._parent.values(name)) if self._parent else None
             ordered = self._scratch / f"values-{number:03d}.parquet"
-            self._engine.copy(
-                f"SELECT value, count(*) AS count FROM ({seen}) WHERE value IS NOT NULL "
-                f"GROUP BY value HAVING count(*) >= {kind.min_count} ORDER BY value",
-                ordered,
-                in_order=True,
-            )
+            query = vocabularies.values_in_order(seen, kind, known)
+            self._engine.copy(query, ordered, in_order=True)
             vocabularies.write_vocabulary([ordered], self._place, number)
         size, self.vocabularies[name] = vocabularies.describe_vocabulary(self._place, number)
         if not size:

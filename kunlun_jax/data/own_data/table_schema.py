@@ -241,6 +241,11 @@ class TableSchema:
             popularity=self.popularities,
         )
 
+    def declared(self) -> Schema:
+        """Return the schema of the data set, without the sizes that only the data tell."""
+        kinds = {name: self.vocabulary(name) for name in self.vocabulary_names}
+        return self.schema({n: k.num_ids if isinstance(k, Hashed) else 1 for n, k in kinds.items()})
+
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON-serialisable dictionaries and lists."""
         kinds = {name: type(kind).__name__ for name, kind in self.vocabularies.items()}

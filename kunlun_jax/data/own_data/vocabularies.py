@@ -27,6 +27,28 @@ def vocabulary_file(number: int) -> str:
     return f"{FOLDER}/{number:03d}.parquet"
 
 
+def values_in_order(seen: str, kind: Built, known: str | None) -> str:
+    """Return a query for the values of a vocabulary and their counts, in the order of their ids.
+
+    Args:
+        seen: Query of the values that training sees, one per row.
+        kind: The vocabulary.
+        known: The file of the values that have ids already, as SQL; they keep these, seen or not.
+            None: there are none.
+    """
+    counted = (
+        f"SELECT value, count(*) AS count FROM ({seen}) WHERE value IS NOT NULL GROUP BY value"
+    )
+    if known is None:
+        return f"SELECT * FROM ({counted}) WHERE count >= {kind.min_count} ORDER BY value"
+    return (
+        "SELECT coalesce(k.value, c.value) AS value, coalesce(c.count, 0) AS count "
+        f"FROM read_parquet({known}, hive_partitioning=false) AS k "
+        f"FULL JOIN ({counted}) AS c ON k.value = c.value "
+        f"WHERE k.id IS NOT NULL OR c.count >= {kind.min_count} ORDER BY k.id NULLS LAST, value"
+    )
+
+
 def write_vocabulary(sources: Iterable[pathlib.Path], place: pathlib.Path, number: int) -> None:
     """Number values 1, 2, ... in the order in which they come, and write value, id, count.
 

@@ -32,7 +32,7 @@ def find_excesses(schema: Schema, summary: Summary, profile: Profile, now: float
     derived = {column.name for column in schema.derived}
     for feature in schema.dense:
         moments = training_moments(summary, feature.name, schema.labels[0])
-        # What is computed says nothing of a table where there is nothing to count.
+        # A computed column says nothing about its table where there is nothing to count.
         if moments.count and moments.low == moments.high and feature.name not in derived:
             value = moments.mean
             yield f"train: column {feature.name!r}: expected different values, all are {value:g}"

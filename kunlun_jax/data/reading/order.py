@@ -1,12 +1,13 @@
 """In which order training sees its examples: endless epochs, each of every example once.
 
-Both orders are pure functions of (seed, position), so that a position is all there is to resume:
+All orders are pure functions of (seed, position), so that a position is all there is to resume:
 
     WholeShuffle    a permutation of all examples, a new one every epoch
     WindowShuffle   blocks of examples that are stored together, in a new order every epoch; as they
                     come they fill windows, and within a window examples are shuffled
+    PeriodShuffle   periods of time one after the other, and within a period examples are shuffled
 
-The first reads storage at random; the second a block at a time, one window ahead.
+The first and the last read storage at random; the second a block at a time, one window ahead.
 """
 
 import tempfile
@@ -21,7 +22,7 @@ from kunlun_jax.files import reserve
 CACHED = 3  # permutations that are kept: batches straddle two, and threads run ahead
 BLOCK = 1024  # examples that are read together
 # What a permutation is for; part of its seed.
-_EPOCH, _SUBSET, _BLOCKS, _WINDOW = range(4)
+_EPOCH, _SUBSET, _BLOCKS, _WINDOW, _PERIOD = range(5)
 
 
 class Order(Protocol):
@@ -114,6 +115,42 @@ class WindowShuffle:
         start, stop = np.searchsorted(begins, [first, last - 1], side="right") - [1, 0]
         for block in firsts[start:stop]:
             self._read_ahead(int(block), int(min(block + BLOCK, self._count)))
+
+
+class PeriodShuffle:
+    """Periods one after the other, every epoch in the same order.
+
+    Attributes:
+        numbers: int64 [periods], their numbers, ascending.
+        starts: int64 [periods], the position of the first example of each.
+    """
+
+    def __init__(self, seed: int, periods: np.ndarray) -> None:
+        """Order the examples; 8 bytes of memory for each.
+
+        Args:
+            seed: Of the order within a period.
+            periods: int64 [count], the number of every example's period.
+        """
+        self._order = np.argsort(periods, kind="stable")
+        self.numbers, self.starts = np.unique(periods[self._order], return_index=True)
+        for number, members in zip(self.numbers.tolist(), self._members(), strict=True):
+            members[:] = members[permutation((seed, _PERIOD, number % 2**64), len(members))]
+
+    def __call__(self, position: np.ndarray) -> np.ndarray:
+        """Return the indices of examples (`Order`)."""
+        return self._order[position % len(self._order)]
+
+    def members(self, index: int) -> np.ndarray:
+        """Return the indices of the examples of a period.
+
+        Args:
+            index: Of the period in `numbers`.
+        """
+        return self._members()[index]
+
+    def _members(self) -> list[np.ndarray]:
+        return np.split(self._order, self.starts[1:])
 
 
 def subset(seed: int, count: int, max_examples: int | None) -> np.ndarray | None:

@@ -8,13 +8,15 @@ Batch i is that of all processes together. Each gathers only the examples of its
 neither order nor position nor fingerprint depend on how many processes there are.
 """
 
+import hashlib
+
 import grain
 import numpy as np
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.dataset import Dataset
 from kunlun_jax.data.reading.gather import Columns
-from kunlun_jax.data.reading.order import WholeShuffle, WindowShuffle, subset
+from kunlun_jax.data.reading.order import PeriodShuffle, WholeShuffle, WindowShuffle, subset
 from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.files import json_sha256
 
@@ -47,6 +49,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         seed: int = 0,
         max_examples: int | None = None,
         shuffle_window: int = 0,
+        period: int = 0,
+        within: np.ndarray | None = None,
         indices: np.ndarray | None = None,
     ) -> None:
         """Prepare the columns of a split.
@@ -63,6 +67,10 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 memory for each.
             shuffle_window: Shuffle within windows of so many examples, which are read from storage
                 in blocks (`order.WindowShuffle`); 0: shuffle the whole.
+            period: Shuffle within periods of so many seconds, one after the other
+                (`order.PeriodShuffle`); 0: shuffle the whole.
+            within: Where the examples are stored that alone are used, int64, ascending; None: all
+                of the split.
             indices: Which examples of every batch to gather, ascending; None: all.
 
         Raises:
@@ -77,20 +85,22 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         self.batch_size = batch_size
         self._indices = np.arange(batch_size) if indices is None else indices
         self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
-        chosen = subset(seed, len(examples), max_examples)
-        self.num_examples = len(examples) if chosen is None else len(chosen)
+        places = columns.places[split] if within is None else within
+        chosen = subset(seed, len(places), max_examples)
+        self.num_examples = len(places) if chosen is None else len(chosen)
         if shuffle and not self.num_examples:
             raise ValueError(f"split {split!r}: expected examples to shuffle, got none")
-        places = columns.places[split]
         self._places = places if chosen is None else places[chosen]
         self.weight = columns.statistics["weights"][split]["weight"]
-        if chosen is not None:
+        if chosen is not None or within is not None:
             self.weight = float(examples.weights[self._places].sum(dtype=np.float64))
         self._order = WholeShuffle(seed, self.num_examples) if shuffle else None
         if shuffle and shuffle_window:
             # Numbered as they are stored.
             self._places = None if chosen is None else np.sort(self._places)
             self._order = WindowShuffle(seed, self.num_examples, shuffle_window, self._read_ahead)
+        if shuffle and period:
+            self._order = PeriodShuffle(seed, examples.request_times[self._places] // period)
         content = {
             "dataset": dataset.identity,
             "split": split,
@@ -101,6 +111,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             "max_examples": max_examples,
             # Left out where it says nothing: checkpoints of earlier versions have none.
             **({"shuffle_window": shuffle_window} if shuffle and shuffle_window else {}),
+            **({"period": period} if shuffle and period else {}),
+            **({} if within is None else {"within": hashlib.sha256(within.tobytes()).hexdigest()}),
         }
         self.fingerprint = json_sha256(content)
         self._description = f"BatchSource({split}, {self.fingerprint[:16]})"
@@ -124,6 +136,17 @@ class BatchSource(grain.sources.RandomAccessDataSource):
 
     def __repr__(self) -> str:
         return self._description
+
+    def periods(self) -> list[tuple[int, int, np.ndarray]]:
+        """Return number, index of the first batch, and places of the examples, of every period."""
+        assert isinstance(self._order, PeriodShuffle), "the examples are not in periods"
+        batches = (self._order.starts // self.batch_size).tolist()
+        return [
+            (number, batch, np.sort(self._stored(self._order.members(index))))
+            for index, (number, batch) in enumerate(
+                zip(self._order.numbers.tolist(), batches, strict=True)
+            )
+        ]
 
     def confirm(self) -> None:
         """Return when the columns that batches are made of are known to be good.

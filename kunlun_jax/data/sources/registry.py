@@ -54,22 +54,15 @@ class Source:
         return parse(self.options, {**defaults, **values}, "options")
 
 
+def _downloaded(module: Any) -> Source:
+    """Return the source of a published data set; data sets of its version 1 are still read."""
+    return Source(module.Options, module.load, version=2, schema=module.known_schema, earlier=(1,))
+
+
 SOURCES = {
     BUILT: Source(built.Options, built.load),
-    "complete_journey": Source(
-        complete_journey.Options,
-        complete_journey.load,
-        version=2,
-        schema=complete_journey.known_schema,
-        earlier=(1,),
-    ),
-    "movielens_1m": Source(
-        movielens_1m.Options,
-        movielens_1m.load,
-        version=2,
-        schema=movielens_1m.known_schema,
-        earlier=(1,),
-    ),
+    "complete_journey": _downloaded(complete_journey),
+    "movielens_1m": _downloaded(movielens_1m),
     "synthetic": Source(
         synthetic.Options, synthetic.load, synthetic_shards.shards, schema=synthetic.make_schema
     ),

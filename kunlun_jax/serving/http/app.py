@@ -23,7 +23,7 @@ from kunlun_jax.serving.http.scorer import (
     Scores,
 )
 
-CLIENT_LEFT = 499  # which nobody receives; it is counted
+CLIENT_LEFT = 499  # nobody receives it, but it is counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Service:
         )
         declared = request.headers.get("content-length", "")
         if "expect" in request.headers and int(declared or 0) > limits.body_bytes:
-            raise too_large  # it waits for a word before it sends the body
+            raise too_large  # the client waits for "100 Continue" before it sends the body
         try:
             async with asyncio.timeout(limits.body_seconds):
                 async for chunk in request.stream():

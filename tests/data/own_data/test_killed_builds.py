@@ -36,10 +36,10 @@ def shop(tmp_path_factory):
     return directory
 
 
-def build(shop, out):
+def build(shop, out, **options):
     files = {"impressions": (shop / "impressions.csv",), "view": (shop / "views.csv",)}
     schema = load_schema(shop / "my_schema.py")
-    build_own_data(schema, Inputs(files), out, num_shards=8, workers=1)
+    build_own_data(schema, Inputs(files), out, num_shards=8, workers=1, **options)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def untouched(shop, tmp_path_factory):
     return files_in(out)
 
 
-def start(shop, out):
+def start(shop, out, *more):
     command = ["-m", "kunlun_jax.data.build", f"--schema={shop / 'my_schema.py'}"]
     command += [f"--impressions={shop / 'impressions.csv'}", f"--events={shop / 'views.csv'}"]
-    command += [f"--out={out}", "--num_shards=8", "--workers=2"]
+    command += [f"--out={out}", "--num_shards=8", "--workers=2", *more]
     return start_python(*command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
 
 
@@ -91,6 +91,28 @@ def test_a_killed_build_is_continued_to_the_same_bytes(shop, untouched, tmp_path
         time.sleep(0.05)
     build(shop, out)
     assert files_in(out) == untouched
+
+
+def test_a_killed_extension_leaves_the_old_data_set_as_it_is(shop, tmp_path):
+    """And the next one of the same command ends with the bytes of one that was not killed."""
+    old, out, whole = tmp_path / "old", tmp_path / "built", tmp_path / "whole"
+    build(shop, old)
+    before = files_in(old)
+    for row, file in enumerate((shop / "impressions.csv", shop / "views.csv")):
+        text = file.read_text().splitlines()
+        changed = [line.replace(",i1,", f",new{row},") for line in text]
+        (tmp_path / file.name).write_text("\n".join(changed) + "\n")
+    shutil.copy(shop / "my_schema.py", tmp_path)
+    scratch = tmp_path / ".built.building" / "scratch"
+    for moment in ("values-*", "shard-*-of-00008.json"):
+        process = start(tmp_path, out, f"--extend={old}")
+        kill_when(process, lambda moment=moment: any(scratch.glob(moment)))
+        assert not out.exists()
+        assert files_in(old) == before
+    build(tmp_path, out, extend=old)
+    build(tmp_path, whole, extend=old)
+    assert files_in(out) == files_in(whole)
+    assert files_in(old) == before
 
 
 @pytest.mark.slow

@@ -277,10 +277,9 @@ def test_many_threads_read_one_source(dataset):
     assert wrong == []
 
 
-@pytest.mark.parametrize("shuffle_window", [0, 70])
+@pytest.mark.parametrize("options", [{}, {"shuffle_window": 70}, {"period": 5}])
 @pytest.mark.parametrize("stop", [0, 1, 12, 13, 26])
-def test_position_is_restored_exactly(dataset, small_blocks, stop, shuffle_window):
-    options = {"shuffle_window": shuffle_window}
+def test_position_is_restored_exactly(dataset, small_blocks, stop, options):
     iterator = make_train_iterator(make(dataset, **options), num_threads=2, prefetch=5)
     for _ in range(stop):
         next(iterator)
@@ -309,6 +308,8 @@ def test_fingerprint_changes_with_everything(dataset, tmp_path):
         {"seed": 1},
         {"max_examples": 100},
         {"shuffle_window": 100},
+        {"period": 86_400},
+        {"within": np.arange(50)},
     ]
     other = toy.toy_dataset(tmp_path / "other", toy.Options(seed=1))
     found = [base, make(other).fingerprint, *(make(dataset, **c).fingerprint for c in changes)]
