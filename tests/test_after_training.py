@@ -64,7 +64,7 @@ def trained(tmp_path_factory, compilation_cache):
 
 def with_dataset(directory, run):
     """Build the example's data set again, unless another test has."""
-    if not (directory / "datasets").exists():
+    if not (directory / "datasets" / "shop").exists():
         run(BUILD)
 
 
@@ -131,6 +131,17 @@ def test_the_report(trained):
     assert (runs / "shop" / "report.html").read_text() == of_training
     for name in ("report.html", "report_shop_din.html"):
         assert problems((runs / "shop" / name).read_text()) == []
+
+
+def test_why(trained):
+    directory, run = trained
+    with_dataset(directory, run)
+    (commands,) = blocks(PAGE, "## Why this score", "bash")
+    printed = run(commands)
+    assert "stream view: whether item is the candidate's" in printed
+    for name in ("report.html", "why_test_17.html", "why_request.html"):
+        assert problems((directory / "runs" / "shop" / name).read_text()) == []
+    assert "Permutation importance" in (directory / "runs" / "shop" / "report.html").read_text()
 
 
 def test_tomorrows_data(trained):

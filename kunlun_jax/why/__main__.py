@@ -22,6 +22,7 @@ from absl import app, flags, logging
 
 from kunlun_jax.command_line import one_line, parse_flags, run_program
 from kunlun_jax.data import Dataset
+from kunlun_jax.data.reading.request_values import RequestError
 from kunlun_jax.files import json_lines, publish
 from kunlun_jax.metrics.user_bootstrap import ComparisonError
 from kunlun_jax.serving.trained import open_trained
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
             print(json.dumps({"file": str(_explain_request(values))}))
         else:
             print(_screen(_importance(values)))
-    except (*USER_ERRORS, ComparisonError, ValueError) as error:
+    except (*USER_ERRORS, ComparisonError, RequestError) as error:
         sys.exit(one_line(error))
 
 

@@ -102,7 +102,7 @@ def _attention(found: Explanation) -> Node:
     if not children:
         children.append(paragraph("This model has no such maps for this request."))
     else:
-        note = "The darker, the larger; what is below 0 has another colour."
+        note = "The stronger the colour, the larger; what is below 0 has another one."
         children.insert(0, paragraph(note))
     return section("Attention", *children)
 

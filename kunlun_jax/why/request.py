@@ -92,13 +92,13 @@ def example_of(trained: Trained, dataset: Dataset, split: str, row: int) -> Batc
 
     Raises:
         DatasetError: If the data are damaged.
-        ValueError: If there is no such example.
+        RequestError: If there is no such example.
     """
     source = BatchSource(
         dataset, split=split, batch_size=1, max_lens=trained.max_lens, shuffle=False
     )
     if not 0 <= row < source.num_examples:
-        raise ValueError(
+        raise RequestError(
             f"--example: expected a row of the {split} split, 0 .. {source.num_examples - 1}, got "
             f"{row}"
         )

@@ -58,7 +58,7 @@ class TestExample:
 
     @pytest.mark.parametrize("row", [-1, 150])
     def test_one_that_is_not_there_is_refused(self, trained, dataset, row):
-        with pytest.raises(ValueError, match=r"expected a row of the test split, 0 \.\. 149, got"):
+        with pytest.raises(RequestError, match=r"a row of the test split, 0 \.\. 149, got"):
             example_of(trained, dataset, "test", row)
 
 
