@@ -92,6 +92,7 @@ class Trainer:
                 with goodput.spending("evaluation"):
                     if self.before_step(step, state):
                         goodput.begin_lap()
+                        logged_step = step - 1  # a lap's time and its examples begin together
                 with goodput.spending("input"):
                     batch = share.put(next(self.data))
                 first = step == start + 1
@@ -114,6 +115,7 @@ class Trainer:
                     with goodput.spending("checkpoint"):
                         self.checkpoints.save(state, self.data, metrics=metrics)
                     goodput.begin_lap()
+                    logged_step = step
                     if self.checkpoints.has_ended(cadence):
                         break
                 elif stopping or step % cadence.checkpoint_every == 0:

@@ -134,6 +134,18 @@ class TestRun:
             assert line["train/out_of_vocabulary_rate"] == 0.0
             assert line["train/gradient_norm"] > 0.0
 
+    def test_a_rate_is_of_the_steps_since_the_last_evaluation(self, train, tmp_path, monkeypatch):
+        """Its time is forgotten there, so the examples of before it must not count."""
+        laps, lap = [], Goodput.lap
+
+        def noted(self, num_examples):
+            laps.append(num_examples // BATCH_SIZE)
+            return lap(self, num_examples)
+
+        monkeypatch.setattr(Goodput, "lap", noted)
+        train(tmp_path)
+        assert laps == [3, 1, 3, 2]  # logged at 3, 6, 9, 12; evaluated at 5 and 10
+
     def test_a_log_line_covers_the_steps_since_the_last(self, uninterrupted):
         _, lines = uninterrupted
         counts = [line["train/click/count"] for line in lines if "train/loss" in line]

@@ -6,7 +6,6 @@ import json
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,23 +14,19 @@ from kunlun_jax.config import experiment_config, to_mapping
 from kunlun_jax.data import DatasetError
 from kunlun_jax.models.registry import create_model
 from kunlun_jax.sharding import BatchShare
-from kunlun_jax.tables.layout import row_of, stored_rows
-from kunlun_jax.training import other_run
 from kunlun_jax.training.checkpoint import CheckpointError
 from kunlun_jax.training.finished_run import open_finished, read_config
-from kunlun_jax.training.other_run import grown
 from kunlun_jax.training.results import report_best
 from kunlun_jax.training.run import fresh_state, open_run
 from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.step import apply_model
 from kunlun_jax.training.warm_start import INIT_FILE, WarmStart, described
 from kunlun_jax.training.workdir import WorkdirError, open_workdir
-from tests import processes
 from tests.data.cross_oracle import DAY
 from tests.data.own_data import world
-from tests.documents import ROOT
 from tests.processes import run_python
 from tests.training.runs import assert_equal_states
+from tests.training.test_other_run import rows_of
 
 TABLES = world.make_tables(8, num_users=40, num_requests=600, num_events=400, stride=DAY)
 
@@ -93,10 +88,6 @@ def grown_run(begin, tomorrow, tmp_path_factory):
     """The same of a run on the data set that extends it."""
     workdir = tmp_path_factory.mktemp("extended") / "run"
     return workdir, *begin(workdir, tomorrow)
-
-
-def rows_of(table, ids, rows):
-    return np.asarray(table)[np.asarray(row_of(jnp.asarray(ids), rows))]
 
 
 class TestTheSameDataSet:
@@ -301,28 +292,6 @@ class TestWhichRun:
             WarmStart.of(workdir, None, "fresh")
 
 
-@pytest.mark.parametrize(
-    ("known", "rows"), [(5, 9), (7, 7), (100, 20_000), (16_383, 16_384), (20_000, 40_000)]
-)
-@pytest.mark.parametrize("width", [None, 3])
-def test_rows_keep_their_ids_in_every_layout(monkeypatch, known, rows, width):
-    monkeypatch.setattr(other_run, "_IDS", 4096)  # several pieces, the last one not full
-    shape = () if width is None else (width,)
-    old, fresh = (
-        np.random.default_rng(seed).normal(size=(stored_rows(n), *shape)).astype(np.float32)
-        for seed, n in ((0, known), (1, rows))
-    )
-    with jax.set_mesh(jax.make_mesh((1,), ("data",))):
-        found = grown(jnp.asarray(old), jnp.asarray(fresh), known=known, rows=rows)
-    ids = np.arange(rows)
-    expected = np.where(
-        (ids < known).reshape(-1, *(1,) * len(shape)),
-        rows_of(old, np.minimum(ids, known - 1), known),
-        rows_of(fresh, ids, rows),
-    )
-    np.testing.assert_array_equal(rows_of(found, ids, rows), expected)
-
-
 def test_on_eight_devices_a_run_begins_with_the_same_bits(tmp_path, begin, world_run, tomorrow):
     """The source was trained on one device; rows of tables are split over eight."""
     config = changed(world_run, tomorrow, data__batch_size=32)
@@ -341,24 +310,3 @@ def test_on_eight_devices_a_run_begins_with_the_same_bits(tmp_path, begin, world
         for path, leaf in jax.tree_util.tree_leaves_with_path(dataclasses.asdict(state)):
             name = jax.tree_util.keystr(path)
             assert found[name].tobytes() == np.asarray(leaf).tobytes(), name
-
-
-@pytest.mark.slow
-def test_two_processes_begin_and_train_together(tmp_path, finished_runs):
-    """By train.py, with rows of tables split over both; both say the same."""
-    data = finished_runs[0].parent / "data"
-    command = [
-        ROOT / "train.py",
-        f"--config={ROOT / 'tests' / 'training' / 'tiny.py'}",
-        "--config.model.name=din",
-        f"--config.data.directory={data}",
-        f"--workdir={tmp_path / 'run'}",
-        f"--init_from={finished_runs[0]}",
-        "--init_optimizer=keep",
-    ]
-    ends = processes.finish(processes.start([list(map(str, command))] * 2, devices=2))
-    assert [end[0] for end in ends] == [0, 0], ends[0][2] + ends[1][2]
-    assert "table item: 51 rows taken, as it was" in ends[0][1]
-    assert "optimizer: moments and sums taken; the schedule begins anew" in ends[0][1]
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["best/step"] > 0
