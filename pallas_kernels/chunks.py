@@ -55,12 +55,13 @@ def examples_in_chunk(batch: Any, score_bytes: int) -> Any:
     """
     if jax.default_backend() != "cpu" or not isinstance(batch, int):
         return batch
-    fits = max(1, _BYTES_A_CORE * _num_cores() // score_bytes)
+    fits = max(1, _BYTES_A_CORE * num_cores() // score_bytes)
     size = max(divisor for divisor in range(1, min(fits, batch) + 1) if batch % divisor == 0)
     return batch if size < _LEAST_SHARE * fits else size
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux: the cores that this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

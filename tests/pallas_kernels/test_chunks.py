@@ -54,7 +54,7 @@ def test_chunks_change_nothing(operation, examples, monkeypatch):
     sizes = []
 
     def chunk(batch, score_bytes):
-        monkeypatch.setattr(chunks, "_num_cores", lambda: 1)
+        monkeypatch.setattr(chunks, "num_cores", lambda: 1)
         monkeypatch.setattr(chunks, "_BYTES_A_CORE", examples * score_bytes)
         sizes.append(examples_in_chunk(batch, score_bytes))
         return sizes[-1]
@@ -78,5 +78,5 @@ def test_chunks_change_nothing(operation, examples, monkeypatch):
     ],
 )
 def test_a_chunk_divides_the_batch(batch, score_bytes, expected, monkeypatch):
-    monkeypatch.setattr(chunks, "_num_cores", lambda: 1)
+    monkeypatch.setattr(chunks, "num_cores", lambda: 1)
     assert chunks.examples_in_chunk(batch, score_bytes) == (expected or batch)
