@@ -1,7 +1,8 @@
-"""A hook of MkDocs: what links to a file of the repository, outside docs/, names it instead.
+"""Hooks of MkDocs: what pages need on a site that are written for code hosts too.
 
-The pages are read on code hosts too, where such links lead to the sources. A site has no sources: there
-the link becomes a link into the repository where `repo_url` says where that is, else the file's path.
+- A link to a file outside docs/, which a site does not have, leads into the repository, if
+  `repo_url` says where that is; else the file's path stands in its place.
+- A bar that is escaped in a table's code loses its backslash.
 """
 
 import pathlib
@@ -9,7 +10,8 @@ import re
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
-LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)(#[^)]*)?\)")
+LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, *, config: Any, **_: Any) -> str:
@@ -20,9 +22,14 @@ def on_page_markdown(markdown: str, *, config: Any, **_: Any) -> str:
         config: The site's configuration, of which `repo_url` is read.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If a link leads nowhere.
     """
-    return LINK.sub(lambda link: source_link(*link.group(1, 2), config.repo_url), markdown)
+    return LINK.sub(lambda link: source_link(*link.groups(), config.repo_url), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Return a page whose tables have bars where code hosts have them."""
+    return CELL.sub(lambda cell: cell.group().replace(r"\|", "|"), html)
 
 
 def source_link(text: str, path: str, repository: str | None) -> str:
