@@ -18,7 +18,7 @@ def load(workdir: str | os.PathLike[str], **options: Any) -> "Ranker":
         ValueError: If there is no run, or something of it is missing or damaged.
         OSError: If it cannot be read.
 
-    Example:
+    Examples:
         Three candidates for a user of one purchase, by the run of configs/smoke.py, of one task.
 
         >>> import kunlun_jax

@@ -21,9 +21,8 @@ _ALIGNED_MLP_SCALE = 0.3
 class EventEncoder(nn.Module):
     """Embed the events of one stream.
 
-    aligned: the sum of the event's embeddings, brought to the stream's width, plus a small MLP of
-        all its attributes;
-    random: the MLP alone.
+    With `init = "aligned"`, an event's token is the sum of its embeddings, brought to the stream's
+    width, plus a small MLP of all its attributes; with "random", it is the MLP alone.
 
     Deviation: the logarithm of the event's age at the request is one more attribute; GDPA and seed
     pooling have no other notion of how long ago an event happened. So is, for each id that the

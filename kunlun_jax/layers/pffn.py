@@ -89,7 +89,7 @@ class PFFN(nn.Module):
         aligned: Whether keys start as the summary tokens, and values carry markers.
         implementation: Of `gdpa`; None picks the best that applies.
 
-    Example:
+    Examples:
         Two examples, of three events and of one; their summaries make five keys and values.
 
         >>> layer = PFFN(num_heads=2, num_keys=5, max_len=3)

@@ -53,7 +53,7 @@ class SeedPooling(nn.Module):
         config: HSP or PMA (`pooling`), and HSP's compression (`use_sum_kron`, `rank`).
         implementation: Of `seed_attention`; None picks the best that applies.
 
-    Example:
+    Examples:
         A history of three events and an empty one become two tokens each.
 
         >>> import jax

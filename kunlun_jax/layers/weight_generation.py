@@ -24,9 +24,9 @@ _ALIGNED_MLP_SCALE = 0.3
 class WeightGeneration(nn.Module):
     """Compress the context tokens X into G summary tokens X_sum.
 
-    aligned: A starts as "copy the first G tokens" plus noise, the MLP branch small and the gate
-        open, so that the candidate, token 0, arrives in summary token 0 as it is. Every layer
-        starts so, not only the first: the interaction keeps the order of tokens.
+    With `init = "aligned"`, A starts as "copy the first G tokens" plus noise, the MLP branch small
+    and the gate open, so that the candidate, token 0, arrives in summary token 0 as it is. Every
+    layer starts so, not only the first: the interaction keeps the order of tokens.
 
     Attributes:
         model: The model.

@@ -25,7 +25,7 @@ class WindowAttention(nn.Module):
         rote: The rotation by position and time.
         implementation: Of `window_attention`; None picks the best that applies.
 
-    Example:
+    Examples:
         Two examples, of three events and of one, which happened an hour ago or more.
 
         >>> import jax

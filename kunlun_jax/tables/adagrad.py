@@ -69,7 +69,7 @@ def update_rows(
     Returns:
         The new table and sums.
 
-    Example:
+    Examples:
         The mean square of (3, 4) is 12.5, so that the sum becomes 25; a step is 1.25 / 5 of (3, 4).
 
         >>> table, sums = jnp.zeros((4, 2)), jnp.full(4, 12.5)

@@ -72,7 +72,7 @@ def gdpa(
     Raises:
         ValueError: a shape, dtype, activation or implementation other than the above.
 
-    Example:
+    Examples:
         Of the two keys the second is padding; the query meets the first alone, act(2) * value.
 
         >>> query, key = jnp.full((1, 1, 1, 2), 1.0), jnp.full((1, 2, 1, 2), 1.0)

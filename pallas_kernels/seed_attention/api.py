@@ -48,7 +48,7 @@ def seed_attention(
     Raises:
         ValueError: a shape, dtype or implementation other than the above.
 
-    Example:
+    Examples:
         Equal scores average the values; the last event is padding.
 
         >>> import jax.numpy as jnp

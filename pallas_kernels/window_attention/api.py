@@ -69,7 +69,7 @@ def window_attention(
         ValueError: a shape, dtype, window size or implementation other than the above; positions
             or times without their frequencies, or the reverse; rotation of an odd H.
 
-    Example:
+    Examples:
         Equal scores average the values that the window holds: each event and its neighbours.
 
         >>> zeros = jnp.zeros((1, 4, 1, 2))
