@@ -211,7 +211,8 @@ def run_to_the_end(program, workdir, *arguments):
         state = run.resume_or_initialize()
     lines = records(program.directory / workdir)
     assert int(state.step) == lines[-1]["step"]
-    return state, lines, out[out.index("best checkpoint: step") :]
+    report = out[out.index("best checkpoint: step") :]
+    return state, lines, report.replace(f"{workdir}/report.html", "report.html")
 
 
 @pytest.fixture(scope="module")

@@ -74,12 +74,12 @@ def attention_maps(module: nn.Module, params: Any, tables: Any, batch: Batch) ->
         for path, (one, events) in inputs.items():
             if isinstance(one, SeedPooling):
                 found[path] = _pooling(one, outputs, path)
-            elif isinstance(one, PFFN) and one.model.gdpa.pffn == "gdpa":
+            elif isinstance(one, PFFN) and one.config.pffn == "gdpa":
                 found[path] = _gdpa(one, params, outputs[f"{path}/keys"], events, path)
             else:
                 continue
             kind = POOLING if isinstance(one, SeedPooling) else GDPA
-            order.append((path, kind, one.stream.name))
+            order.append((path, kind, _stream_of(path, kind)))
         return found
 
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
@@ -100,18 +100,24 @@ def has_maps(model: ModelConfig) -> bool:
     return model.name == "kunlun"
 
 
+def _stream_of(path: str, kind: str) -> str:
+    """Return the stream of a module, whose name begins with the stream's."""
+    *layer, name = path.split("/")
+    ending = "_pffn" if kind == GDPA else "_pooling" if layer else "_final_pooling"
+    return name.removesuffix(ending)
+
+
 def _gdpa(module: PFFN, params: Any, keys: Any, events: Any, path: str) -> Any:
     """Return the activated scores of the first example, [heads, slots, T]."""
-    stream, config = module.stream, module.model.gdpa
-    heads = stream.num_heads
-    query = layer_norm(events)[0].reshape(-1, heads, stream.head_dim)
-    key = rms_norm(keys[0].reshape(-1, heads, stream.head_dim))
+    config, heads = module.config, module.num_heads
+    query = layer_norm(events)[0].reshape(len(events[0]), heads, -1)
+    key = rms_norm(keys[0].reshape(len(keys[0]), heads, -1))
     scale = jnp.ones(heads)
     if config.temperature == "inside":
         own: Any = params
         for part in path.split("/"):
             own = own[part]
-        scale = own["gain"] / stream.max_len
+        scale = own["gain"] / module.max_len
     scores = jnp.einsum("tnh,snh->nst", query, key, preferred_element_type=jnp.float32)
     scores *= scale[:, None, None]
     names = config.activation * heads if len(config.activation) == 1 else config.activation
@@ -120,9 +126,9 @@ def _gdpa(module: PFFN, params: Any, keys: Any, events: Any, path: str) -> Any:
 
 def _pooling(module: SeedPooling, outputs: dict[str, Any], path: str) -> Any:
     """Return the scores of the first example before the softmax, [heads, seeds, T]."""
-    heads, dim = module.stream.num_heads, module.stream.head_dim
-    seeds = outputs[f"{path}/query"].reshape(-1, heads, dim)
+    query = outputs[f"{path}/query"]
+    seeds = query.reshape(len(query), module.num_heads, -1)
     key, _ = jnp.split(outputs[f"{path}/key_value"][0], 2, axis=-1)
-    key = key.reshape(-1, heads, dim)
+    key = key.reshape(len(key), *seeds.shape[1:])
     product = jnp.einsum("pnh,tnh->npt", seeds, key, preferred_element_type=jnp.float32)
-    return product / dim**0.5
+    return product / seeds.shape[-1] ** 0.5
