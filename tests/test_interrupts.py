@@ -79,3 +79,42 @@ def test_what_is_printed_goes_beyond_ascii(tmp_path):
     assert "findings; card: l" in last, done.stderr
     assert b"Traceback" not in done.stderr
     assert (tmp_path / "läden é" / "店" / "card" / "README.md").exists()
+
+
+def test_while_python_drops_what_is_raised():
+    """In a `__del__`, the handler's exception is ignored: the program leaves right afterwards."""
+    code = """
+import signal, time
+from kunlun_jax import interrupts
+
+interrupts.end_in_order()
+
+class Closing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        print("not reached")
+
+Closing()
+time.sleep(20)
+print("went on")
+"""
+    ran = run_python("-c", code)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (EXIT_CODE, "", LINE)
+
+
+def test_what_else_is_dropped_is_still_told():
+    code = """
+from kunlun_jax import interrupts
+
+interrupts.end_in_order()
+
+class Closing:
+    def __del__(self):
+        raise ValueError("lost")
+
+Closing()
+print("went on")
+"""
+    ran = run_python("-c", code)
+    assert (ran.returncode, ran.stdout) == (0, "went on\n")
+    assert "ValueError: lost" in ran.stderr
