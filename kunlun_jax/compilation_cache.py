@@ -26,13 +26,13 @@ def use_compilation_cache() -> pathlib.Path | None:
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return None
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    directory = pathlib.Path(home).expanduser() / "kunlun_jax" / "compilations" / _processor()
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
+        directory = home.expanduser() / "kunlun_jax" / "compilations" / _processor()
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter: a user without a home, as in some containers
         return None
-    if not os.access(directory, os.W_OK):
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         return None
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
     if "jax" in sys.modules:  # which has read its environment

@@ -27,8 +27,7 @@ def softmax_attention(
     Masks come as two biases that broadcast, one of the keys and one that all groups share: XLA's
     CPU backend fuses product, sum, maximum and exponential into one call, which a select would
     split. Normalisation is left to the end, on M x H instead of M x S numbers. The backward pass
-    makes the weights again, of the saved log of each row's sum: one exponential, no maximum and no
-    sum.
+    makes the weights again, and reads the saved results and the inverse of each row's sum.
 
     Args:
         query: already scaled; free of NaN, as are key and value.

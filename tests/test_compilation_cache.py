@@ -79,3 +79,13 @@ def test_without_a_place_nothing_is_kept(tmp_path, monkeypatch, home):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     assert compilation_cache.use_compilation_cache() is None
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pathlib.Path, "expanduser", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert compilation_cache.use_compilation_cache() is None
