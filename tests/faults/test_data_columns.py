@@ -95,7 +95,9 @@ def test_a_cut_under_a_run(runs, uninterrupted, data, tmp_path, observe):
     process.send_signal(18)  # SIGCONT
     outcome = runs.finish(process)
     assert outcome.code in (-7, 1), outcome.err
-    assert steps(tmp_path / "run") == {"4"}
+    # The end may have come in the middle of the save of step 4; nothing later is saved.
+    (saved,) = steps(tmp_path / "run")
+    assert saved.split(".")[0] == "4"
     again = runs.here(tmp_path / "run", f"data.directory={data}")
     assert again.code == 0, again.err
     runs.assert_same_run(tmp_path / "run", uninterrupted)
