@@ -101,6 +101,8 @@ class Trainer:
                 bar.update(batch_size)
                 last = step == self.num_steps
                 if last or step % cadence.log_every == 0:
+                    # Steps are asked for ahead of the devices; a lap is of those that were taken.
+                    jax.block_until_ready(state)
                     rates = goodput.lap((step - logged_step) * batch_size)
                     logged_step = step
                     state, line = self._log(state, step, rates)

@@ -8,6 +8,7 @@ import signal
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -145,6 +146,30 @@ class TestRun:
         monkeypatch.setattr(Goodput, "lap", noted)
         train(tmp_path)
         assert laps == [3, 1, 3, 2]  # logged at 3, 6, 9, 12; evaluated at 5 and 10
+
+    def test_a_rate_is_of_steps_that_were_taken(self, train, tmp_path, monkeypatch):
+        """Steps are dispatched ahead of the devices: a lap waits for the last of its own."""
+
+        @jax.jit
+        def slow_step(state, batch):
+            state = linear.train_step(state, batch)
+            matrix = jnp.full((256, 256), state.step * 1e-9)
+            matrix = jax.lax.fori_loop(0, 200, lambda _, x: x @ x, matrix)
+            return state.replace(step=state.step + matrix[0, 0].astype(int))
+
+        asked, ready, lap = [], [], Goodput.lap
+
+        def noted_step(state, batch):
+            asked.append(slow_step(state, batch))
+            return asked[-1]
+
+        def noted_lap(self, num_examples):
+            ready.append(asked[-1].step.is_ready())
+            return lap(self, num_examples)
+
+        monkeypatch.setattr(Goodput, "lap", noted_lap)
+        train(tmp_path, train_step=noted_step)
+        assert ready == [True] * 4
 
     def test_a_log_line_covers_the_steps_since_the_last(self, uninterrupted):
         _, lines = uninterrupted
