@@ -23,6 +23,7 @@ from kunlun_jax.tables.layout import row_of
 
 Tensor = torch.Tensor
 TensorBatch = dict[str, Any]
+Rows = dict[str | None, dict[str, Tensor]]  # by stream (None: context) and feature
 _EPSILON = 1e-5
 
 
@@ -84,9 +85,38 @@ class TorchKunlun(nn.Module):
 
     def forward(self, batch: TensorBatch) -> Tensor:
         """Return the logits, [B, L]."""
+        return self.logits(batch, self.look_up(batch))
+
+    def look_up(self, batch: TensorBatch) -> Rows:
+        """Return rows of the tables by feature, under None those of the context.
+
+        Their gradients are sparse, which torch.compile does not know: it takes `logits` alone.
+        """
+        rows: Rows = {None: {}}
+        for feature in self.schema.sparse:
+            rows[None][feature.name] = self.tables[feature.vocabulary](
+                batch["sparse"][feature.name]
+            )
+        for stream in self.model.streams:
+            ids = batch["streams"][stream.name]["ids"]
+            rows[stream.name] = {
+                feature.name: self.tables[feature.vocabulary](ids[feature.name])
+                for feature in self.schema.stream_by_name[stream.name].ids
+            }
+        return rows
+
+    def logits(self, batch: TensorBatch, rows: Rows) -> Tensor:
+        """Return the logits, [B, L].
+
+        Args:
+            batch: The batch.
+            rows: What `look_up` gave.
+        """
         model = self.model
-        tokens = self._context(batch)
-        events = {s.name: self._encode(s, batch["streams"][s.name]) for s in model.streams}
+        tokens = self._context(batch, rows[None])
+        events = {
+            s.name: self._encode(s, batch["streams"][s.name], rows[s.name]) for s in model.streams
+        }
         schedules = {s.name: stream_schedule(s, model) for s in model.streams}
         pooled: dict[str, Tensor] = {}
         for index in range(model.num_layers):
@@ -122,18 +152,16 @@ class TorchKunlun(nn.Module):
             x = functional.gelu(self._dense(f"{name}/hidden_{i}", x), approximate="tanh")
         return self._dense(f"{name}/out", x)
 
-    def _context(self, batch: TensorBatch) -> Tensor:
-        fields = {
-            f.name: self.tables[f.vocabulary](batch["sparse"][f.name]) for f in self.schema.sparse
-        }
+    def _context(self, batch: TensorBatch, fields: dict[str, Tensor]) -> Tensor:
         tokens = [sum(fields[name] for name in self.schema.candidate)]
         if self.schema.dense:
             tokens.append(self._dense("context/dense", batch["dense"]))
         return torch.stack([*tokens, *fields.values()], dim=1)
 
-    def _encode(self, stream: StreamConfig, history: TensorBatch) -> Tensor:
-        described = self.schema.stream_by_name[stream.name]
-        rows = [self.tables[f.vocabulary](history["ids"][f.name]) for f in described.ids]
+    def _encode(
+        self, stream: StreamConfig, history: TensorBatch, fields: dict[str, Tensor]
+    ) -> Tensor:
+        described, rows = self.schema.stream_by_name[stream.name], list(fields.values())
         age = torch.log1p(history["ages"] / self.model.rote.time_scale)[..., None]
         numbers = [history["dense"], age] if described.dense else [age]
         if self.model.match_attributes:
