@@ -66,11 +66,17 @@ def _request(dataset: Dataset, row: int, *, without: tuple[str, ...]) -> Request
 
 
 def drawn_candidates(dataset: Dataset, count: int, seed: int) -> dict[str, list[Any]]:
-    """Return the candidates, and the numbers of the context, of some test examples."""
+    """Return the candidates, and the numbers of the context, of some test examples.
+
+    Counts are left out: they are of other users, and requests count what is not given.
+    """
     examples, schema = dataset.splits["test"], dataset.schema
     rows = np.random.default_rng(seed).integers(0, len(examples), count)
+    counted = {column.name for column in schema.derived}
     columns: dict[str, list[Any]] = {
-        f.name: examples.dense[rows, i].tolist() for i, f in enumerate(schema.dense)
+        f.name: examples.dense[rows, i].tolist()
+        for i, f in enumerate(schema.dense)
+        if f.name not in counted
     }
     for name in schema.candidate:
         ids, lengths = examples.sparse[name][rows], examples.sparse_lengths[name][rows]
