@@ -80,6 +80,12 @@ def weighted_loss(
     return jnp.sum(jnp.where(weights > 0, losses * weights, 0.0)) / jnp.where(total > 0, total, 1.0)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _initialize(model: nn.Module, seed: int, batch: Batch) -> Any:
+    """Return the model's boxed variables; traced once for their shapes and for their values."""
+    return model.init(jax.random.key(seed), batch)
+
+
 def create_train_state(
     model: nn.Module, config: ExperimentConfig, batch: Batch, *, num_steps: int
 ) -> TrainState:
@@ -91,7 +97,7 @@ def create_train_state(
         batch: Any batch, for its shapes.
         num_steps: Steps of the whole run.
     """
-    variables = nn.meta.unbox(jax.jit(model.init)(jax.random.key(config.seed), batch))
+    variables = nn.meta.unbox(_initialize(model, config.seed, batch))
     params, tables = variables["params"], variables["tables"]["embedding"]
     start, dtype = config.optimizer.table_initial_accumulator, config.optimizer.table_dtype
     tables = {name: table.astype(dtype) for name, table in tables.items()}
@@ -123,7 +129,8 @@ def state_shapes(
         mesh: The devices.
         num_steps: Steps of the whole run.
     """
-    variables = shardings_of(jax.eval_shape(model.init, jax.random.key(config.seed), batch), mesh)
+    initialize = functools.partial(_initialize, model, config.seed)
+    variables = shardings_of(jax.eval_shape(initialize, batch), mesh)
     params, tables = variables["params"], variables["tables"]["embedding"]
     state = jax.eval_shape(
         functools.partial(create_train_state, model, config, num_steps=num_steps), batch
