@@ -36,7 +36,9 @@ def commands(page, *headings):
 
 def test_every_page_is_in_the_navigation_once():
     site = yaml.load((ROOT / "mkdocs.yml").read_text(), Plain)
-    assert sorted(files(site["nav"])) == sorted(p.name for p in ROOT.glob("docs/*.md"))
+    assert sorted(files(site["nav"])) == sorted(
+        p.name for p in ROOT.glob("docs/*") if p.suffix in (".md", ".ipynb")
+    )
 
 
 class TestLinks:
