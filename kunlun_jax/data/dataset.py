@@ -23,7 +23,7 @@ from kunlun_jax.data.manifest import (
     read_schema,
     schema_of,
 )
-from kunlun_jax.data.parts import Facts, facts_of, require_counts, statistics_of
+from kunlun_jax.data.parts import Facts, facts_of, require_counts, require_shards, statistics_of
 from kunlun_jax.data.reading.shard_reader import join_shards, read_shard
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.tables import EventLog, Examples, SourceTables
@@ -91,11 +91,7 @@ class Dataset:
             assert difference, "two schemas differ just where their JSON does"
             where, expected, got = difference
             raise DatasetError(f"{path}: {where}: expected {expected}, got {got}")
-        if len(manifest["files"]) < num_parts > 1:
-            raise DatasetError(
-                f"{directory}: expected a shard for each of the {num_parts} parts of "
-                f"config.data.parts, got {len(manifest['files'])} shards"
-            )
+        require_shards(manifest, num_parts, directory)
         folder = pathlib.Path(columns_directory or directory)
         parts = {}
         for number in range(num_parts) if held is None else held:

@@ -42,6 +42,24 @@ def statistics_of(facts: Sequence[Facts]) -> dict[str, Any]:
     return {"weights": weights, "histories": histories}
 
 
+def require_shards(manifest: Mapping[str, Any], num_parts: int, directory: object) -> None:
+    """Refuse more parts than there are shards; one part may have none.
+
+    Args:
+        manifest: The content of dataset.json.
+        num_parts: Parts.
+        directory: Of the data set, for the message.
+
+    Raises:
+        DatasetError: If there are fewer shards.
+    """
+    if len(manifest["files"]) < num_parts > 1:
+        raise DatasetError(
+            f"{directory}: expected a shard for each of the {num_parts} parts of "
+            f"config.data.parts, got {len(manifest['files'])} shards"
+        )
+
+
 def require_counts(facts: Sequence[Facts], counts: Mapping[str, Any], place: object) -> None:
     """Compare what all parts hold together with the counts of dataset.json.
 

@@ -104,9 +104,16 @@ def model_tables(model: ModelConfig, schema: Schema, state: TrainState) -> tuple
     )
 
 
-def padding_summary(dataset: Dataset, max_lens: Mapping[str, int]) -> str:
-    """Return `padding_table` as text."""
-    return format_table(*padding_table(dataset, max_lens))
+def data_summary(dataset: Dataset, max_lens: Mapping[str, int], batches: BatchSource) -> str:
+    """Return `padding_table` as text, and what else of the data deserves a line.
+
+    Args:
+        dataset: The data set.
+        max_lens: Most recent events that the model takes, by stream.
+        batches: Those of training.
+    """
+    lines = [*filled_parts(dataset, batches), *cut_histories(dataset, max_lens)]
+    return "\n\n".join([format_table(*padding_table(dataset, max_lens)), *lines])
 
 
 def padding_table(dataset: Dataset, max_lens: Mapping[str, int]) -> Table:

@@ -71,7 +71,9 @@ def expected(runs, monkeypatch):
         max_lens={},
         seed=config.data.seed,
     )
-    return [source[step].user_ids.tolist() for step in range(tiny.NUM_STEPS)]
+    steps = round(source.epoch_size / source.batch_size)
+    assert steps > tiny.NUM_STEPS  # parts of 40 users are uneven
+    return [source[step].user_ids.tolist() for step in range(steps)]
 
 
 def test_a_run_resumes_bitwise(runs, of_one, tmp_path, monkeypatch):
@@ -108,8 +110,7 @@ def test_a_run_moves_between_numbers_of_processes(runs, of_one, tmp_path, expect
 
     assert "saved at step 3;" in go_on(1, 4, ("log", 3, "SIGTERM"))
     assert "saved at step 9;" in go_on(2, 2, ("log", 5, "SIGTERM"))
-    assert "saved at step 13;" in go_on(1, 1, ("log", 13, "SIGTERM"))
-    assert "resumed from step 13 of 20" in go_on(4, 1, NONE)
+    assert f"resumed from step 9 of {len(expected)}" in go_on(4, 1, NONE)
     assert [json.loads(line) for line in ids.read_text().splitlines()] == expected
     losses, wanted = (
         [record["train/loss"] for record in records(path) if "train/loss" in record]
@@ -131,7 +132,7 @@ def test_errors(runs, of_one, tmp_path, observe):
     assert first.message == second.message
     assert "config.data.parts: expected a multiple of 2, so that each process" in first.message
 
-    shard = next(places[1].glob("*.arrayrecord"))
+    shard = min(places[1].glob("*.arrayrecord"))
     shard.unlink()
     first, second = together(runs, tmp_path / "run", places, devices=1)
     assert (first.code, second.code) == (1, 1)
