@@ -80,9 +80,9 @@ class DataConfig:
     )
     parts: PositiveInt = setting(
         1,
-        "Parts that the shards are dealt to. Every batch has as much room for each of them, and of "
-        "several processes each opens its own parts alone: a multiple of their number. 1: every "
-        "process opens the whole.",
+        "Parts that the shards are dealt to; a process opens those of its own alone, and a batch "
+        "has the same room for each. A multiple of the number of processes, and a divisor of both "
+        "batch sizes. 1: every process opens the whole.",
     )
     prefetch: PositiveInt = free(4, "Batches made ahead of the step.")
     num_threads: PositiveInt = free(1, "Threads that make batches.")
