@@ -40,6 +40,10 @@ def get_config() -> ConfigDict:
     # Train on periods of so many hours in the order of time, shuffled within each, and evaluate
     # each one before training on it; at most one epoch. 0: all are shuffled
     config.data.period_hours = 0.0
+    # Parts that the shards are dealt to; a process opens those of its own alone, and a batch has
+    # the same room for each. A multiple of the number of processes, and a divisor of both batch
+    # sizes. 1: every process opens the whole
+    config.data.parts = 1
     config.data.prefetch = 4  # Batches made ahead of the step
     config.data.num_threads = 1  # Threads that make batches
 

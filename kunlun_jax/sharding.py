@@ -10,6 +10,7 @@ Parameters carry logical axis names (`layers/parameters.py`); `RULES` map them t
 A dimension that a mesh axis does not divide stays whole on every device of that axis.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from flax.linen import spmd
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kunlun_jax.config import ConfigError, ExperimentConfig, MeshConfig
+from kunlun_jax.config.parsing import require
 from kunlun_jax.shapes import Array
 
 AnyMesh = Mesh | AbstractMesh
@@ -107,6 +109,8 @@ def check_divisible(config: ExperimentConfig, mesh: AnyMesh) -> None:
     wanted = [
         ("data.batch_size", config.data.batch_size, groups, "mesh.data * mesh.fsdp"),
         ("data.eval_batch_size", config.data.eval_batch_size, groups, "mesh.data * mesh.fsdp"),
+        ("data.batch_size", config.data.batch_size, config.data.parts, "data.parts"),
+        ("data.eval_batch_size", config.data.eval_batch_size, config.data.parts, "data.parts"),
     ]
     for stream in config.model.streams:
         name = f"model.streams.{stream.name}.num_heads"
@@ -161,6 +165,44 @@ def replicated(mesh: AnyMesh) -> NamedSharding:
 def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """Return the sharding of every array of a batch: examples over data and fsdp."""
     return NamedSharding(mesh, spmd.logical_to_mesh_axes(("batch",), RULES) or PartitionSpec())
+
+
+def parts_held(mesh: Mesh, num_parts: int) -> tuple[int, ...]:
+    """Return the parts of the data that this process's devices see.
+
+    A batch has a slice of every part, one behind the other. Processes that share the devices of
+    one copy of the model may have the same.
+
+    Args:
+        mesh: The devices of all processes.
+        num_parts: Parts.
+
+    Raises:
+        ConfigError: If a process would get a piece of a part.
+    """
+    groups = mesh.shape["data"] * mesh.shape["fsdp"]
+    by_process: dict[int, set[int]] = {}
+    for device, (index,) in batch_sharding(mesh).devices_indices_map((groups,)).items():
+        by_process.setdefault(device.process_index, set()).update(range(groups)[index])
+    return _whole_parts(by_process, groups, num_parts)[jax.process_index()]
+
+
+def _whole_parts(
+    by_process: Mapping[int, set[int]], groups: int, num_parts: int
+) -> dict[int, tuple[int, ...]]:
+    """Return the parts of every process, from which of equal groups of a batch it has."""
+    edges = {g for own in by_process.values() for g in own ^ {other + 1 for other in own}}
+    least = groups // math.gcd(groups, *edges)
+    require(
+        num_parts % least == 0,
+        "config.data.parts",
+        f"a multiple of {least}, so that each process has whole parts",
+        num_parts,
+    )
+    return {
+        process: tuple(p for p in range(num_parts) if p * groups // num_parts in own)
+        for process, own in by_process.items()
+    }
 
 
 def every_device(mesh: Mesh) -> NamedSharding:

@@ -18,7 +18,7 @@ from kunlun_jax.data.manifest import manifest_checksum
 from kunlun_jax.data.own_data import ByUser, Events, TableSchema, load_schema
 from kunlun_jax.data.own_data.inputs import Inputs
 from kunlun_jax.training.run import open_dataset
-from kunlun_jax.training.summary import cut_histories, padding_summary
+from kunlun_jax.training.summary import cut_histories, format_table, padding_table
 from tests.documents import ROOT, blocks
 from tests.processes import run_python
 
@@ -194,7 +194,7 @@ class TestLengths:
             "is offered; --config.model.streams.view.max_len=256 takes all"
         ]
         padding = 1 - np.minimum(offered, 40).mean() / 40
-        row = padding_summary(long, {"view": 40}).splitlines()[-1].split()
+        row = format_table(*padding_table(long, {"view": 40})).splitlines()[-1].split()
         assert row == ["view", "40", f"{padding:.1%}", f"{(offered == 0).mean():.1%}"]
         assert cut_histories(long, {"view": 256}) == []
         assert cut_histories(long, {"view": 240}) == []  # less than a tenth

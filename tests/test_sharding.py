@@ -9,9 +9,11 @@ from kunlun_jax.config import ConfigError, DataConfig, ExperimentConfig, MeshCon
 from kunlun_jax.sharding import (
     EXAMPLES,
     ROWS,
+    _whole_parts,
     check_divisible,
     make_mesh,
     on_each_shard,
+    parts_held,
     spec_of,
 )
 from tests import factories, processes
@@ -43,6 +45,7 @@ class TestCheckDivisible:
         [
             ({"batch_size": 9}, {}, r"config.data.batch_size: expected a multiple of 2.*got 9"),
             ({"eval_batch_size": 3}, {}, "config.data.eval_batch_size: expected.*got 3"),
+            ({"batch_size": 8, "parts": 3}, {}, r"batch_size: .* multiple of 3 \(data.parts\)"),
             ({}, {"wukong": {"num_experts": 3}}, "config.model.wukong.num_experts: .*mesh.expert"),
         ],
     )
@@ -55,6 +58,52 @@ class TestCheckDivisible:
         mesh = make_mesh(MeshConfig(tensor=8), jax.devices() * 8)
         with pytest.raises(ConfigError, match=r"num_heads: expected a multiple of 8 \(mesh.tensor"):
             check_divisible(ExperimentConfig(model=factories.config()), mesh)
+
+
+def groups_of(process_of):
+    """Return the groups of a batch that each process has."""
+    return {
+        process: {group for group, owner in enumerate(process_of) if owner == process}
+        for process in process_of
+    }
+
+
+class TestPartsHeld:
+    @pytest.mark.parametrize(
+        ("process_of", "num_parts", "expected"),
+        [
+            ([0, 0, 0, 0], 3, {0: (0, 1, 2)}),
+            ([0, 0, 1, 1], 2, {0: (0,), 1: (1,)}),
+            ([0, 0, 1, 1], 4, {0: (0, 1), 1: (2, 3)}),
+            ([0, 1], 6, {0: (0, 1, 2), 1: (3, 4, 5)}),
+            ([0, 1, 2, 3], 4, {0: (0,), 1: (1,), 2: (2,), 3: (3,)}),
+            ([0, 1, 1, 0], 4, {0: (0, 3), 1: (1, 2)}),
+        ],
+    )
+    def test_each_process_has_a_share(self, process_of, num_parts, expected):
+        by_process = groups_of(process_of)
+        assert _whole_parts(by_process, len(process_of), num_parts) == expected
+
+    def test_processes_that_share_examples_have_the_same_parts(self):
+        both = {0, 1}
+        assert _whole_parts({0: both, 1: both}, 2, 3) == {0: (0, 1, 2), 1: (0, 1, 2)}
+
+    @pytest.mark.parametrize(
+        ("process_of", "num_parts", "least"),
+        [([0, 0, 1, 1], 3, 2), ([0, 1, 2, 3], 2, 4), ([0, 0, 0, 1, 1, 1], 5, 2)],
+    )
+    def test_pieces_of_parts_are_refused(self, process_of, num_parts, least):
+        by_process = groups_of(process_of)
+        message = (
+            rf"config\.data\.parts: expected a multiple of {least}, so that each process has whole "
+            rf"parts, got {num_parts}"
+        )
+        with pytest.raises(ConfigError, match=message):
+            _whole_parts(by_process, len(process_of), num_parts)
+
+    def test_one_process_has_all(self):
+        mesh = make_mesh(MeshConfig(), jax.devices())
+        assert parts_held(mesh, 5) == (0, 1, 2, 3, 4)
 
 
 class TestMakeMesh:

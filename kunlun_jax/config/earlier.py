@@ -10,7 +10,13 @@ from typing import Any, cast
 
 # Settings that earlier versions did not have, and what they did; where all of a group are given.
 _LATER = {
-    "data": {"columns_directory": "", "verify": True, "shuffle_window": 0, "period_hours": 0.0},
+    "data": {
+        "columns_directory": "",
+        "verify": True,
+        "shuffle_window": 0,
+        "period_hours": 0.0,
+        "parts": 1,
+    },
     "model": {"match_attributes": False, "count_features": False, "popularity_features": False},
     "optimizer": {"schedule": "cosine"},
     "training": {"patience": 0},

@@ -78,6 +78,12 @@ class DataConfig:
         "Train on periods of so many hours in the order of time, shuffled within each, and "
         "evaluate each one before training on it; at most one epoch. 0: all are shuffled.",
     )
+    parts: PositiveInt = setting(
+        1,
+        "Parts that the shards are dealt to; a process opens those of its own alone, and a batch "
+        "has the same room for each. A multiple of the number of processes, and a divisor of both "
+        "batch sizes. 1: every process opens the whole.",
+    )
     prefetch: PositiveInt = free(4, "Batches made ahead of the step.")
     num_threads: PositiveInt = free(1, "Threads that make batches.")
 

@@ -23,6 +23,40 @@ def identity_of(manifest: dict[str, Any]) -> str:
     return json_sha256(content)
 
 
+def manifest_of_part(manifest: dict[str, Any], part: int, num_parts: int) -> dict[str, Any]:
+    """Return what a manifest says of a part: every `num_parts`-th of the shards.
+
+    A shard has all of its users, so a part has every history that its examples need. How much a
+    part holds is not written; `counts` are those of the whole.
+
+    Args:
+        manifest: The content of dataset.json.
+        part: Number of the part.
+        num_parts: Parts; 1: the manifest itself.
+    """
+    if num_parts == 1:
+        return manifest
+    return {**manifest, "files": manifest["files"][part::num_parts], "part": [part, num_parts]}
+
+
+def is_part(manifest: dict[str, Any]) -> bool:
+    """Return whether a manifest is that of one of several parts."""
+    return "part" in manifest
+
+
+def added(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of two parts, or shards, together.
+
+    Args:
+        first: As `counts` of dataset.json: numbers, or mappings to numbers.
+        second: Of the same keys.
+    """
+    return {
+        key: added(value, second[key]) if isinstance(value, dict) else value + second[key]
+        for key, value in first.items()
+    }
+
+
 def files_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what the manifest says of every file: name, bytes, sha256."""
     return [*manifest["files"], *manifest.get("vocabularies", {}).values()]

@@ -1,5 +1,7 @@
 """Opens the data set that a configuration names; builds it first where it is missing."""
 
+from collections.abc import Sequence
+
 from kunlun_jax.config import ConfigError, DataConfig
 from kunlun_jax.data.build import open_or_build
 from kunlun_jax.data.dataset import Dataset
@@ -7,11 +9,12 @@ from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.sources import SOURCES
 
 
-def open_dataset(config: DataConfig) -> Dataset:
+def open_dataset(config: DataConfig, held: Sequence[int] | None = None) -> Dataset:
     """Open the data set that a configuration names; build it first where it is missing.
 
     Args:
-        config: Source, its options, and the directories.
+        config: Source, its options, the directories, and how many parts.
+        held: The parts to open; None: all.
 
     Raises:
         ConfigError: On an unknown source or options it does not have.
@@ -32,6 +35,8 @@ def open_dataset(config: DataConfig) -> Dataset:
             config.directory,
             columns_directory=config.columns_directory,
             verify=config.verify,
+            num_parts=config.parts,
+            held=held,
         )
     except ValueError as error:  # files that are not what the source expects
         raise DatasetError(str(error)) from error

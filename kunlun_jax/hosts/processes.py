@@ -9,12 +9,13 @@ this module did not exist.
 
 import contextlib
 import dataclasses
+import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -230,3 +231,21 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     # JAX would cut 64-bit integers to 32.
     halves = multihost_utils.process_allgather(values.view(np.uint32))
     return np.ascontiguousarray(halves).view(np.uint64).sum(axis=0, dtype=np.uint64)
+
+
+def gathered(values: Mapping[int, Any]) -> dict[int, Any]:
+    """Return what all processes know, by number; all of them call this together.
+
+    Args:
+        values: By number, JSON. Who knows of the same number, knows the same.
+    """
+    if not several():
+        return dict(values)
+    text = np.frombuffer(json.dumps([*values.items()]).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array([len(text)], np.int32)).ravel()
+    sent = np.zeros(sizes.max(), np.uint8)
+    sent[: len(text)] = text
+    found: dict[int, Any] = {}
+    for got, size in zip(multihost_utils.process_allgather(sent), sizes, strict=True):
+        found |= dict(json.loads(got[:size].tobytes()))
+    return dict(sorted(found.items()))

@@ -192,7 +192,7 @@ def _card(dataset: Dataset, max_lens: Mapping[str, int]) -> dict[str, Table]:
                 (
                     split,
                     f"{manifest['counts']['rows'][split]:,}",
-                    f"{dataset.columns.statistics['weights'][split]['weight']:,.10g}",
+                    f"{dataset.statistics['weights'][split]['weight']:,.10g}",
                     *(_percent(rates[task]) for task in schema.labels),
                 )
                 for split, rates in dataset.label_rates.items()

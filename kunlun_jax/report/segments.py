@@ -40,11 +40,15 @@ class Segmentation:
 def segmentations(dataset: Dataset, streams: list[str], split: str) -> list[Segmentation]:
     """Return the segmentations of a split that have more than one part.
 
+    None of a data set in several parts: who has the predictions does not have the examples of all.
+
     Args:
         dataset: The data set.
         streams: Names of the streams that the model reads.
         split: Which split.
     """
+    if dataset.num_parts > 1:
+        return []
     columns, schema = dataset.columns, dataset.schema
     examples = columns.splits[split]
     rows = columns.places[split]

@@ -11,9 +11,9 @@ from kunlun_jax.data import Batch, BatchSource, Dataset, DatasetError, Schema
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.label_rates import training_rate
 from kunlun_jax.data.opening import open_dataset
-from kunlun_jax.hosts.processes import first_in_turn
+from kunlun_jax.hosts.processes import first_in_turn, gathered, together
 from kunlun_jax.metrics.tasks import task_weights
-from kunlun_jax.sharding import BatchShare
+from kunlun_jax.sharding import BatchShare, make_mesh, parts_held
 from kunlun_jax.training.run_data import find_dataset, require_same_dataset
 
 
@@ -55,7 +55,7 @@ class RunData:
             ConfigError: If they are too many.
         """
         data = self.config.data
-        steps = max(1, round(data.num_epochs * train_batches.num_examples / data.batch_size))
+        steps = max(1, round(data.num_epochs * train_batches.epoch_size / data.batch_size))
         if steps >= 2**31:  # the state counts them in 32 bits
             raise ConfigError(f"config.data.num_epochs: expected < 2^31 steps, got {steps}")
         return steps
@@ -67,13 +67,18 @@ class RunData:
             mesh: As of `eval_batches`.
 
         Raises:
-            ConfigError: If periods meet several epochs or windows; as `eval_batches`.
+            ConfigError: If periods meet several epochs, windows or parts; as `eval_batches`.
         """
         data = self.config.data
         if data.period_hours and (data.num_epochs > 1 or data.shuffle_window):
             raise ConfigError(
                 "config.data.period_hours: expected one epoch at most, and no shuffle_window, got "
                 f"{data.num_epochs:g} epochs and a shuffle_window of {data.shuffle_window}"
+            )
+        if data.period_hours and data.parts > 1:
+            raise ConfigError(
+                "config.data.period_hours: expected config.data.parts = 1, whose examples are in "
+                f"one order of time, got {data.parts}"
             )
         return self._batches("train", data.batch_size, data.max_train_examples, mesh)
 
@@ -91,7 +96,7 @@ class RunData:
         )
 
     def eval_batches(self, split: str, mesh: Mesh | None, *, max_examples: int = 0) -> BatchSource:
-        """Return the batches of a split, in order.
+        """Return the batches of a split, in order; all processes call this together.
 
         Args:
             split: "validation" or "test".
@@ -129,7 +134,9 @@ class RunData:
             )
         except ValueError as error:
             raise ConfigError(f"config.data: {error}") from error
-        if within is None and not source.weight:
+        several_parts = self.dataset.num_parts > 1
+        weights = gathered(source.weights) if several_parts else source.weights
+        if within is None and not sum(weights.values()):
             raise ConfigError(
                 f"config.data: split {split!r}: expected examples with a weight above 0, got none "
                 f"among the {source.num_examples} that seed {seed} draws of it"
@@ -158,14 +165,24 @@ def open_data(
         DatasetError: If there is no data set that can be trained on.
         WorkdirError: If the directory holds a run on another data set.
     """
+    data = config.data
+    held = parts_held(make_mesh(config.mesh), data.parts) if data.parts > 1 else (0,)
     if read_only:
         opened = Dataset.open(
-            find_dataset(workdir, config.data.directory, dataset),
-            columns_directory=config.data.columns_directory,
-            verify=config.data.verify,
+            find_dataset(workdir, data.directory, dataset),
+            columns_directory=data.columns_directory,
+            verify=data.verify,
+            num_parts=data.parts,
+            held=held,
         )
+    elif data.parts == 1:
+        opened = first_in_turn(lambda: open_dataset(data))
     else:
-        opened = first_in_turn(lambda: open_dataset(config.data))
+        first_in_turn(lambda: open_dataset(data, held=()))  # built where it is missing
+        with together():
+            opened = open_dataset(data, held=held)
+    if data.parts > 1:
+        opened = opened.completed(gathered(opened.facts))
     require_same_dataset(workdir, opened)
     rates = _label_rates(opened)
     return RunData(config, opened, rates, task_weights(config.training, opened.schema.labels))

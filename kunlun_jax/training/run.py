@@ -34,7 +34,7 @@ from kunlun_jax.training.step import (
     make_train_step,
     state_shapes,
 )
-from kunlun_jax.training.summary import cut_histories, model_summary, padding_summary
+from kunlun_jax.training.summary import data_summary, model_summary
 from kunlun_jax.training.workdir import WorkdirError, keep_config
 
 __all__ = ["USER_ERRORS", "Run", "fresh_state", "open_dataset", "open_run"]
@@ -188,8 +188,8 @@ class Run(contextlib.AbstractContextManager):
     def summary(self) -> str:
         """Return tables of parameters, FLOPs and padding, and what deserves a word."""
         tables = model_summary(self.config.model, self.data.schema, self.state_shapes)
-        histories = self.data.dataset, self.data.max_lens
-        return "\n\n".join([tables, padding_summary(*histories), *cut_histories(*histories)])
+        data = data_summary(self.data.dataset, self.data.max_lens, self.train_batches)
+        return f"{tables}\n\n{data}"
 
     def resume_or_initialize(
         self, initialize: Callable[["Run"], TrainState] | None = None

@@ -4,8 +4,10 @@ import contextlib
 import math
 from collections.abc import Callable
 
+from jax.experimental import multihost_utils
+
 from kunlun_jax.data import Batch
-from kunlun_jax.hosts.processes import is_first
+from kunlun_jax.hosts.processes import is_first, several
 from kunlun_jax.sharding import BatchShare
 from kunlun_jax.training.diagnosis import diagnose, save_diagnosis
 from kunlun_jax.training.loop import Trainer
@@ -64,19 +66,20 @@ def run_loop(
 def _diagnose(run: Run, state: TrainState) -> str:
     """Replay the first of the batches that were skipped in a row, and keep it."""
     step = int(state.step) - int(state.guard.in_row) + 1
-    share = BatchShare(run.mesh, run.config.data.batch_size)
+    batch = BatchShare(run.mesh, run.config.data.batch_size).put(run.train_batches[step - 1])
     found = diagnose(
         run.model,
         run.data.schema,
         state.params,
         state.tables,
-        share.put(run.train_batches[step - 1]),
+        batch,
         task_weights=run.data.task_weights,
     )
     directory = run.workdir / "nonfinite" / f"step_{step}"
+    whole = multihost_utils.process_allgather(batch, tiled=True) if several() else batch
     try:
         if is_first():
-            save_diagnosis(directory, run.data.train_batches(None)[step - 1], found)
+            save_diagnosis(directory, whole, found)
     except OSError as error:
         return f"{found} (the batch could not be saved: {error})"
     return f"{found} (the batch of step {step} is in {directory})"

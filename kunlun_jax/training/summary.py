@@ -8,6 +8,7 @@ import numpy as np
 
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.dataset import Dataset
+from kunlun_jax.data.reading.pipeline import BatchSource
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.flops import flops_by_module, flops_by_stream, is_layer
 from kunlun_jax.metrics.tasks import by_task, headline
@@ -103,9 +104,16 @@ def model_tables(model: ModelConfig, schema: Schema, state: TrainState) -> tuple
     )
 
 
-def padding_summary(dataset: Dataset, max_lens: Mapping[str, int]) -> str:
-    """Return `padding_table` as text."""
-    return format_table(*padding_table(dataset, max_lens))
+def data_summary(dataset: Dataset, max_lens: Mapping[str, int], batches: BatchSource) -> str:
+    """Return `padding_table` as text, and what else of the data deserves a line.
+
+    Args:
+        dataset: The data set.
+        max_lens: Most recent events that the model takes, by stream.
+        batches: Those of training.
+    """
+    lines = [*filled_parts(dataset, batches), *cut_histories(dataset, max_lens)]
+    return "\n\n".join([format_table(*padding_table(dataset, max_lens)), *lines])
 
 
 def padding_table(dataset: Dataset, max_lens: Mapping[str, int]) -> Table:
@@ -123,6 +131,23 @@ def padding_table(dataset: Dataset, max_lens: Mapping[str, int]) -> Table:
         empty = examples[0] / max(examples.sum(), 1)
         rows.append((name, max_len, f"{1 - taken / total:.1%}", f"{empty:.1%}"))
     return Table(("stream", "events", "padding", "empty histories"), rows)
+
+
+def filled_parts(dataset: Dataset, batches: BatchSource) -> list[str]:
+    """Return what the parts of a data set hold, if they are several, as a line.
+
+    Args:
+        dataset: The data set.
+        batches: Those of training.
+    """
+    if dataset.num_parts == 1:
+        return []
+    counts = dataset.examples_by_part("train")
+    filled = 1.0 - batches.num_examples / batches.epoch_size
+    return [
+        f"{dataset.num_parts} parts of {min(counts):,} to {max(counts):,} training examples: "
+        f"{filled:.1%} of the places of a batch stay empty"
+    ]
 
 
 def cut_histories(dataset: Dataset, max_lens: Mapping[str, int]) -> list[str]:

@@ -56,7 +56,7 @@ def test_a_merge_that_does_not_go_with_the_partition_is_refused(partition, merge
 
 def test_settings_of_data_that_came_later_are_as_they_were_without():
     mapping = earlier()
-    for name in ("columns_directory", "verify", "shuffle_window"):
+    for name in ("columns_directory", "verify", "shuffle_window", "parts"):
         del mapping["data"][name]
     assert in_current_form(mapping) == TODAY
 

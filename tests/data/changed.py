@@ -33,4 +33,4 @@ def with_examples(dataset: Dataset, split: str, **values: float) -> Dataset:
     columns = dataclasses.replace(
         columns, splits=columns.splits | {split: examples}, statistics=statistics
     )
-    return dataclasses.replace(dataset, columns=columns)
+    return dataclasses.replace(dataset, parts={0: columns})

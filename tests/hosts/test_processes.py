@@ -11,6 +11,7 @@ from kunlun_jax.hosts.processes import (
     Options,
     connected,
     first_in_turn,
+    gathered,
     is_first,
     several,
     together,
@@ -59,6 +60,7 @@ class TestOptions:
 def test_alone_nothing_happens():
     with connected(Options(), expected=()), together():
         assert first_in_turn(lambda: 3) == 3
+        assert gathered({1: "one", 0: "two"}) == {1: "one", 0: "two"}
     assert is_first()
     assert not several()
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from kunlun_jax.config import MeshConfig
-from kunlun_jax.data import BatchSource, make_train_iterator
+from kunlun_jax.data import BatchSource, Dataset, make_train_iterator
 from kunlun_jax.metrics.binary_metrics import binary_entropy
 from kunlun_jax.sharding import make_mesh
 from kunlun_jax.training.evaluation import Evaluator, Predictor
@@ -101,6 +101,17 @@ class TestEvaluate:
         assert result.keys() == expected.keys()
         for key, value in result.items():
             assert value == pytest.approx(expected[key], rel=1e-9, nan_ok=True), key
+
+    @pytest.mark.parametrize("batch_size", [3, 12])
+    def test_does_not_depend_on_the_parts_of_the_data(self, dataset, evaluator, model, batch_size):
+        whole = evaluator.evaluate(*model, batches(dataset, 10))
+        parted = Dataset.open(dataset.directory, num_parts=3)
+        result = evaluator.evaluate(*model, batches(parted, batch_size))
+        assert result == {key: pytest.approx(value, rel=1e-6) for key, value in whole.items()}
+        for task in TASKS:
+            assert result[f"{task}/count"] == toy.Options().num_eval
+            for metric in ("auc_roc", "gauc"):  # of the same scores, in any order
+                assert result[f"{task}/{metric}"] == whole[f"{task}/{metric}"]
 
     def test_counts_and_leaves_out_what_is_not_finite(self, dataset, evaluator, model):
         params, tables = model

@@ -152,6 +152,12 @@ def test_killed_between_a_periods_evaluation_and_its_step(config, finished, tmp_
     assert records(tmp_path / "run") == records(finished[0])
 
 
+def test_periods_are_of_data_in_one_part(config, tmp_path):
+    wrong = tiny.experiment(config.data.directory, **SETTINGS, **{"data.parts": 2})
+    with pytest.raises(ConfigError, match=r"period_hours: expected config\.data\.parts = 1"):
+        open_run(wrong, tmp_path)
+
+
 @pytest.mark.parametrize("other", [{"data.num_epochs": 2.0}, {"data.shuffle_window": 2048}])
 def test_periods_meet_neither_epochs_nor_windows(config, tmp_path, other):
     wrong = tiny.experiment(config.data.directory, **SETTINGS, **other)

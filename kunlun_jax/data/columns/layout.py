@@ -105,6 +105,21 @@ def layout(schema: Schema, counts: Mapping[str, Any]) -> list[Column]:
     return found
 
 
+def counts_in(columns: Iterable[Mapping[str, Any]], schema: Schema) -> dict[str, Any]:
+    """Return the counts of which `layout` has made columns.
+
+    Args:
+        columns: As `Column.to_json` gives them.
+        schema: The schema.
+    """
+    rows = {column["name"]: column["shape"][0] for column in columns}
+    return {
+        "users": rows[USERS],
+        "events": {s.name: rows[f"{log_name(s.name)}times"] - s.max_len for s in schema.streams},
+        "rows": {split: rows[places_name(split)] for split in SPLITS},
+    }
+
+
 def file_bytes(columns: Iterable[Column]) -> int:
     """Return the size of the file, at least 1: nothing cannot be mapped."""
     return max(1, *(column.offset + column.num_bytes for column in columns))

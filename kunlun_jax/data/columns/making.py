@@ -1,10 +1,11 @@
-"""Makes the file of columns from the shards, one shard at a time.
+"""Makes a file of columns from the shards, one shard at a time.
 
 Memory does not grow with the data set: a shard, a byte a user, and pages of the file that the
 system may write out and take back at any time.
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from typing import Any, BinaryIO
@@ -27,8 +28,8 @@ from kunlun_jax.data.columns.layout import (
 from kunlun_jax.data.columns.mapped import column_sha256, write_index
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.label_rates import label_weights
-from kunlun_jax.data.manifest import MANIFEST, check_file
-from kunlun_jax.data.reading.shard_reader import read_shard
+from kunlun_jax.data.manifest import MANIFEST, added, check_file, is_part
+from kunlun_jax.data.reading.shard_reader import count_shard, read_shard
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, Shard
 from kunlun_jax.files import part_of, reserve, settle
@@ -37,13 +38,14 @@ from kunlun_jax.files import part_of, reserve, settle
 def make_columns(
     directory: pathlib.Path, manifest: dict[str, Any], schema: Schema, path: pathlib.Path
 ) -> None:
-    """Write the columns of a data set, durably and all at once.
+    """Write the columns of a data set, or of a part, durably and all at once.
 
-    Every shard, and every file of a vocabulary, is compared with its checksum first.
+    Every shard, and every file of a vocabulary, is compared with its checksum first. The shards of
+    a part are read twice: only they tell how much room its columns need.
 
     Args:
         directory: Of the data set.
-        manifest: Its manifest.
+        manifest: Its manifest, or what it says of the part.
         schema: Its schema.
         path: The file of columns, which is replaced where it exists; the caller holds its lock.
 
@@ -52,14 +54,15 @@ def make_columns(
             or if there is no room.
         OSError: If the file cannot be written.
     """
-    columns = layout(schema, manifest["counts"])
+    counts = _counts(directory, manifest, schema) if is_part(manifest) else manifest["counts"]
+    columns = layout(schema, counts)
     for entry in manifest.get("vocabularies", {}).values():
         check_file(directory, entry)
     part = part_of(path)
     try:
         with part.open("w+b") as file:
             reserve(file, file_bytes(columns))
-            writer = _Writer(file, columns, schema, manifest["counts"])
+            writer = _Writer(file, columns, schema, counts, manifest)
             for entry in tqdm(manifest["files"], desc=f"{schema.name}: columns", unit="shard"):
                 check_file(directory, entry)
                 try:
@@ -78,13 +81,32 @@ def make_columns(
     write_index(path, manifest, columns, sums, writer.statistics())
 
 
+def _counts(directory: pathlib.Path, manifest: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return what the shards of a part hold together."""
+
+    def count(entry: dict[str, Any]) -> dict[str, Any]:
+        check_file(directory, entry)
+        return count_shard(directory / entry["name"], schema)
+
+    number, of = manifest["part"]
+    description = f"{schema.name}: counting part {number} of {of}"
+    shards = tqdm(manifest["files"], desc=description, unit="shard")
+    return functools.reduce(added, map(count, shards))
+
+
 class _Writer:
     """Appends shards to the columns, in the order in which they come."""
 
     def __init__(
-        self, file: BinaryIO, columns: list[Column], schema: Schema, counts: dict[str, Any]
+        self,
+        file: BinaryIO,
+        columns: list[Column],
+        schema: Schema,
+        counts: dict[str, Any],
+        manifest: dict[str, Any],
     ) -> None:
         self._file, self._schema, self._counts = file, schema, counts
+        self._is_part = is_part(manifest)
         self._columns = {column.name: column for column in columns}
         self._found = {"users": 0}
         self._found |= {f"events/{stream.name}": 0 for stream in schema.streams}
@@ -93,7 +115,7 @@ class _Writer:
         for stream in schema.streams:
             self._written[f"{log_name(stream.name)}offsets"] = 1  # the file is of zeros
         self._places = {split: self._mapped_places(split) for split in SPLITS}
-        self._seen = np.zeros(counts["users"], bool)
+        self._seen = np.zeros(manifest["counts"]["users"], bool)
         self._weights: dict[str, list[tuple[float, np.ndarray]]] = {name: [] for name in SPLITS}
         self._histories = {s.name: np.zeros(s.max_len + 1, np.int64) for s in schema.streams}
 
@@ -136,7 +158,7 @@ class _Writer:
         order = np.lexsort((rows, examples.users))
         examples, rows = examples.take(order), rows[order]
         first = self._written[examples_name(split)]
-        self._place(split, rows, first)
+        self._place(split, first + np.arange(len(rows)) if self._is_part else rows, first)
         self._weights[split].append(label_weights(examples))
         if split == "train":
             for stream in self._schema.streams:

@@ -1,4 +1,4 @@
-"""The file of columns, mapped: opened in the same time whatever its size, and read where needed.
+"""A file of columns, mapped: opened in the same time whatever its size, and read where needed.
 
 Beside it lies an index, JSON with where each column is, its checksum, and sums over whole columns.
 A file that is missing, of another size or without a good index is made anew from the shards, which
@@ -21,6 +21,7 @@ import numpy as np
 from kunlun_jax.data.columns.layout import (
     USERS,
     Column,
+    counts_in,
     examples_name,
     file_bytes,
     from_columns,
@@ -31,7 +32,7 @@ from kunlun_jax.data.columns.layout import (
 )
 from kunlun_jax.data.format import DatasetError
 from kunlun_jax.data.hashing import id_dtypes
-from kunlun_jax.data.manifest import identity_of
+from kunlun_jax.data.manifest import identity_of, is_part
 from kunlun_jax.data.reading.shard_reader import empty_examples, empty_log
 from kunlun_jax.data.schema import Schema
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples
@@ -43,18 +44,21 @@ _CHUNK = 2**20  # bytes that a checksum takes in at a time
 
 @dataclasses.dataclass(frozen=True)
 class MappedColumns:
-    """The columns of a data set, mapped and not to be written.
+    """The columns of a data set, or of a part of one, mapped and not to be written.
 
     Attributes:
         path: The file.
+        counts: Users, events by stream, and rows by split.
         users: int32 [users], numbers in the data set, of the users as stored.
         logs: By stream, the log of the users as stored; standardised and padded.
         splits: By split, the examples as stored; their users are indices into `users`.
-        places: By split, int64 [n], where each example of the split is stored.
+        places: By split, int64 [n], where each example of the split is stored; of a part, which
+            does not know where in the split its examples stand, 0, 1, ...
         statistics: What `making.py` has found of whole columns.
     """
 
     path: pathlib.Path
+    counts: dict[str, Any]
     users: np.ndarray
     logs: dict[str, EventLog]
     splits: dict[str, Examples]
@@ -153,11 +157,12 @@ def read_index(path: pathlib.Path, manifest: dict[str, Any], schema: Schema) -> 
     checksum = content.pop("index_sha256", None) if isinstance(content, dict) else None
     if checksum != json_sha256(content):
         raise DatasetError(f"{index_path(path)}: damaged: its content does not have its checksum")
-    columns = layout(schema, manifest["counts"])
-    found = [{k: v for k, v in x.items() if k != "sha256"} for x in content.get("columns", [])]
     expected = {"version": VERSION, "identity": identity_of(manifest)}
-    got = {key: content.get(key) for key in expected}
-    if expected != got or found != [column.to_json() for column in columns]:
+    if expected != {key: content.get(key) for key in expected}:
+        raise DatasetError(f"{index_path(path)}: of another version, or of another data set")
+    found = [{k: v for k, v in x.items() if k != "sha256"} for x in content["columns"]]
+    columns = layout(schema, counts_in(found, schema) if is_part(manifest) else manifest["counts"])
+    if found != [column.to_json() for column in columns]:
         raise DatasetError(f"{index_path(path)}: of another version, or of another data set")
     if size != file_bytes(columns):
         raise DatasetError(f"{path}: expected {file_bytes(columns)} bytes, got {size}")
@@ -167,7 +172,6 @@ def read_index(path: pathlib.Path, manifest: dict[str, Any], schema: Schema) -> 
 def map_columns(
     path: pathlib.Path,
     index: dict[str, Any],
-    manifest: dict[str, Any],
     schema: Schema,
     *,
     verify: bool,
@@ -177,14 +181,14 @@ def map_columns(
     Args:
         path: The file.
         index: Its index.
-        manifest: Of the data set.
         schema: Of the data set.
         verify: Whether a thread compares all columns with their checksums.
 
     Raises:
         DatasetError: If the system does not map it.
     """
-    columns = layout(schema, manifest["counts"])
+    counts = counts_in(index["columns"], schema)
+    columns = layout(schema, counts)
     checksums = {entry["name"]: entry["sha256"] for entry in index["columns"]}
     try:
         file = path.open("rb")
@@ -195,6 +199,7 @@ def map_columns(
     types = id_dtypes(schema)
     return MappedColumns(
         path=path,
+        counts=counts,
         users=arrays[USERS],
         logs={s.name: from_columns(empty_log(s, types), arrays, log_name(s.name))
               for s in schema.streams},

@@ -1,4 +1,4 @@
-"""Opens the columns of a data set; makes them first where there are none."""
+"""Opens the columns of a data set, or of a part; makes them first where there are none."""
 
 import pathlib
 import sys
@@ -29,7 +29,7 @@ def open_columns(
 
     Args:
         directory: Of the data set.
-        manifest: Its manifest.
+        manifest: Its manifest, or what it says of a part.
         schema: Its schema.
         folder: Where the columns lie, or will lie.
         verify: As of `map_columns`.
@@ -51,7 +51,7 @@ def open_columns(
                 f"{path}: the columns of the data set cannot be written: {error.strerror}; "
                 "config.data.columns_directory names another place"
             ) from error
-    return map_columns(path, index, manifest, schema, verify=verify)
+    return map_columns(path, index, schema, verify=verify)
 
 
 def _index_made_if_needed(

@@ -22,7 +22,7 @@ from kunlun_jax.files import reserve
 CACHED = 3  # permutations that are kept: batches straddle two, and threads run ahead
 BLOCK = 1024  # examples that are read together
 # What a permutation is for; part of its seed.
-_EPOCH, _SUBSET, _BLOCKS, _WINDOW, _PERIOD = range(5)
+_EPOCH, _SUBSET, _BLOCKS, _WINDOW, _PERIOD, _PART = range(6)
 
 
 class Order(Protocol):
@@ -164,6 +164,20 @@ def subset(seed: int, count: int, max_examples: int | None) -> np.ndarray | None
     if max_examples is None or max_examples >= count:
         return None
     return np.sort(permutation((seed, _SUBSET, 0), count)[:max_examples])
+
+
+def part_seed(seed: int, part: int, num_parts: int) -> int:
+    """Return the seed of a part's own orders and draws.
+
+    Args:
+        seed: Of the whole.
+        part: Number of the part.
+        num_parts: Parts; one alone has the seed of the whole.
+    """
+    if num_parts == 1:
+        return seed
+    sequence = np.random.SeedSequence((seed, _PART, part, num_parts))
+    return int(sequence.generate_state(1, np.uint64)[0])
 
 
 def permutation(seed: tuple[int, ...], count: int) -> np.ndarray:

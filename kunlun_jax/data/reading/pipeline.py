@@ -5,18 +5,22 @@ gathered with NumPy. So the order of the data does not depend on threads, and a 
 number. That number means something only for the same data and options: `fingerprint` says which.
 
 Batch i is that of all processes together. Each gathers only the examples of its own devices, so
-neither order nor position nor fingerprint depend on how many processes there are.
+neither order nor position nor fingerprint depend on how many processes there are. Of a data set in
+several parts, a batch is one slice of each (`slices.py`), one behind the other.
 """
 
 import hashlib
+import math
 
 import grain
+import jax
 import numpy as np
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.dataset import Dataset
-from kunlun_jax.data.reading.gather import Columns
-from kunlun_jax.data.reading.order import PeriodShuffle, WholeShuffle, WindowShuffle, subset
+from kunlun_jax.data.parts import shares
+from kunlun_jax.data.reading.order import PeriodShuffle, part_seed
+from kunlun_jax.data.reading.slices import Slice
 from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.files import json_sha256
 
@@ -32,8 +36,9 @@ class BatchSource(grain.sources.RandomAccessDataSource):
 
     Attributes:
         batch_size: Examples of a batch.
-        num_examples: Examples in use.
-        weight: Their weight; without any, they train and measure nothing.
+        num_examples: Examples in use, of all parts.
+        epoch_size: Places of an epoch: the examples, and what fills up the smaller parts.
+        weights: By part of which examples are gathered, the weight of those in use.
         fingerprint: SHA-256 of the data set's identity and of all options. A saved position is
             only valid for an equal fingerprint.
     """
@@ -63,44 +68,53 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 schema's max_len; a stream that is not named is left out.
             shuffle: Whether to shuffle without end, or to pass once in order.
             seed: Seed of the order and of the choice of `max_examples`.
-            max_examples: Use only that many randomly chosen examples of the split; 8 bytes of
-                memory for each.
-            shuffle_window: Shuffle within windows of so many examples, which are read from storage
-                in blocks (`order.WindowShuffle`); 0: shuffle the whole.
+            max_examples: Use only that many randomly chosen examples of the split, of each part in
+                proportion; 8 bytes of memory for each.
+            shuffle_window: Shuffle within windows of so many examples of all parts, which are read
+                from storage in blocks (`order.WindowShuffle`); 0: shuffle the whole.
             period: Shuffle within periods of so many seconds, one after the other
                 (`order.PeriodShuffle`); 0: shuffle the whole.
             within: Where the examples are stored that alone are used, int64, ascending; None: all
                 of the split.
-            indices: Which examples of every batch to gather, ascending; None: all.
+            indices: Which examples of every batch to gather, ascending; None: all. Their parts are
+                open.
 
         Raises:
-            ValueError: On an unknown split or stream, a number out of range, or a split without
-                examples that should be shuffled.
+            ValueError: On an unknown split or stream, a number out of range, a split without
+                examples that should be shuffled, a batch that the parts do not divide, or periods
+                of several parts.
         """
+        parts = dataset.num_parts
         _check(dataset, split, {"batch_size": batch_size, "max_examples": max_examples}, max_lens)
-        self._dataset, self._split, columns = dataset, split, dataset.columns
-        schema = dataset.schema
-        examples = columns.splits[split]
-        self._columns = Columns(schema, examples, columns.users, columns.logs)
-        self.batch_size = batch_size
-        self._indices = np.arange(batch_size) if indices is None else indices
-        self._max_lens = {s.name: max_lens[s.name] for s in schema.streams if s.name in max_lens}
-        places = columns.places[split] if within is None else within
-        chosen = subset(seed, len(places), max_examples)
-        self.num_examples = len(places) if chosen is None else len(chosen)
+        _check_parts(parts, batch_size, period)
+        assert within is None or parts == 1, "places are those of one part"
+        streams = dataset.schema.streams
+        self._max_lens = {s.name: max_lens[s.name] for s in streams if s.name in max_lens}
+        self.batch_size, self._size = batch_size, batch_size // parts
+        counts = dataset.examples_by_part(split) if within is None else [len(within)]
+        counts = shares(min(sum(counts), max_examples or sum(counts)), counts)
+        self.num_examples, self._longest = sum(counts), max(counts)
+        self.epoch_size = parts * self._longest
         if shuffle and not self.num_examples:
             raise ValueError(f"split {split!r}: expected examples to shuffle, got none")
-        self._places = places if chosen is None else places[chosen]
-        self.weight = columns.statistics["weights"][split]["weight"]
-        if chosen is not None or within is not None:
-            self.weight = float(examples.weights[self._places].sum(dtype=np.float64))
-        self._order = WholeShuffle(seed, self.num_examples) if shuffle else None
-        if shuffle and shuffle_window:
-            # Numbered as they are stored.
-            self._places = None if chosen is None else np.sort(self._places)
-            self._order = WindowShuffle(seed, self.num_examples, shuffle_window, self._read_ahead)
-        if shuffle and period:
-            self._order = PeriodShuffle(seed, examples.request_times[self._places] // period)
+        self._slices: dict[int, tuple[Slice, np.ndarray]] = {}
+        part_of, places = np.divmod(
+            np.arange(batch_size) if indices is None else indices, self._size
+        )
+        for part in np.unique(part_of).tolist():
+            found = Slice(
+                dataset.parts[part],
+                dataset.schema,
+                split,
+                seed=part_seed(seed, part, parts),
+                max_examples=counts[part],
+                within=within,
+            )
+            if shuffle and found.num_examples:
+                found.shuffle(-(-shuffle_window // parts), period)
+            self._slices[part] = found, places[part_of == part]
+        self.weights = {part: found.weight for part, (found, _) in self._slices.items()}
+        self._is_endless = shuffle
         content = {
             "dataset": dataset.identity,
             "split": split,
@@ -113,38 +127,43 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             **({"shuffle_window": shuffle_window} if shuffle and shuffle_window else {}),
             **({"period": period} if shuffle and period else {}),
             **({} if within is None else {"within": hashlib.sha256(within.tobytes()).hexdigest()}),
+            **({"parts": parts} if parts > 1 else {}),
         }
         self.fingerprint = json_sha256(content)
         self._description = f"BatchSource({split}, {self.fingerprint[:16]})"
 
+    @property
+    def weight(self) -> float:
+        """Weight of the examples in use of the parts of which any are gathered."""
+        return math.fsum(self.weights.values())
+
     def __len__(self) -> int:
-        if self._order is not None:
-            return ENDLESS
-        return -(-self.num_examples // self.batch_size)
+        return ENDLESS if self._is_endless else -(-self._longest // self._size)
 
     def __getitem__(self, record_key: int) -> Batch:
-        position = record_key * self.batch_size + np.arange(self.batch_size)
-        if self._order is not None:
-            numbers = self._order(position)[self._indices]
-            real = np.ones(len(numbers), dtype=bool)
-        elif 0 <= record_key < len(self):
-            numbers = np.minimum(position[self._indices], self.num_examples - 1)
-            real = position[self._indices] < self.num_examples
-        else:
+        if not (self._is_endless or 0 <= record_key < len(self)):
             raise IndexError(f"batch: expected an index below {len(self)}, got {record_key}")
-        return self._columns.batch(self._stored(numbers), real, self._max_lens)
+        batches = [
+            found.batch(record_key, self._size, self._longest, places, self._max_lens)
+            for found, places in self._slices.values()
+        ]
+        if len(batches) == 1:
+            return batches[0]
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *batches)
 
     def __repr__(self) -> str:
         return self._description
 
     def periods(self) -> list[tuple[int, int, np.ndarray]]:
         """Return number, index of the first batch, and places of the examples, of every period."""
-        assert isinstance(self._order, PeriodShuffle), "the examples are not in periods"
-        batches = (self._order.starts // self.batch_size).tolist()
+        ((found, _),) = self._slices.values()
+        order = found.order
+        assert isinstance(order, PeriodShuffle), "the examples are not in periods"
+        batches = (order.starts // self.batch_size).tolist()
         return [
-            (number, batch, np.sort(self._stored(self._order.members(index))))
+            (number, batch, np.sort(found.stored(order.members(index))))
             for index, (number, batch) in enumerate(
-                zip(self._order.numbers.tolist(), batches, strict=True)
+                zip(order.numbers.tolist(), batches, strict=True)
             )
         ]
 
@@ -154,14 +173,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         Raises:
             DatasetError: If they are damaged, or have changed since they were opened.
         """
-        self._dataset.columns.confirm()
-
-    def _stored(self, numbers: np.ndarray) -> np.ndarray:
-        return numbers if self._places is None else self._places[numbers]
-
-    def _read_ahead(self, first: int, stop: int) -> None:
-        first, last = self._stored(np.array([first, stop - 1])).tolist()
-        self._dataset.columns.read_ahead(self._split, first, last + 1)
+        for found, _ in self._slices.values():
+            found.confirm()
 
 
 def make_train_iterator(
@@ -184,6 +197,13 @@ def make_train_iterator(
         num_threads=num_threads, prefetch_buffer_size=prefetch if num_threads else 0
     )
     return iter(grain.MapDataset.source(source).to_iter_dataset(options))
+
+
+def _check_parts(parts: int, batch_size: int, period: int) -> None:
+    if batch_size % parts:
+        raise ValueError(f"batch_size: expected a multiple of {parts} (parts), got {batch_size}")
+    if period and parts > 1:
+        raise ValueError(f"period_hours: expected data in one part, got parts {parts}")
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,25 @@ def read_shard(path: pathlib.Path, schema: Schema) -> Shard:
     except (ValueError, IndexError) as error:  # nulls, or lists of other lengths
         raise DatasetError(f"{path}: does not fit the schema: {error}") from error
     return shard
+
+
+def count_shard(path: pathlib.Path, schema: Schema) -> dict[str, Any]:
+    """Return what a shard holds, without making tables of it: users, events and rows.
+
+    Whether it fits the schema is for `read_shard` to say.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
+    users, events = 0, {stream.name: 0 for stream in schema.streams}
+    rows = dict.fromkeys(SPLITS, 0)
+    for block in read_blocks(path):
+        if block.kind == LOG and block.name in events and {"user", "times"} <= set(block.columns):
+            events[block.name] += len(block.columns["times"].flatten())
+            users += len(block.columns["user"]) if block.name == schema.streams[0].name else 0
+        elif block.kind == EXAMPLES and block.name in rows and "row" in block.columns:
+            rows[block.name] += len(block.columns["row"])
+    return {"users": users, "events": events, "rows": rows}
 
 
 def _column_types(schema: Schema) -> dict[tuple[str, str], dict[str, pa.DataType]]:
