@@ -8,7 +8,7 @@ import pytest
 
 from kunlun_jax.config import ExperimentConfig, OptimizerConfig
 from kunlun_jax.metrics import binary_metrics
-from kunlun_jax.training.optimizer import dense_optimizer, schedule
+from kunlun_jax.training.optimizer import OptimizerArguments, dense_optimizer, schedule
 from kunlun_jax.training.step import (
     apply_model,
     create_train_state,
@@ -218,6 +218,41 @@ class TestNumericalGuard:
             got = train_step(state, batch)
             self.assert_nothing_moved(got, state)
             assert_equal_states((got.step, got.guard), (state.step, state.guard))
+
+
+class TestOptimizerArguments:
+    """Numbers of the optimizer that the program takes instead of holding them."""
+
+    OTHERS = dataclasses.replace(
+        CONFIG.optimizer,
+        learning_rate=0.02,
+        table_learning_rate=0.3,
+        weight_decay=0.3,
+    )
+
+    def test_give_what_the_settings_give(self, state):
+        other = dataclasses.replace(CONFIG, optimizer=self.OTHERS)
+        step = factories.jit(make_train_step(KUNLUN, factories.SCHEMA, other, num_steps=NUM_STEPS))
+        expected, got = state, state
+        for _ in range(3):
+            expected = step(expected, BATCH)
+            got = train_step(got, BATCH, OptimizerArguments.of(self.OTHERS))
+        chex.assert_trees_all_close(got, expected, rtol=1e-4, atol=1e-5)
+
+    def test_are_no_part_of_the_program(self, state):
+        def program(settings, *arguments):
+            step = make_train_step(
+                KUNLUN,
+                factories.SCHEMA,
+                dataclasses.replace(CONFIG, optimizer=settings),
+                num_steps=NUM_STEPS,
+            )
+            return jax.jit(step).lower(state, BATCH, *arguments).as_text()
+
+        settings = (CONFIG.optimizer, self.OTHERS)
+        first, second = (program(each, OptimizerArguments.of(each)) for each in settings)
+        assert first == second
+        assert program(CONFIG.optimizer) != program(self.OTHERS)  # the comparison sees numbers
 
 
 class TestNarrowTables:

@@ -1,0 +1,219 @@
+"""Metrics that go to services as well: all of them, and whatever these do, the run stays."""
+
+import json
+import math
+import sys
+import threading
+import time
+
+import pytest
+
+from kunlun_jax.training import tracking
+from kunlun_jax.training.results import report_best
+from kunlun_jax.training.run import open_run
+from kunlun_jax.training.run_loop import run_loop
+from kunlun_jax.training.tracking import Tracker
+from kunlun_jax.training.workdir import open_workdir
+from tests.training import tiny
+from tests.training.runs import records
+
+METRICS = {"train/loss": 0.5, "val/auc_roc": math.nan, "val/gauc": math.inf}
+
+
+class Recording:
+    """A service that remembers; it fails where it is told to."""
+
+    def __init__(self, fails_at=None, error=None):
+        self.lines, self.ended, self.begun = [], [], 0
+        self._fails_at, self._error = fails_at, error
+
+    def __call__(self, config, workdir):
+        self.begun += 1
+        self._fail("begin")
+        return self
+
+    def log(self, step, metrics):
+        self._fail("log")
+        self.lines.append({"step": step, **metrics})
+
+    def close(self, *, failed):
+        self._fail("close")
+        self.ended.append(failed)
+
+    def _fail(self, at):
+        if at == self._fails_at:
+            raise self._error
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tiny.experiment(tmp_path / "data", **{"tracking.sinks": ("wandb",)})
+
+
+def tracked(monkeypatch, config, workdir, **sinks):
+    for name, sink in sinks.items():
+        monkeypatch.setitem(tracking.SINKS, name, sink)
+    return Tracker(config, workdir)
+
+
+class TestTracker:
+    def test_sends_what_is_finite_in_order_and_says_how_it_ended(
+        self, monkeypatch, config, tmp_path
+    ):
+        for failed in (False, True):
+            sink = Recording()
+            tracker = tracked(monkeypatch, config, tmp_path, wandb=sink)
+            assert sink.begun == 0  # nobody asked for it yet
+            for step in range(50):
+                tracker.write(step, METRICS)
+            tracker.close(failed=failed)
+            assert sink.lines == [{"step": step, "train/loss": 0.5} for step in range(50)]
+            assert (sink.begun, sink.ended) == (1, [failed])
+
+    @pytest.mark.parametrize("at", ["begin", "log", "close"])
+    @pytest.mark.parametrize(
+        "error", [ConnectionError("no route\nto host"), SystemExit(3), KeyboardInterrupt()]
+    )
+    def test_warns_once_in_one_line_and_raises_nothing(
+        self, monkeypatch, config, tmp_path, capfd, at, error
+    ):
+        sink = Recording(at, error)
+        tracker = tracked(monkeypatch, config, tmp_path, wandb=sink)
+        for step in range(5):
+            tracker.write(step, METRICS)
+            time.sleep(0.01)
+        tracker.close()
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith(f"warning: tracking by wandb ends: {type(error).__name__}: ")
+        assert err.endswith("; the run goes on, and metrics.jsonl has all\n")
+        assert err.count("\n") == 1
+
+    def test_a_service_that_hangs_holds_up_neither_the_run_nor_another_service(
+        self, monkeypatch, tmp_path, capfd
+    ):
+        answer, other = threading.Event(), Recording()
+
+        def hang(config, workdir):
+            answer.wait()
+            return Recording()
+
+        monkeypatch.setattr(tracking, "_LAST_SECONDS", 0.2)
+        config = tiny.experiment(tmp_path / "data", **{"tracking.sinks": ("wandb", "mlflow")})
+        tracker = tracked(monkeypatch, config, tmp_path, wandb=hang, mlflow=other)
+        start = time.monotonic()
+        tracker.write(1, METRICS)
+        tracker.close()
+        assert time.monotonic() - start < 5
+        assert "tracking by wandb ends: has not ended within 0 s" in capfd.readouterr().err
+        assert (other.lines, other.ended) == ([{"step": 1, "train/loss": 0.5}], [False])
+        answer.set()
+
+    @pytest.mark.parametrize("name", tracking.SINKS)
+    def test_a_missing_package_is_named_with_its_extra(self, monkeypatch, tmp_path, capfd, name):
+        for module in (name, f"{name}.entities"):
+            monkeypatch.setitem(sys.modules, module, None)
+        config = tiny.experiment(tmp_path / "data", **{"tracking.sinks": (name,)})
+        tracker = Tracker(config, tmp_path)
+        tracker.write(1, METRICS)
+        tracker.close()
+        err = capfd.readouterr().err
+        assert f"pip install 'kunlun_jax[{name}]'" in err
+        assert err.count("\n") == 1
+
+    def test_without_services_there_is_no_thread(self, tmp_path):
+        before = threading.active_count()
+        tracker = Tracker(tiny.experiment(tmp_path / "data"), tmp_path)
+        tracker.write(1, METRICS)
+        assert threading.active_count() == before
+        tracker.close()
+
+
+def train(directory, workdir, **settings):
+    settings = {"model.name": "din", **settings}
+    config = tiny.experiment(directory, **settings)
+    with open_workdir(workdir, config) as workdir, open_run(config, workdir) as run:
+        state, _ = run_loop(run, run.resume_or_initialize(), run.train_step())
+        report_best(run, state)
+
+
+def test_a_run_is_the_same_with_services_and_they_get_every_line(
+    finished_runs, tmp_path, monkeypatch, capfd
+):
+    sink, broken = Recording(), Recording("log", RuntimeError("no"))
+    monkeypatch.setitem(tracking.SINKS, "wandb", sink)
+    monkeypatch.setitem(tracking.SINKS, "mlflow", broken)
+    services = {"tracking.sinks": ("wandb", "mlflow")}
+    train(finished_runs[0].parent / "data", tmp_path / "run", **services)
+    assert records(tmp_path / "run") == records(finished_runs[0])
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert sink.lines == list(map(json.loads, lines))  # the final report among them
+    assert (sink.begun, sink.ended) == (1, [False])
+    assert capfd.readouterr().err.count("warning: tracking by mlflow ends: RuntimeError: no") == 1
+
+
+@pytest.mark.slow
+def test_mlflow_in_a_folder(finished_runs, tmp_path, monkeypatch):
+    """A run stopped and resumed is one run there, with its configuration and every metric."""
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'kunlun_jax[mlflow]'")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
+    train_in_two_parts(finished_runs[0].parent / "data", tmp_path / "run", "mlflow")
+    client = mlflow.MlflowClient()
+    (experiment,) = [e for e in client.search_experiments() if e.name == "shop"]
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "run")
+    assert found.data.params["optimizer.learning_rate"] == "0.003"
+    written = {
+        line["step"]: line["val/normalized_entropy"]
+        for line in records(tmp_path / "run")
+        if "val/normalized_entropy" in line and "best/step" not in line
+    }
+    history = client.get_metric_history(found.info.run_id, "val/normalized_entropy")
+    assert written == pytest.approx({m.step: m.value for m in history[: len(written)]})
+    assert found.data.metrics["best/step"] in (10, 20)
+
+
+@pytest.mark.slow
+def test_wandb_offline(finished_runs, tmp_path, monkeypatch):
+    """A run stopped and resumed has one id there, its configuration once, and every metric."""
+    pytest.importorskip("wandb", reason="pip install 'kunlun_jax[wandb]'")
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train_in_two_parts(finished_runs[0].parent / "data", tmp_path / "run", "wandb")
+    steps, ids, configured = set(), set(), 0
+    for file in sorted((tmp_path / "run").rglob("run-*.wandb")):
+        store = DataStore()
+        store.open_for_scan(str(file))
+        while (data := store.scan_data()) is not None:
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.HasField("run"):
+                ids.add(record.run.run_id)
+                configured += any(
+                    item.key == "optimizer.learning_rate" for item in record.run.config.update
+                )
+            if record.HasField("history"):
+                items = {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                }
+                steps.add(items["step"])
+    note = json.loads((tmp_path / "run" / "tracking" / "wandb.json").read_text())
+    assert ids == {note["run"]}
+    assert configured == 1
+    assert steps == {line["step"] for line in records(tmp_path / "run")}
+
+
+def train_in_two_parts(data, workdir, sink):
+    settings = {
+        "model.name": "din", "tracking.sinks": (sink,), "tracking.project": "shop"
+    }  # fmt: skip
+    config = tiny.experiment(data, **settings)
+    with open_workdir(workdir, config) as directory, open_run(config, directory) as run:
+        step = run.train_step()
+        state, complete = run_loop(run, run.resume_or_initialize(), step, deadline=0.0)
+        assert (int(state.step), complete) == (1, False)
+    train(data, workdir, **settings)
