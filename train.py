@@ -96,7 +96,8 @@ def train(
         state = run.resume_or_initialize(start.state)  # and the training batches stand at its step
         if described(workdir):  # what it took of another run
             print(described(workdir), flush=True)
-        with profiled(run, window, taken=int(state.step)) as train_step:
+        steps = {"taken": int(state.step), "num_steps": run.num_steps}
+        with profiled(run.train_step(), window, workdir, **steps) as train_step:
             state, complete = run_loop(run, state, train_step)
         print(run.goodput.line(), flush=True)
         if complete:

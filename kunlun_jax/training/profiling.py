@@ -1,6 +1,7 @@
 """A trace of some steps of a run by JAX's profiler, for TensorBoard, Perfetto or XProf."""
 
 import contextlib
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +10,6 @@ from typing import Any, NamedTuple
 import jax
 
 from kunlun_jax.config.parsing import require
-from kunlun_jax.training.run import Run
-from kunlun_jax.training.step import TrainState
 
 FLAG = "--profile_steps"
 DIRECTORY = "profile"  # of the working directory
@@ -47,17 +46,26 @@ class Window(NamedTuple):
 
 
 @contextlib.contextmanager
-def profiled(run: Run, window: Window | None, *, taken: int) -> Iterator[Callable[..., TrainState]]:
-    """Have the training step trace itself while it takes the steps of a window.
+def profiled(
+    train_step: Callable[..., Any],
+    window: Window | None,
+    workdir: pathlib.Path,
+    *,
+    taken: int,
+    num_steps: int,
+) -> Iterator[Callable[..., Any]]:
+    """Have a training step trace itself while it takes the steps of a window.
 
     The devices finish their work before the first of these steps and after the last one, so that
     the trace has no other. No number of the run depends on it. A trace that cannot be written is a
     warning.
 
     Args:
-        run: The run.
-        window: The steps; None: `run.train_step()` as it is.
+        train_step: (state, batch) -> state.
+        window: The steps; None: nothing is traced.
+        workdir: The run's working directory.
         taken: Steps that the run has taken.
+        num_steps: Steps of the whole run.
 
     Yields:
         The step.
@@ -67,12 +75,13 @@ def profiled(run: Run, window: Window | None, *, taken: int) -> Iterator[Callabl
         OSError: If there cannot be such a directory.
     """
     if window is None:
-        yield run.train_step()
+        yield train_step
         return
-    expected = f"steps that are still to be taken, {taken + 1} .. {run.num_steps}"
-    ahead = taken < window.first and window.last <= run.num_steps
+    expected = f"steps that are still to be taken, {taken + 1} .. {num_steps}"
+    ahead = taken < window.first and window.last <= num_steps
     require(ahead, FLAG, expected, f"{window.first}:{window.last}")
-    tracing = _Tracing(run, window, taken)
+    (workdir / DIRECTORY).mkdir(exist_ok=True)
+    tracing = _Tracing(train_step, window, workdir / DIRECTORY, taken)
     try:
         yield tracing.step
     finally:
@@ -80,13 +89,13 @@ def profiled(run: Run, window: Window | None, *, taken: int) -> Iterator[Callabl
 
 
 class _Tracing:
-    def __init__(self, run: Run, window: Window, taken: int) -> None:
-        self._window, self._taken, self._step = window, taken, run.train_step()
-        self._directory = run.workdir / DIRECTORY
-        self._directory.mkdir(exist_ok=True)
-        self._is_on = False
+    def __init__(
+        self, train_step: Callable[..., Any], window: Window, directory: pathlib.Path, taken: int
+    ) -> None:
+        self._step, self._window, self._directory = train_step, window, directory
+        self._taken, self._is_on = taken, False
 
-    def step(self, state: TrainState, batch: Any) -> TrainState:
+    def step(self, state: Any, batch: Any) -> Any:
         """Take one step."""
         self._taken += 1
         if self._taken == self._window.first:

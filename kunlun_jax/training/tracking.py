@@ -188,7 +188,8 @@ class _Thread(threading.Thread):
         except ModuleNotFoundError as error:
             self.warn(f"{error}: pip install 'kunlun_jax[{self._sink}]'")
         except BaseException as error:  # a library that ends the program is no reason to
-            self.warn(f"{type(error).__name__}: {error}")
+            said = str(error)
+            self.warn(f"{type(error).__name__}{said and f': {said}'}")
 
     def warn(self, message: str) -> None:
         text = f"tracking by {self._sink} ends: {message}"

@@ -1,7 +1,6 @@
 """A trace of some steps: of these alone, and the run stays what it was."""
 
 import re
-import types
 
 import jax
 import pytest
@@ -31,22 +30,22 @@ def test_the_steps_of_the_window_are_traced_and_no_number_changes(finished_runs,
     config = tiny.experiment(finished_runs[0].parent / "data", **{"model.name": "din"})
     with open_workdir(tmp_path / "run", config) as workdir, open_run(config, workdir) as run:
         state = run.resume_or_initialize()
-        with profiled(run, Window(3, 5), taken=0) as step:
+        with profiled(run.train_step(), Window(3, 5), workdir, taken=0, num_steps=20) as step:
             run_loop(run, state, step)
     assert traced_steps(tmp_path / "run" / "profile") == [3, 4, 5]
     assert f"profile: steps 3 to 5: {tmp_path / 'run' / 'profile'}" in capsys.readouterr().out
     assert records(tmp_path / "run") == records(finished_runs[0])[:-1]  # but for the final report
 
 
-def fake_run(tmp_path):
-    """A run of 20 steps that counts them."""
-    return types.SimpleNamespace(
-        num_steps=20, workdir=tmp_path, train_step=lambda: lambda state, batch: state + batch
+def counted(workdir, *window, taken=0):
+    """A step that counts, of a run of 20 steps."""
+    return profiled(
+        lambda state, batch: state + batch, Window(*window), workdir, taken=taken, num_steps=20
     )
 
 
 def test_a_run_that_stops_within_the_window_leaves_what_there_is(tmp_path, capsys):
-    with profiled(fake_run(tmp_path), Window(2, 9), taken=0) as step:
+    with counted(tmp_path, 2, 9) as step:
         assert step(step(step(0, 1), 1), 1) == 3
     assert traced_steps(tmp_path / "profile") == [2, 3]
     assert "profile: steps 2 to 3" in capsys.readouterr().out
@@ -57,7 +56,7 @@ def test_a_trace_that_cannot_be_made_is_a_warning(tmp_path, capsys, monkeypatch)
         raise RuntimeError("another\nprofiler is on")
 
     monkeypatch.setattr(jax.profiler, "start_trace", fail)
-    with profiled(fake_run(tmp_path), Window(1, 2), taken=0) as step:
+    with counted(tmp_path, 1, 2) as step:
         assert step(step(0, 1), 1) == 2
     assert re.fullmatch(
         r"warning: .*/profile: no trace: RuntimeError: another profiler is on\n",
@@ -87,7 +86,7 @@ def test_steps_that_are_not_to_come_are_refused(tmp_path, window):
     )
     with (
         pytest.raises(ConfigError, match=re.escape(message)),
-        profiled(fake_run(tmp_path), Window(*window), taken=5),
+        counted(tmp_path, *window, taken=5),
     ):
         pass
     assert not (tmp_path / "profile").exists()

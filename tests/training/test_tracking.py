@@ -85,7 +85,7 @@ class TestTracker:
         tracker.close()
         out, err = capfd.readouterr()
         assert out == ""
-        assert err.startswith(f"warning: tracking by wandb ends: {type(error).__name__}: ")
+        assert err.startswith(f"warning: tracking by wandb ends: {type(error).__name__}")
         assert err.endswith("; the run goes on, and metrics.jsonl has all\n")
         assert err.count("\n") == 1
 
