@@ -23,7 +23,9 @@ _ALWAYS = {
 }
 # A group that earlier versions did not have; where all of the others are given.
 _EARLIEST_GROUPS = {"seed", "data", "model", "optimizer", "training", "mesh"}
-_LATER_GROUPS = {"tracking": {"sinks": [], "project": "kunlun_jax", "run_name": ""}}
+_LATER_GROUPS: dict[str, dict[str, object]] = {
+    "tracking": {"sinks": [], "project": "kunlun_jax", "run_name": ""}
+}
 
 
 def in_current_form(values: Any) -> Any:

@@ -230,16 +230,18 @@ class Run(contextlib.AbstractContextManager):
 
         Runs that differ in nothing but `OptimizerArguments` run one and the same program.
         """
-        step = jax.jit(
-            make_train_step(self.model, self.data.schema, self.config, num_steps=self.num_steps),
-            donate_argnums=0,
-            in_shardings=(
-                self.state_shardings, batch_sharding(self.mesh), replicated(self.mesh)
-            ),
-            out_shardings=self.state_shardings,
-        )  # fmt: skip
-        arguments = OptimizerArguments.of(self.config.optimizer)
-        return lambda state, batch: step(state, batch, arguments)
+        return _train_step(self)
+
+
+def _train_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
+    step = jax.jit(
+        make_train_step(run.model, run.data.schema, run.config, num_steps=run.num_steps),
+        donate_argnums=0,
+        in_shardings=(run.state_shardings, batch_sharding(run.mesh), replicated(run.mesh)),
+        out_shardings=run.state_shardings,
+    )
+    arguments = OptimizerArguments.of(run.config.optimizer)
+    return lambda state, batch: step(state, batch, arguments)
 
 
 def _require_steps_ahead(run: Run, state: TrainState | None) -> None:

@@ -46,7 +46,7 @@ class WandbSink:
             workdir: The working directory; what W&B keeps on the disk goes there, unless WANDB_DIR
                 is set.
         """
-        import wandb  # an extra, and it takes a second
+        import wandb  # pyright: ignore[reportMissingImports]
 
         note = _note(workdir, "wandb")
         self._run = wandb.init(
@@ -84,7 +84,7 @@ class MlflowSink:
             config: The experiment.
             workdir: The working directory.
         """
-        import mlflow.entities  # an extra, and it takes seconds
+        import mlflow.entities  # pyright: ignore[reportMissingImports]
 
         self._metric, self._client = mlflow.entities.Metric, mlflow.MlflowClient()
         note = _note(workdir, "mlflow")
@@ -116,7 +116,7 @@ class MlflowSink:
         self._client.set_terminated(self._id, status="FAILED" if failed else "FINISHED")
 
 
-SINKS: dict[SinkName, Callable[[ExperimentConfig, pathlib.Path], Sink]] = {
+SINKS: dict[str, Callable[[ExperimentConfig, pathlib.Path], Sink]] = {
     "wandb": WandbSink,
     "mlflow": MlflowSink,
 }
@@ -138,7 +138,7 @@ class Tracker:
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send metrics of a step; those that are NaN or infinite are left out."""
         if self._threads is None:
-            names = dict.fromkeys(self._config.tracking.sinks)
+            names = sorted(set(self._config.tracking.sinks))
             self._threads = [_Thread(name, self._config, self._workdir) for name in names]
         finite = {key: float(value) for key, value in metrics.items() if math.isfinite(value)}
         for thread in self._threads:

@@ -43,7 +43,8 @@ def main(argv: list[str]) -> None:
     del argv
     try:
         config = experiment_config(CONFIG.value)
-        space = read_space(config, SEARCH.value, SPACE.value and pathlib.Path(SPACE.value))
+        file = pathlib.Path(SPACE.value) if SPACE.value else None
+        space = read_space(config, SEARCH.value, file)
         _search(config, space)
     except USER_ERRORS as error:
         sys.exit(one_line(error))

@@ -230,29 +230,26 @@ class TestOptimizerArguments:
         weight_decay=0.3,
     )
 
-    def test_give_what_the_settings_give(self, state):
-        other = dataclasses.replace(CONFIG, optimizer=self.OTHERS)
-        step = factories.jit(make_train_step(KUNLUN, factories.SCHEMA, other, num_steps=NUM_STEPS))
-        expected, got = state, state
-        for _ in range(3):
-            expected = step(expected, BATCH)
-            got = train_step(got, BATCH, OptimizerArguments.of(self.OTHERS))
-        chex.assert_trees_all_close(got, expected, rtol=1e-4, atol=1e-5)
+    def test_take_the_place_of_the_settings(self, state, after):
+        got = train_step(state, BATCH, OptimizerArguments.of(self.OTHERS))
+        gradients, _, _ = dense_gradients(state.params, state.tables, BATCH)
+        optimizer = dense_optimizer(self.OTHERS, NUM_STEPS)
+        updates, _ = factories.jit(optimizer.update)(gradients, state.opt_state, state.params)
+        expected = jax.tree.map(lambda p, u: np.asarray(p) + np.asarray(u), state.params, updates)
+        chex.assert_trees_all_close(got.params, expected, rtol=1e-4, atol=2e-4)
+        # Of Adagrad's first step, the rate is a factor: here three times what it was.
+        for name, table in state.tables.items():
+            once, thrice = (np.asarray(x.tables[name]) - np.asarray(table) for x in (after, got))
+            np.testing.assert_allclose(thrice, 3 * once, rtol=1e-3, atol=1e-5)
 
     def test_are_no_part_of_the_program(self, state):
-        def program(settings, *arguments):
-            step = make_train_step(
-                KUNLUN,
-                factories.SCHEMA,
-                dataclasses.replace(CONFIG, optimizer=settings),
-                num_steps=NUM_STEPS,
-            )
-            return jax.jit(step).lower(state, BATCH, *arguments).as_text()
+        def program(settings):
+            config = dataclasses.replace(CONFIG, optimizer=settings)
+            step = make_train_step(KUNLUN, factories.SCHEMA, config, num_steps=NUM_STEPS)
+            lowered = jax.jit(step).lower(state, BATCH, OptimizerArguments.of(settings))
+            return lowered.as_text()
 
-        settings = (CONFIG.optimizer, self.OTHERS)
-        first, second = (program(each, OptimizerArguments.of(each)) for each in settings)
-        assert first == second
-        assert program(CONFIG.optimizer) != program(self.OTHERS)  # the comparison sees numbers
+        assert program(CONFIG.optimizer) == program(self.OTHERS)
 
 
 class TestNarrowTables:
