@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 from kunlun_jax.config import ExperimentConfig, SinkName, to_mapping
 from kunlun_jax.files import publish
 from kunlun_jax.training.workdir import read_note
@@ -48,6 +50,9 @@ class WandbSink:
         """
         import wandb  # pyright: ignore[reportMissingImports]
 
+        # The program's output stays its own; and nobody is asked for a key while it trains.
+        settings = wandb.Settings(console="off", silent=True)
+        wandb.setup(settings)
         note = _note(workdir, "wandb")
         self._run = wandb.init(
             project=config.tracking.project,
@@ -56,8 +61,7 @@ class WandbSink:
             resume="allow",
             dir=os.environ.get("WANDB_DIR", str(workdir)),
             config=None if note else _flat(to_mapping(config)),
-            # The program's own output stays its own.
-            settings=wandb.Settings(console="off", silent=True),
+            settings=settings,
         )
         # A run that goes on repeats steps, and W&B's own count of them only grows.
         self._run.define_metric("step")
@@ -193,8 +197,8 @@ class _Thread(threading.Thread):
 
     def warn(self, message: str) -> None:
         text = f"tracking by {self._sink} ends: {message}"
-        print(f"warning: {' '.join(text.split()):.300}; the run goes on, and metrics.jsonl has all",
-              file=sys.stderr, flush=True)  # fmt: skip
+        text = f"warning: {' '.join(text.split()):.300}; the run goes on, and metrics.jsonl has all"
+        tqdm.write(text, file=sys.stderr)  # not into the progress bar
 
 
 def _name(config: ExperimentConfig, workdir: pathlib.Path) -> str:

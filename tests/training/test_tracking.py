@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.tracking import Tracker
 from kunlun_jax.training.workdir import open_workdir
 from tests.training import tiny
-from tests.training.runs import records
+from tests.training.runs import TIMED, records
 
 METRICS = {"train/loss": 0.5, "val/auc_roc": math.nan, "val/gauc": math.inf}
 
@@ -152,61 +153,6 @@ def test_a_run_is_the_same_with_services_and_they_get_every_line(
     assert capfd.readouterr().err.count("warning: tracking by mlflow ends: RuntimeError: no") == 1
 
 
-@pytest.mark.slow
-def test_mlflow_in_a_folder(finished_runs, tmp_path, monkeypatch):
-    """A run stopped and resumed is one run there, with its configuration and every metric."""
-    mlflow = pytest.importorskip("mlflow", reason="pip install 'kunlun_jax[mlflow]'")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
-    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
-    train_in_two_parts(finished_runs[0].parent / "data", tmp_path / "run", "mlflow")
-    client = mlflow.MlflowClient()
-    (experiment,) = [e for e in client.search_experiments() if e.name == "shop"]
-    (found,) = client.search_runs([experiment.experiment_id])
-    assert (found.info.status, found.info.run_name) == ("FINISHED", "run")
-    assert found.data.params["optimizer.learning_rate"] == "0.003"
-    written = {
-        line["step"]: line["val/normalized_entropy"]
-        for line in records(tmp_path / "run")
-        if "val/normalized_entropy" in line and "best/step" not in line
-    }
-    history = client.get_metric_history(found.info.run_id, "val/normalized_entropy")
-    assert written == pytest.approx({m.step: m.value for m in history[: len(written)]})
-    assert found.data.metrics["best/step"] in (10, 20)
-
-
-@pytest.mark.slow
-def test_wandb_offline(finished_runs, tmp_path, monkeypatch):
-    """A run stopped and resumed has one id there, its configuration once, and every metric."""
-    pytest.importorskip("wandb", reason="pip install 'kunlun_jax[wandb]'")
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    train_in_two_parts(finished_runs[0].parent / "data", tmp_path / "run", "wandb")
-    steps, ids, configured = set(), set(), 0
-    for file in sorted((tmp_path / "run").rglob("run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            if record.HasField("run"):
-                ids.add(record.run.run_id)
-                configured += any(
-                    item.key == "optimizer.learning_rate" for item in record.run.config.update
-                )
-            if record.HasField("history"):
-                items = {
-                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
-                    for item in record.history.item
-                }
-                steps.add(items["step"])
-    note = json.loads((tmp_path / "run" / "tracking" / "wandb.json").read_text())
-    assert ids == {note["run"]}
-    assert configured == 1
-    assert steps == {line["step"] for line in records(tmp_path / "run")}
-
-
 def train_in_two_parts(data, workdir, sink):
     settings = {
         "model.name": "din", "tracking.sinks": (sink,), "tracking.project": "shop"
@@ -217,3 +163,68 @@ def train_in_two_parts(data, workdir, sink):
         state, complete = run_loop(run, run.resume_or_initialize(), step, deadline=0.0)
         assert (int(state.step), complete) == (1, False)
     train(data, workdir, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+@pytest.mark.parametrize("uri", ["sqlite:///{}/mlflow.db", "file://{}/mlruns"])
+def test_a_run_in_mlflow(finished_runs, tmp_path, monkeypatch, uri):
+    """A run stopped and resumed is one run there, with its configuration and every metric."""
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'kunlun_jax[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(tmp_path))
+    monkeypatch.setattr(tracking, "_LAST_SECONDS", 300)  # MLflow makes a database first
+    train_in_two_parts(finished_runs[0].parent / "data", tmp_path / "run", "mlflow")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("shop")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "run")
+    assert found.data.params["optimizer.learning_rate"] == "0.003"
+    assert found.data.params["model.streams.purchase.max_len"] == "8"
+    lines = records(tmp_path / "run")
+    for key in ("train/loss", "val/normalized_entropy", "test/auc_roc", "best/step"):
+        history = client.get_metric_history(found.info.run_id, key)
+        expected = [(line["step"], line[key]) for line in lines if key in line]
+        assert [(metric.step, metric.value) for metric in history] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # W&B's own
+def test_a_run_in_wandb_offline(finished_runs, tmp_path, monkeypatch):
+    """A run stopped and resumed has one id there, its configuration once, and every metric."""
+    pytest.importorskip("wandb", reason="pip install 'kunlun_jax[wandb]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(tracking, "_LAST_SECONDS", 300)
+    train_in_two_parts(finished_runs[0].parent / "data", tmp_path / "run", "wandb")
+    files = sorted((tmp_path / "run" / "wandb").rglob("run-*.wandb"))
+    assert len(files) == 2
+    ids, configured, lines = set(), 0, []
+    for record in (record for file in files for record in wandb_records(file)):
+        if record.HasField("run"):
+            ids.add((record.run.run_id, record.run.project, record.run.display_name))
+            config = {item.key: item.value_json for item in record.run.config.update}
+            configured += config.get("optimizer.learning_rate") == "0.003"
+        if record.HasField("history"):
+            items = record.history.item
+            line = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
+            lines.append({key: x for key, x in line.items() if not key.startswith(("_", *TIMED))})
+    note = json.loads((tmp_path / "run" / "tracking" / "wandb.json").read_text())
+    assert (ids, configured) == ({(note["run"], "shop", "run")}, 1)
+    assert lines == records(tmp_path / "run")
+
+
+def wandb_records(file):
+    """Yield the records of a file of W&B: a log as LevelDB has it, after a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts, block = file.read_bytes(), 7, b"", 32_768
+    while at + 7 <= len(data):
+        if block - at % block < 7:  # a block's last bytes, too few for a header
+            at += block - at % block
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # all of a record, or its last part
+            yield Record.FromString(parts)
+            parts = b""
