@@ -84,7 +84,7 @@ def read_space(
         for number, line in enumerate(lines, 1):
             if text := line.partition("#")[0].strip():
                 texts.append((f"{file}, line {number}", text))
-    require(texts, "--search", f"{FORMS}, or --space=FILE of such lines", None)
+    require(texts, "--search", f"{FORMS}, or --space=FILE of such lines", "nothing")
     found: dict[str, Search] = {}
     for where, text in texts:
         search = _read(config, where, text)
