@@ -234,13 +234,16 @@ class Run(contextlib.AbstractContextManager):
 
 
 def _train_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
+    everywhere = replicated(run.mesh)
     step = jax.jit(
         make_train_step(run.model, run.data.schema, run.config, num_steps=run.num_steps),
         donate_argnums=0,
-        in_shardings=(run.state_shardings, batch_sharding(run.mesh), replicated(run.mesh)),
+        in_shardings=(run.state_shardings, batch_sharding(run.mesh), everywhere),
         out_shardings=run.state_shardings,
     )
-    arguments = OptimizerArguments.of(run.config.optimizer)
+    # On the devices of all processes once, rather than sent there at every step.
+    settings = OptimizerArguments.of(run.config.optimizer)
+    arguments = jax.jit(lambda: settings, out_shardings=everywhere)()
     return lambda state, batch: step(state, batch, arguments)
 
 

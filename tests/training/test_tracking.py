@@ -6,15 +6,17 @@ import struct
 import sys
 import threading
 import time
+import unittest.mock
 
 import pytest
 
 from kunlun_jax.training import tracking
+from kunlun_jax.training import workdir as workdirs
 from kunlun_jax.training.results import report_best
 from kunlun_jax.training.run import open_run
 from kunlun_jax.training.run_loop import run_loop
 from kunlun_jax.training.tracking import Tracker
-from kunlun_jax.training.workdir import open_workdir
+from kunlun_jax.training.workdir import open_workdir, open_writer
 from tests.training import tiny
 from tests.training.runs import TIMED, records
 
@@ -128,6 +130,68 @@ class TestTracker:
         tracker.write(1, METRICS)
         assert threading.active_count() == before
         tracker.close()
+
+
+def test_a_process_that_writes_no_metrics_asks_no_service(monkeypatch, config, tmp_path):
+    sink = Recording()
+    tracker = tracked(monkeypatch, config, tmp_path, wandb=sink)
+    monkeypatch.setattr(workdirs, "is_first", lambda: False)
+    open_writer(tmp_path, from_step=0, also=tracker.write).write(1, METRICS)
+    tracker.close()
+    assert (sink.begun, sink.lines) == (0, [])
+
+
+class TestRequests:
+    """What is asked of the services, by modules in their place; the slow tests ask the real ones.
+
+    Of two starts of one run, the first one makes it there, with the configuration.
+    """
+
+    def twice(self, config, workdir):
+        for step in (1, 2):
+            tracker = Tracker(config, workdir)
+            tracker.write(step, METRICS)
+            tracker.close()
+
+    def test_of_wandb(self, monkeypatch, config, tmp_path, capfd):
+        wandb = unittest.mock.MagicMock()
+        wandb.init.return_value.id = "abc"
+        monkeypatch.setitem(sys.modules, "wandb", wandb)
+        monkeypatch.delenv("WANDB_DIR", raising=False)
+        self.twice(config, tmp_path)
+        first, second = (call.kwargs for call in wandb.init.call_args_list)
+        expected = {"project": "kunlun_jax", "name": tmp_path.name, "dir": str(tmp_path)}
+        assert first.items() >= {**expected, "id": None, "resume": "allow"}.items()
+        assert second.items() >= {**expected, "id": "abc", "resume": "allow"}.items()
+        assert first["config"]["model.streams.purchase.max_len"] == 8
+        assert second["config"] is None
+        assert wandb.Settings.call_args.kwargs == {"console": "off", "silent": True}
+        logged = [call.args[0] for call in wandb.init.return_value.log.call_args_list]
+        assert logged == [{"step": 1, "train/loss": 0.5}, {"step": 2, "train/loss": 0.5}]
+        assert capfd.readouterr().err == ""
+
+    def test_of_mlflow(self, monkeypatch, tmp_path, capfd):
+        config = tiny.experiment(tmp_path / "data", **{"tracking.sinks": ("mlflow",)})
+        mlflow = unittest.mock.MagicMock()
+        mlflow.entities.Param, mlflow.entities.Metric = (lambda *a: a), (lambda *a: a)
+        monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+        monkeypatch.setitem(sys.modules, "mlflow.entities", mlflow.entities)
+        client = mlflow.MlflowClient.return_value
+        client.get_experiment_by_name.return_value = None
+        client.create_experiment.return_value = "7"
+        client.create_run.return_value.info.run_id = "abc"
+        self.twice(config, tmp_path)
+        client.create_experiment.assert_called_once_with("kunlun_jax")
+        client.create_run.assert_called_once_with("7", run_name=tmp_path.name)
+        client.update_run.assert_called_once_with("abc", status="RUNNING")
+        calls = client.log_batch.call_args_list
+        assert {call.args for call in calls} == {("abc",)}
+        params = [call.kwargs["params"] for call in calls if "params" in call.kwargs]
+        assert max(map(len, params)) <= 100  # what an MLflow server takes
+        assert ("optimizer.learning_rate", "0.003") in [pair for part in params for pair in part]
+        metrics = [call.kwargs["metrics"] for call in calls if "metrics" in call.kwargs]
+        assert [(m[0][:2], m[0][3]) for m in metrics] == [(("train/loss", 0.5), s) for s in (1, 2)]
+        assert capfd.readouterr().err == ""
 
 
 def train(directory, workdir, **settings):
