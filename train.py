@@ -28,6 +28,7 @@ from kunlun_jax.metrics.scores import Scores  # noqa: E402
 from kunlun_jax.models.registry import create_model  # noqa: E402
 from kunlun_jax.report.writing import end_with_report  # noqa: E402
 from kunlun_jax.training.batches import open_data  # noqa: E402
+from kunlun_jax.training.profiling import Window, profiled  # noqa: E402
 from kunlun_jax.training.progressive import progressive_summary  # noqa: E402
 from kunlun_jax.training.results import report_best  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
@@ -46,6 +47,9 @@ INIT_FROM = flags.DEFINE_string(
 INIT_OPTIMIZER = flags.DEFINE_enum(
     "init_optimizer", "fresh", OPTIMIZERS, "Whether it takes the optimizers' state too."
 )
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "Steps to trace, START:STOP, into `profile` in the workdir."
+)
 # Of several processes; under SLURM, Open MPI and Kubernetes they know each other without.
 COORDINATOR = flags.DEFINE_string("coordinator", None, "Host and port of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of this run.")
@@ -61,22 +65,27 @@ def main(argv: list[str]) -> None:
     del argv
     try:
         config = experiment_config(CONFIG.value)
+        window = Window.of(PROFILE_STEPS.value)
         with (
             connected(_processes(), expected=USER_ERRORS),
             open_workdir(WORKDIR.value or _default_workdir(), config) as workdir,
         ):
-            train(config, workdir, WarmStart.of(workdir, INIT_FROM.value, INIT_OPTIMIZER.value))
+            start = WarmStart.of(workdir, INIT_FROM.value, INIT_OPTIMIZER.value)
+            train(config, workdir, start, window)
     except USER_ERRORS as error:
         sys.exit(one_line(error))
 
 
-def train(config: ExperimentConfig, workdir: pathlib.Path, start: WarmStart) -> None:
+def train(
+    config: ExperimentConfig, workdir: pathlib.Path, start: WarmStart, window: Window | None
+) -> None:
     """Run the experiment in a working directory.
 
     Args:
         config: The experiment.
         workdir: Where checkpoints and metrics go, and are found again.
         start: Whose weights the run begins with.
+        window: The steps to trace.
     """
     print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
     print(kernels_line(config.model), flush=True)
@@ -87,8 +96,9 @@ def train(config: ExperimentConfig, workdir: pathlib.Path, start: WarmStart) -> 
         state = run.resume_or_initialize(start.state)  # and the training batches stand at its step
         if described(workdir):  # what it took of another run
             print(described(workdir), flush=True)
-        train_step = run.train_step()
-        state, complete = run_loop(run, state, train_step)
+        steps = {"taken": int(state.step), "num_steps": run.num_steps}
+        with profiled(run.train_step(), window, workdir, **steps) as train_step:
+            state, complete = run_loop(run, state, train_step)
         print(run.goodput.line(), flush=True)
         if complete:
             predictions: dict[str, Scores] = {}

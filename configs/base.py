@@ -213,6 +213,13 @@ def get_config() -> ConfigDict:
     config.mesh.tensor = 1  # Devices that share heads and the widths of MLPs
     config.mesh.expert = 1  # Devices that share the Wukong experts
 
+    config.tracking = ConfigDict()
+    # Services that get every line: "wandb", Weights & Biases; "mlflow", MLflow. Where they are,
+    # their own environment variables say. What goes wrong with one is a warning
+    config.tracking.sinks = ()
+    config.tracking.project = "kunlun_jax"  # Project in W&B, experiment in MLflow
+    config.tracking.run_name = ""  # Name of the run there; empty: that of its working directory
+
     # What this file chooses: options of its data source, and the streams.
     config.data.options = ConfigDict({"num_negatives": 4, "seed": 0})
     config.model.streams.purchase = stream(

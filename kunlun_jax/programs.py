@@ -18,6 +18,7 @@ PROGRAMS = {
     "report": ("kunlun_jax.report", "a finished run as a page of HTML, or two side by side"),
     "why": ("kunlun_jax.why", "what a run's scores depend on: importance of every input"),
     "plan": ("kunlun_jax.plan", "state, operations and memory of a training step on a machine"),
+    "tune": ("kunlun_jax.tune", "settings: searches them, every trial a run of its own"),
     "study": ("kunlun_jax.scaling", "families of models, and the scaling law they follow"),
 }
 _USAGE = "usage: kunlun-jax COMMAND [flags]"

@@ -33,6 +33,7 @@ ORDER = (
     (
         "kunlun_jax.serving",
         "kunlun_jax.scaling",
+        "kunlun_jax.tune",
         "kunlun_jax.audit",
         "kunlun_jax.compare",
         "kunlun_jax.plan",

@@ -27,6 +27,11 @@ _ALWAYS = {
     "optimizer": "warmup_steps",
     "training": "eval_every",
 }
+# A group that earlier versions did not have; where all of the others are given.
+_EARLIEST_GROUPS = {"seed", "data", "model", "optimizer", "training", "mesh"}
+_LATER_GROUPS: dict[str, dict[str, object]] = {
+    "tracking": {"sinks": [], "project": "kunlun_jax", "run_name": ""}
+}
 
 
 def in_current_form(values: Any) -> Any:
@@ -54,6 +59,8 @@ def in_current_form(values: Any) -> Any:
         group = _group(groups.get(name, settings.get(name)))
         if _ALWAYS[name] in group and not later.keys() <= group.keys():
             groups[name] = {**later, **group}
+    if settings.keys() >= _EARLIEST_GROUPS:
+        groups |= {name: later for name, later in _LATER_GROUPS.items() if name not in settings}
     return {**settings, **groups} if groups else values
 
 

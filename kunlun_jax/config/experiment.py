@@ -31,6 +31,7 @@ from kunlun_jax.config.model import DType, ModelConfig, validate_model
 from kunlun_jax.config.parsing import parse
 
 ScheduleName = Literal["cosine", "constant"]
+SinkName = Literal["wandb", "mlflow"]
 BatchSize = Annotated[PositiveInt, at_most(2**24)]  # far beyond any use; what is above is a slip
 
 
@@ -172,6 +173,19 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrackingConfig:
+    """Where else the metrics of a run go; `metrics.jsonl` has all of them in any case."""
+
+    sinks: tuple[SinkName, ...] = free(
+        (),
+        'Services that get every line: "wandb", Weights & Biases; "mlflow", MLflow. Where they '
+        "are, their own environment variables say. What goes wrong with one is a warning.",
+    )
+    project: str = free("kunlun_jax", "Project in W&B, experiment in MLflow.")
+    run_name: str = free("", "Name of the run there; empty: that of its working directory.")
+
+
+@dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
     """Everything one run needs."""
 
@@ -181,6 +195,7 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = group(OptimizerConfig)
     training: TrainingConfig = group(TrainingConfig)
     mesh: MeshConfig = group(MeshConfig)
+    tracking: TrackingConfig = group(TrackingConfig)
 
 
 # What may change between two starts of one run; and what is compared by what it leads to.

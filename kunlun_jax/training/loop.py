@@ -50,6 +50,9 @@ class Trainer:
         deadline: Reading of `time.monotonic` from which on the run saves and stops, as on a signal.
         before_step: Called with the number of a step and the state before it; says whether it has
             evaluated anything.
+        after_evaluation: Called with the number of a step that was evaluated, once that is recorded
+            and its save has begun; says whether the run ends there. Of several processes, all say
+            the same.
     """
 
     config: ExperimentConfig
@@ -65,6 +68,7 @@ class Trainer:
     goodput: Goodput
     deadline: float = math.inf
     before_step: Callable[[int, TrainState], bool] = lambda step, state: False
+    after_evaluation: Callable[[int], bool] = lambda step: False
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
         """Train from the state's step to the last one.
@@ -73,8 +77,8 @@ class Trainer:
             state: Where to begin, the iterator standing at the same step.
 
         Returns:
-            The final state, and whether the run is complete, by its steps or by its patience
-            (False: stopped by a signal or at the deadline, and wholly saved).
+            The final state, and whether the run is complete, by its steps, its patience or
+            `after_evaluation` (False: stopped by a signal or at the deadline, and wholly saved).
 
         Raises:
             NonFiniteError: If too many updates in a row were not finite; the checkpoints before
@@ -118,7 +122,7 @@ class Trainer:
                         self.checkpoints.save(state, self.data, metrics=metrics)
                     goodput.begin_lap()
                     logged_step = step
-                    if self.checkpoints.has_ended(cadence):
+                    if self.after_evaluation(step) or self.checkpoints.has_ended(cadence):
                         break
                 elif stopping or step % cadence.checkpoint_every == 0:
                     self._require_going_on(state)

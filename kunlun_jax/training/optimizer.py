@@ -1,12 +1,31 @@
 """AdamW for dense parameters. Embedding tables have their own optimizer (`tables/adagrad.py`)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from kunlun_jax.config import OptimizerConfig
 from kunlun_jax.shapes import Array
+
+
+class OptimizerArguments(NamedTuple):
+    """Settings that a compiled step takes as arguments: runs that differ in them share it.
+
+    Attributes:
+        learning_rate: Peak of AdamW.
+        table_learning_rate: Peak of the tables' Adagrad.
+        weight_decay: AdamW's decay of kernels.
+    """
+
+    learning_rate: float | Array
+    table_learning_rate: float | Array
+    weight_decay: float | Array
+
+    @classmethod
+    def of(cls, config: OptimizerConfig) -> "OptimizerArguments":
+        """Take them from the settings."""
+        return cls(config.learning_rate, config.table_learning_rate, config.weight_decay)
 
 
 def schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -31,20 +50,23 @@ def schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     )
 
 
-def dense_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+def dense_optimizer(
+    config: OptimizerConfig, num_steps: int, arguments: OptimizerArguments | None = None
+) -> optax.GradientTransformation:
     """Return clipping by global norm followed by AdamW; only kernels decay.
 
     Args:
         config: Rates and decays.
         num_steps: Steps of the whole run.
+        arguments: Take the place of these settings; None: nothing does.
     """
-    factor = schedule(config, num_steps)
+    factor, given = schedule(config, num_steps), arguments or OptimizerArguments.of(config)
     adamw = optax.adamw(
-        lambda step: config.learning_rate * factor(step),
+        lambda step: given.learning_rate * factor(step),
         b1=config.b1,
         b2=config.b2,
         eps=config.eps,
-        weight_decay=config.weight_decay,
+        weight_decay=given.weight_decay,
         mask=lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params),
     )
     if not config.clip_norm:

@@ -123,7 +123,9 @@ def report_best(
         for key, value in values.items()
     }
     with (
-        contextlib.closing(open_writer(run.workdir, from_step=last)) as writer,
+        contextlib.closing(
+            open_writer(run.workdir, from_step=last, also=run.tracker.write)
+        ) as writer,
         together(),
     ):
         writer.write(last, {BEST_STEP: float(best), **record})

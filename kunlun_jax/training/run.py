@@ -19,13 +19,14 @@ from kunlun_jax.data.opening import open_dataset
 from kunlun_jax.flops import flops_by_module
 from kunlun_jax.hosts.processes import ProcessError, is_first, several, together
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh
+from kunlun_jax.sharding import batch_sharding, check_divisible, make_mesh, replicated
 from kunlun_jax.training.batches import RunData, open_data
 from kunlun_jax.training.checkpoint import CheckpointError, Checkpoints
 from kunlun_jax.training.checkpoint_reader import model_identity
 from kunlun_jax.training.evaluation import Evaluator
 from kunlun_jax.training.goodput import Goodput, measured_ceiling
 from kunlun_jax.training.loop import NonFiniteError
+from kunlun_jax.training.optimizer import OptimizerArguments
 from kunlun_jax.training.run_data import keep_dataset
 from kunlun_jax.training.step import (
     TrainState,
@@ -35,6 +36,7 @@ from kunlun_jax.training.step import (
     state_shapes,
 )
 from kunlun_jax.training.summary import data_summary, model_summary
+from kunlun_jax.training.tracking import Tracker
 from kunlun_jax.training.workdir import WorkdirError, keep_config
 
 __all__ = ["USER_ERRORS", "Run", "fresh_state", "open_dataset", "open_run"]
@@ -95,6 +97,7 @@ class Run(contextlib.AbstractContextManager):
         num_steps: Steps of the whole run.
         evaluator: Computes predictions and metrics of a split.
         checkpoints: The run's checkpoints.
+        tracker: Sends metrics to the services that the run names.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class Run(contextlib.AbstractContextManager):
             read_only=read_only,
             identity=_identity(config, data, self.train_batches, self.num_steps),
         )
+        self.tracker = Tracker(config, workdir)
 
     def __enter__(self) -> "Run":
         """Make the mesh known to the layers."""
@@ -153,7 +157,8 @@ class Run(contextlib.AbstractContextManager):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish pending saves; a failed one raises."""
+        """Finish pending saves, of which a failed one raises, and what is still to be sent."""
+        self._context.callback(self.tracker.close, failed=error is not None)
         with self._context:
             if error is not None and several():
                 # The other processes may be elsewhere, and a save that they take no part in never
@@ -221,14 +226,25 @@ class Run(contextlib.AbstractContextManager):
         return (initialize or fresh_state)(self) if state is None else state
 
     def train_step(self) -> Callable[[TrainState, Batch], TrainState]:
-        """Return the step, to be compiled at its first call; it reuses the memory of the state."""
-        step = make_train_step(self.model, self.data.schema, self.config, num_steps=self.num_steps)
-        return jax.jit(
-            step,
-            donate_argnums=0,
-            in_shardings=(self.state_shardings, batch_sharding(self.mesh)),
-            out_shardings=self.state_shardings,
-        )
+        """Return the step, to be compiled at its first call; it reuses the memory of the state.
+
+        Runs that differ in nothing but `OptimizerArguments` run one and the same program.
+        """
+        return _train_step(self)
+
+
+def _train_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
+    everywhere = replicated(run.mesh)
+    step = jax.jit(
+        make_train_step(run.model, run.data.schema, run.config, num_steps=run.num_steps),
+        donate_argnums=0,
+        in_shardings=(run.state_shardings, batch_sharding(run.mesh), everywhere),
+        out_shardings=run.state_shardings,
+    )
+    # On the devices of all processes once, rather than sent there at every step.
+    settings = OptimizerArguments.of(run.config.optimizer)
+    arguments = jax.jit(lambda: settings, out_shardings=everywhere)()
+    return lambda state, batch: step(state, batch, arguments)
 
 
 def _require_steps_ahead(run: Run, state: TrainState | None) -> None:

@@ -23,6 +23,7 @@ def run_loop(
     train_step: Callable[[TrainState, Batch], TrainState],
     *,
     deadline: float = math.inf,
+    after_evaluation: Callable[[int], bool] = lambda step: False,
 ) -> tuple[TrainState, bool]:
     """Train to the last step; returns the state and whether the run is complete.
 
@@ -31,13 +32,15 @@ def run_loop(
         state: Where to begin: what `run.resume_or_initialize` gave.
         train_step: What `run.train_step` gave.
         deadline: Reading of `time.monotonic` from which on it saves and stops early.
+        after_evaluation: As of `Trainer`.
 
     Raises:
         NonFiniteError: If too many updates in a row were not finite.
     """
     most = run.config.data.max_eval_examples
     validation = run.data.eval_batches("validation", run.mesh, max_examples=most)
-    with contextlib.closing(open_writer(run.workdir, from_step=int(state.step))) as writer:
+    start, track = int(state.step), run.tracker.write
+    with contextlib.closing(open_writer(run.workdir, from_step=start, also=track)) as writer:
         trainer = Trainer(
             config=run.config,
             train_step=train_step,
@@ -52,9 +55,11 @@ def run_loop(
             goodput=run.goodput,
             deadline=deadline,
             before_step=Progressive(run, writer).before,
+            after_evaluation=after_evaluation,
         )
         state, complete = trainer.run(state)
-    if complete and int(state.step) < run.num_steps and is_first():
+    early = int(state.step) < run.num_steps and run.checkpoints.has_ended(run.config.training)
+    if complete and early and is_first():
         print(
             f"ended at step {int(state.step)} of {run.num_steps}: no better validation NE in "
             f"{run.config.training.patience} evaluations",

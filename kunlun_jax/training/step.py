@@ -24,7 +24,7 @@ from kunlun_jax.sharding import AnyMesh, replicated, shardings_of
 from kunlun_jax.tables import TableState, count_out_of_vocabulary
 from kunlun_jax.training import guard
 from kunlun_jax.training.guard import GuardState
-from kunlun_jax.training.optimizer import dense_optimizer, schedule
+from kunlun_jax.training.optimizer import OptimizerArguments, dense_optimizer, schedule
 
 
 # A pytree holds anything while jax maps over it (shapes, shardings), so it is not checked.
@@ -167,11 +167,14 @@ def apply_model(model: nn.Module, params: Any, tables: Any, batch: Batch) -> Arr
 
 def make_train_step(
     model: nn.Module, schema: Schema, config: ExperimentConfig, *, num_steps: int
-) -> Callable[[TrainState, Batch], TrainState]:
+) -> Callable[..., TrainState]:
     """Return the pure function (state, batch) -> state of one step.
 
     Where the loss or a gradient is NaN or infinite, parameters, tables and optimizer keep every
     bit; the step counts all the same, because the data goes on.
+
+    Its third argument may be `OptimizerArguments`. Then the program does not hold
+    these numbers, and runs that differ in them share what is compiled.
 
     Args:
         model: The model.
@@ -179,11 +182,14 @@ def make_train_step(
         config: Optimizer, task weights, and when the guard gives up.
         num_steps: Steps of the whole run.
     """
-    optimizer = dense_optimizer(config.optimizer, num_steps)
     factor = schedule(config.optimizer, num_steps)
     shares = task_weights(config.training, schema.labels)
 
-    def train_step(state: TrainState, batch: Batch) -> TrainState:
+    def train_step(
+        state: TrainState, batch: Batch, arguments: OptimizerArguments | None = None
+    ) -> TrainState:
+        given = arguments or OptimizerArguments.of(config.optimizer)
+        optimizer = dense_optimizer(config.optimizer, num_steps, given)
         tables = TableState(state.tables, state.accumulators)
         small, local, touched = tables.gather(batch, schema)
 
@@ -202,7 +208,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
 
-        rate = jnp.asarray(config.optimizer.table_learning_rate * factor(state.step))
+        rate = jnp.asarray(given.table_learning_rate * factor(state.step))
         tables = tables.update(
             touched, table_gradients, rate, take=take, seed=config.seed, step=state.step
         )

@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -35,6 +35,8 @@ _EARLIER_PART = "config.tmp"  # how earlier versions named a part of it
 LOCK_FILE = "lock"
 METRICS_FILE = "metrics.jsonl"
 BEST_STEP = "best/step"  # marks the line of the final report
+
+MetricListener = Callable[[int, Mapping[str, float]], None]  # takes a step and its metrics
 
 
 class WorkdirError(ValueError):
@@ -188,7 +190,7 @@ def _require_same_run(directory: pathlib.Path, found: Any, resolved: dict[str, A
             f"{directory / CONFIG_FILE}: expected the configuration of a run, with "
             f"{sorted(resolved)}, got another file"
         )
-    before, after = _binding(found), _binding(resolved)
+    before, after = binding(found), binding(resolved)
     if _schedule(found) == _schedule(resolved) == "constant":  # no step depends on the last one
         for settings in (before, after):
             settings["data"].pop("num_epochs", None)
@@ -206,10 +208,15 @@ def _schedule(values: dict[str, Any]) -> Any:
     return optimizer.get("schedule") if isinstance(optimizer, dict) else None
 
 
-def _binding(values: dict[str, Any], where: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the settings that bind by themselves."""
+def binding(values: dict[str, Any], where: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the settings that bind a run by themselves.
+
+    Args:
+        values: The settings of a group, as JSON.
+        where: Path of the group.
+    """
     found = {
-        key: _binding(value, (*where, key)) if isinstance(value, dict) else value
+        key: binding(value, (*where, key)) if isinstance(value, dict) else value
         for key, value in values.items()
         if (*where, key) not in FREE_SETTINGS | DATA_SETTINGS
     }
@@ -235,12 +242,15 @@ class MetricWriter:
     """Writes metrics to `metrics.jsonl`, one JSON object a line, and to TensorBoard.
 
     Both are written at once, in the caller's thread: where they cannot be, the caller hears of it.
+    Whoever else is told (`training/tracking.py`) is told afterwards.
 
     Attributes:
         path: The JSON-lines file.
     """
 
-    def __init__(self, directory: pathlib.Path, *, from_step: int) -> None:
+    def __init__(
+        self, directory: pathlib.Path, *, from_step: int, also: MetricListener | None = None
+    ) -> None:
         """Continue the record of a run after a step.
 
         Later lines of an earlier start are dropped, and so is its final report, which follows
@@ -249,11 +259,12 @@ class MetricWriter:
         Args:
             directory: The working directory.
             from_step: Step at which the run continues; 0 begins anew.
+            also: Is told of everything that is written.
 
         Raises:
             WorkdirError: If the record is not one, or cannot be written.
         """
-        self.path = directory / METRICS_FILE
+        self.path, self._also = directory / METRICS_FILE, also
         board = directory / "tensorboard"
         with self._explained():
             if self.path.exists():
@@ -293,6 +304,8 @@ class MetricWriter:
             for key, value in metrics.items():
                 self._write_event(step, summary=scalar(key, value))
             self._board.flush()
+        if self._also is not None:
+            self._also(step, metrics)
 
     def close(self) -> None:
         """Close both."""
@@ -314,15 +327,20 @@ class MetricWriter:
             raise WorkdirError(f"{self.path.parent}: metrics cannot be written: {error}") from error
 
 
-def open_writer(directory: pathlib.Path, *, from_step: int) -> MetricWriter | NoWriter:
+def open_writer(
+    directory: pathlib.Path, *, from_step: int, also: MetricListener | None = None
+) -> MetricWriter | NoWriter:
     """Return what records the metrics of a run; all processes call this together.
 
     Args:
         directory: The working directory.
         from_step: As of `MetricWriter`.
+        also: As of `MetricWriter`.
 
     Raises:
         WorkdirError: If the record is not one, or cannot be written.
     """
     with together():
-        return MetricWriter(directory, from_step=from_step) if is_first() else NoWriter()
+        if not is_first():
+            return NoWriter()
+        return MetricWriter(directory, from_step=from_step, also=also)

@@ -54,6 +54,13 @@ def test_a_merge_that_does_not_go_with_the_partition_is_refused(partition, merge
         experiment_config(earlier(partition=partition, merge=merge))
 
 
+def test_a_group_that_came_later_is_as_it_was_without():
+    mapping = earlier()
+    del mapping["tracking"]
+    assert in_current_form(mapping) == TODAY
+    assert in_current_form({"tracking": 3}) == {"tracking": 3}
+
+
 def test_settings_of_data_that_came_later_are_as_they_were_without():
     mapping = earlier()
     for name in ("columns_directory", "verify", "shuffle_window", "parts"):

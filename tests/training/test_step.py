@@ -8,7 +8,7 @@ import pytest
 
 from kunlun_jax.config import ExperimentConfig, OptimizerConfig
 from kunlun_jax.metrics import binary_metrics
-from kunlun_jax.training.optimizer import dense_optimizer, schedule
+from kunlun_jax.training.optimizer import OptimizerArguments, dense_optimizer, schedule
 from kunlun_jax.training.step import (
     apply_model,
     create_train_state,
@@ -218,6 +218,38 @@ class TestNumericalGuard:
             got = train_step(state, batch)
             self.assert_nothing_moved(got, state)
             assert_equal_states((got.step, got.guard), (state.step, state.guard))
+
+
+class TestOptimizerArguments:
+    """Numbers of the optimizer that the program takes instead of holding them."""
+
+    OTHERS = dataclasses.replace(
+        CONFIG.optimizer,
+        learning_rate=0.02,
+        table_learning_rate=0.3,
+        weight_decay=0.3,
+    )
+
+    def test_take_the_place_of_the_settings(self, state, after):
+        got = train_step(state, BATCH, OptimizerArguments.of(self.OTHERS))
+        gradients, _, _ = dense_gradients(state.params, state.tables, BATCH)
+        optimizer = dense_optimizer(self.OTHERS, NUM_STEPS)
+        updates, _ = factories.jit(optimizer.update)(gradients, state.opt_state, state.params)
+        expected = jax.tree.map(lambda p, u: np.asarray(p) + np.asarray(u), state.params, updates)
+        chex.assert_trees_all_close(got.params, expected, rtol=1e-4, atol=2e-4)
+        # Of Adagrad's first step, the rate is a factor: here three times what it was.
+        for name, table in state.tables.items():
+            once, thrice = (np.asarray(x.tables[name]) - np.asarray(table) for x in (after, got))
+            np.testing.assert_allclose(thrice, 3 * once, rtol=1e-3, atol=1e-5)
+
+    def test_are_no_part_of_the_program(self, state):
+        def program(settings):
+            config = dataclasses.replace(CONFIG, optimizer=settings)
+            step = make_train_step(KUNLUN, factories.SCHEMA, config, num_steps=NUM_STEPS)
+            lowered = jax.jit(step).lower(state, BATCH, OptimizerArguments.of(settings))
+            return lowered.as_text()
+
+        assert program(CONFIG.optimizer) == program(self.OTHERS)
 
 
 class TestNarrowTables:

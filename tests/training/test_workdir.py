@@ -77,6 +77,7 @@ class TestOpenWorkdir:
         earlier = json.loads(file.read_text())
         earlier["model"]["gdpa"]["activation"] = "gelu_tanh"
         earlier["model"]["wukong"]["merge"] = "concat"
+        del earlier["tracking"]
         file.write_text(json.dumps(earlier))
         start(tmp_path)
         assert json.loads(file.read_text()) == json.loads(json.dumps(to_mapping(CONFIG)))
@@ -158,6 +159,9 @@ def test_every_setting_is_free_or_names_the_data_or_binds():
         "mesh.fsdp",
         "mesh.tensor",
         "mesh.expert",
+        "tracking.sinks",
+        "tracking.project",
+        "tracking.run_name",
     }
     assert {".".join(path) for path in DATA_SETTINGS} == {
         "data.source",
