@@ -69,7 +69,7 @@ def padded_rows(x, lengths):
     return to_float64(x)[padded]
 
 
-def value_and_gradients(function, arrays, cotangent):
+def value_and_gradients(function, arrays, cotangent, jit=jit):
     """Return function(**arrays) and the gradients of sum(cotangent * output), both jitted."""
 
     @jit

@@ -288,6 +288,7 @@ def test_default_tiles(head_dim):
             partial(window_attention, implementation=name, lengths=_lengths(time), **options),
             arrays | learned,
             cotangent,
+            jit=jax.jit,  # compiled fast, both sum one by one, and are 2e-5 apart
         )
         for name in ("triton_interpret", "xla")
     )
