@@ -2,8 +2,8 @@
 
     python train.py --config=configs/base.py --workdir=runs/base
 
-10.5 minutes on two CPU cores, data set build and final evaluation included; 393,000 examples; test NE
-0.723, AUC 0.834 (one seed). With events alone (`match_attributes`, `count_features` and
+10.5 minutes on two CPU cores, data set build and final evaluation included; 393,000 examples; test
+NE 0.723, AUC 0.834 (one seed). With events alone (`match_attributes`, `count_features` and
 `popularity_features` false) NE is 0.813, AUC 0.773.
 """
 

@@ -12,14 +12,19 @@ hypothesis.settings.load_profile("any_machine")
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Compile a training step once, however many runs and processes of the tests use it."""
+    """Compile a program once, however small, and however many processes of the tests use it."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # of all workers
     directory = root / "compilations"
     directory.mkdir(exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)  # of the programs that tests start
+    settings = {
+        "compilation_cache_dir": str(directory),
+        "persistent_cache_min_compile_time_secs": 0.0,
+    }
+    for name, value in settings.items():
+        jax.config.update(f"jax_{name}", value)
+        os.environ[f"JAX_{name.upper()}"] = str(value)  # of the programs that tests start
     return directory
 
 

@@ -1,4 +1,4 @@
-"""The code in the documentation."""
+"""The code and the commands in the documentation."""
 
 import pathlib
 import re
@@ -33,3 +33,14 @@ def blocks(page: str, heading: str, language: str) -> list[str]:
         elif re.match(rf"#{{1,{len(marks)}}} ", line):
             inside = False
     return ["\n".join(block) + "\n" for block in found]
+
+
+def command_lines(page: str, *headings: str) -> list[str]:
+    """Return the lines of the shell blocks below some headings of a page, as `shell_lines` does."""
+    return shell_lines("".join(x for heading in headings for x in blocks(page, heading, "bash")))
+
+
+def shell_lines(block: str) -> list[str]:
+    """Return the lines of a shell block, joined where they go on, without comments."""
+    lines = [re.sub(r"(^|\s)# .*", "", line) for line in block.replace("\\\n", " ").splitlines()]
+    return [" ".join(line.split()) for line in lines if line.strip()]

@@ -32,6 +32,7 @@ from kunlun_jax.data.batch import Batch, EventBatch, SparseBatch
 from kunlun_jax.layers.embedding import Embedding
 from kunlun_jax.models import MODELS, Kunlun, Recommender
 from kunlun_jax.training.step import weighted_loss
+from tests.compiling import jit
 
 DAY = 86_400
 SCHEMA = schemas.Schema(
@@ -207,27 +208,6 @@ def drawn_variables(module: nn.Module, *args: Any, seed: int = 0) -> Any:
 def embeddings(tables: dict[str, Any]) -> dict[str, Embedding]:
     """Return what a model makes of tables of its own width."""
     return {v.name: Embedding(tables[v.name], None, v) for v in SCHEMA.vocabularies}
-
-
-@functools.cache
-def _fast_compilation() -> dict[str, Any]:
-    """Return XLA options that compile up to ten times faster; tests run once, on tiny arrays."""
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-        "xla_cpu_parallel_codegen_split_count": 1,
-    }
-    more = {**options, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(jnp.sin, compiler_options=more)(0.0)
-    except jax.errors.JaxRuntimeError:  # newer versions of XLA do not have the last one
-        return options
-    return more
-
-
-def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Return jax.jit(function, **options) that compiles fast rather than well."""
-    return jax.jit(function, compiler_options=_fast_compilation(), **options)
 
 
 @functools.cache

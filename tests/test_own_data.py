@@ -46,7 +46,9 @@ def run(compilation_cache):
     return functools.partial(run_python, variables=variables)
 
 
+@pytest.mark.slow
 def test_from_csv_to_a_checkpoint_with_two_commands(run, tmp_path):
+    """In the source tree; tests/test_wheel.py does it from a wheel."""
     built = run(
         "-m",
         "kunlun_jax.data.build",

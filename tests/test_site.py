@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from docs import site_hooks
-from tests.documents import ROOT, blocks
+from tests.documents import ROOT, blocks, command_lines
+from tests.wheels import FILES, FOLDERS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 START = "docs/start.md"
@@ -26,12 +27,6 @@ def files(nav):
         return [nav]
     parts = nav.values() if isinstance(nav, dict) else nav
     return [file for part in parts for file in files(part)]
-
-
-def commands(page, *headings):
-    """Return the lines of a page's shell blocks, joined where they go on."""
-    found = "".join(block for h in headings for block in blocks(page, h, "bash"))
-    return [" ".join(line.split()) for line in found.replace("\\\n", " ").splitlines()]
 
 
 def test_every_page_is_in_the_navigation_once():
@@ -75,14 +70,14 @@ def test_bars_in_tables_lose_the_backslash_and_elsewhere_keep_it():
 class TestStartPage:
     def test_its_commands_are_those_that_other_tests_follow(self):
         """tests/test_wheel.py follows docs/data.md, tests/test_after_training.py the other."""
-        followed = commands("docs/data.md", "## Tables of your own")
-        followed += commands("docs/after_training.md", "## Start")
-        own = commands(START, "## Your own tables", "## Score")
+        followed = command_lines("docs/data.md", "## Tables of your own")
+        followed += command_lines("docs/after_training.md", "## Start")
+        own = command_lines(START, "## Your own tables", "## Score")
         assert len(own) == 4
         assert [c for c in own if c not in followed] == []
 
     def test_its_first_commands_are_those_of_ci(self):
-        installs, trains = commands(START, "# Start in five minutes")[:2]
+        installs, trains = command_lines(START, "# Start in five minutes")[:2]
         assert installs == 'pip install -e ".[own-data]"'
         assert "own-data" in PROJECT["optional-dependencies"]
         assert trains.startswith("python train.py --config=configs/smoke.py --workdir=")
@@ -111,11 +106,5 @@ class TestDockerfile:
         assert command in PROJECT["scripts"]
 
     def test_it_gets_what_a_wheel_is_made_of(self):
-        """What tests/test_wheel.py makes one of."""
         lines = (ROOT / ".dockerignore").read_text().splitlines()
-        wheel = (ROOT / "tests/test_wheel.py").read_text()
-        copied = re.findall(r"for name in \((.*?)\):\n +(?:shutil|ignored)", wheel)
-        assert len(copied) == 2
-        assert {line[1:] for line in lines if line[0] == "!"} == set(
-            re.findall(r'"(.+?)"', ",".join(copied))
-        )
+        assert {line[1:] for line in lines if line[0] == "!"} == {*FILES, *FOLDERS}

@@ -3,10 +3,10 @@
 python -m tests.faults.program POINT STEP FAULT train.py --config=...
 
 POINT is "log" (a step was recorded), "saving" (a step is about to be saved), "save" (a save of the
-step is under way) or "read" (its checkpoint is about to be read); FAULT is a signal's name, "fill",
-which fills the disk of the working directory, "OSError" or "ValueError", which are raised, or
-several such, as in "fill,SIGTERM". "batch N NaN": from step N on, training batches have NaN among
-their dense features. "none 0 none": no fault.
+step is under way), "read" (its checkpoint is about to be read) or "begin" (all is open, nothing is
+compiled); FAULT is a signal's name, "fill", which fills the disk of the working directory,
+"OSError" or "ValueError", which are raised, or several such, as in "fill,SIGTERM". "batch N NaN":
+from step N on, training batches have NaN among their dense features. "none 0 none": no fault.
 """
 
 import os
@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kunlun_jax.data import BatchSource
+from kunlun_jax.training import run
 from kunlun_jax.training.checkpoint import DAMAGED, Checkpoints
 from kunlun_jax.training.workdir import MetricWriter
 from tests.faults.small_model import use_small_model
@@ -90,6 +91,8 @@ def main(arguments: list[str]) -> None:
     use_small_model()
     if point == "batch":
         poison(int(step))
+    elif point == "begin":
+        run.model_summary = lambda *_: cause(fault, pathlib.Path()) or "a small model"
     elif point != "none":
         arm(point, int(step), fault)
     sys.argv = [program, *rest]

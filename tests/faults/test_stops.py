@@ -58,10 +58,7 @@ def test_sigterm(runs, uninterrupted, tmp_path, monkeypatch, observe):
 )
 def test_ctrl_c_before_the_first_step(runs, uninterrupted, tmp_path, observe):
     workdir = tmp_path / "run"
-    process = runs.start(workdir)
-    assert any(line.startswith("attention kernels") for line in process.stdout)
-    process.send_signal(signal.SIGINT)
-    outcome = runs.finish(process)
+    outcome = runs.elsewhere(workdir, fault=("begin", 0, "SIGINT"))
     assert outcome.code == 130
     assert "Traceback" not in outcome.err
     assert outcome.message == LINE.strip()

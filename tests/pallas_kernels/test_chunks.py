@@ -10,6 +10,7 @@ from pallas_kernels import chunks
 from pallas_kernels.gdpa import gdpa
 from pallas_kernels.seed_attention import seed_attention
 from pallas_kernels.window_attention import window_attention
+from tests.compiling import jit
 
 BATCH, EVENTS, HEADS, WIDTH = 12, 40, 2, 8
 LENGTHS = jnp.arange(BATCH) * 4 % (EVENTS + 1)
@@ -46,7 +47,7 @@ def test_chunks_change_nothing(operation, examples, monkeypatch):
             out = OPERATIONS[operation](*arrays)
             return jnp.vdot(out, _normal(4, *out.shape)), out
 
-        return jax.jit(jax.grad(total, argnums=(0, 1, 2, 3), has_aux=True))(*arrays)
+        return jit(jax.grad(total, argnums=(0, 1, 2, 3), has_aux=True))(*arrays)
 
     monkeypatch.setattr(chunks, "examples_in_chunk", lambda batch, _: batch)
     whole = value_and_gradients()

@@ -9,6 +9,7 @@ import pytest
 
 from pallas_kernels import ACTIVATIONS, tile_choices
 from pallas_kernels.gdpa import gdpa
+from tests.compiling import jit
 from tests.pallas_kernels import contract, oracle
 
 # T = 37 and S = 19 (no powers of two); lengths 0, 1, one less and one more than a tile of 16, full
@@ -132,14 +133,14 @@ class TestContract:
 
     def test_scalar_scale_is_one_scale_for_all_heads(self, implementation):
         arrays, _ = _arrays()
-        run = jax.jit(partial(gdpa, implementation=implementation))
+        run = jit(partial(gdpa, implementation=implementation))
         got = run(**arrays, scale_in=0.3)
         want = run(**arrays, scale_in=jnp.full(HEADS, 0.3))
         contract.assert_same_bits(got, want)
 
     def test_an_activation_changes_its_own_head_only(self, implementation):
         arrays, _ = _arrays()
-        run = jax.jit(partial(gdpa, implementation=implementation), static_argnames="activation")
+        run = jit(partial(gdpa, implementation=implementation), static_argnames="activation")
         before = run(**arrays, activation=("gelu", "silu", "relu"))
         after = run(**arrays, activation=("gelu", "identity", "relu"))
         contract.assert_same_bits(before[:, :, [0, 2]], after[:, :, [0, 2]])
@@ -150,7 +151,7 @@ class TestContract:
         # Property 2: K = W1^T and V = W2 give act(S W1) W2.
         states, first, second = contract.random_arrays(1, (2, 13, 16), (16, 24), (24, 16))
         repeat = partial(jnp.broadcast_to, shape=(2, 24, 1, 16))
-        run = jax.jit(partial(gdpa, activation=activation, implementation=implementation))
+        run = jit(partial(gdpa, activation=activation, implementation=implementation))
         got = run(states[:, :, None], repeat(first.T[:, None]), repeat(second[:, None]))
         states, first, second = (contract.to_float64(x) for x in (states, first, second))
         want = oracle.ACTIVATIONS[activation](states @ first) @ second

@@ -200,7 +200,9 @@ class TestBadData:
             open_run(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_smoke_config_lowers_normalized_entropy(tmp_path):
+    """As .ci/run does, by the program and for as many steps as it says."""
     config = smoke.get_config()
     config.data.directory = str(tmp_path / "data")
     config.data.num_epochs = 0.5
