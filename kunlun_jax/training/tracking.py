@@ -161,7 +161,7 @@ class Tracker:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                thread.warn(f"has not ended within {_LAST_SECONDS:.0f} s")
+                thread.warn(f"no end within {_LAST_SECONDS:.0f} s")
 
 
 class _Thread(threading.Thread):

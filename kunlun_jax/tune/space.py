@@ -2,7 +2,7 @@
 
     optimizer.learning_rate=log:1e-4:1e-2
     optimizer.weight_decay=linear:0:0.1
-    model.num_layers=int:1:4
+    model.num_layers=int:3:6
     model.dim=choice:16,32,64
 
 Every value is checked by the setting's own type and bounds before anything is run. What is wrong

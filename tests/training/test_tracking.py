@@ -108,7 +108,7 @@ class TestTracker:
         tracker.write(1, METRICS)
         tracker.close()
         assert time.monotonic() - start < 5
-        assert "tracking by wandb ends: has not ended within 0 s" in capfd.readouterr().err
+        assert "tracking by wandb ends: no end within 0 s" in capfd.readouterr().err
         assert (other.lines, other.ended) == ([{"step": 1, "train/loss": 0.5}], [False])
         answer.set()
 

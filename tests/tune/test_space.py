@@ -1,10 +1,14 @@
 """What a search may say, and what is refused before anything is run."""
 
+import re
+
 import pytest
 
+from configs import base
 from kunlun_jax.config import ConfigError, ExperimentConfig, experiment_config, to_mapping
 from kunlun_jax.tune.space import Search, changed, overrides, read_space
 from tests import factories
+from tests.documents import ROOT
 
 CONFIG = ExperimentConfig(model=factories.config())
 STREAM = CONFIG.model.streams[0].name
@@ -113,6 +117,19 @@ def test_a_setting_comes_once_and_something_is_searched():
         read_space(CONFIG, [text, text])
     with pytest.raises(ConfigError, match="--search: expected NAME=log:LOW:HIGH"):
         read_space(CONFIG, [])
+
+
+def test_what_the_documentation_searches_goes_with_base():
+    config = experiment_config(base.get_config())
+    page, help_text = "docs/tuning.md", "kunlun_jax/tune/__main__.py"
+    texts = re.findall(r"^\| `([\w.]+=[^`]+)` \|", (ROOT / page).read_text(), re.MULTILINE)
+    for file in (page, "README.md", help_text):
+        texts += re.findall(r"--search=([\w.]+=\S+)", (ROOT / file).read_text())
+    assert len(texts) > 7
+    for text in texts:
+        (search,) = read_space(config, [text])
+        for value in search.values:
+            experiment_config(changed(to_mapping(config), search.name, value))
 
 
 class TestValues:
