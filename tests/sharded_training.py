@@ -1,4 +1,6 @@
-"""Train on a mesh of eight CPU devices and on one device; prints the meshes that agreed.
+"""Train on meshes of eight CPU devices and on one device; prints the meshes that agreed.
+
+    python -m tests.sharded_training xla "2 2 2 1" "1 1 1 8"
 
 Run by `test_sharding.py`, because a process has as many CPU devices as it asks for at its start. By
 the flags of train.py, two processes with four devices each do it together.
@@ -16,7 +18,7 @@ import numpy as np
 
 from kunlun_jax.config import ExperimentConfig, MeshConfig, ModelConfig
 from kunlun_jax.data.batch import Batch
-from kunlun_jax.hosts.processes import Options, connected, is_first, several
+from kunlun_jax.hosts.processes import Options, connected, is_first
 from kunlun_jax.models.kunlun import Kunlun
 from kunlun_jax.sharding import BatchShare, batch_sharding, make_mesh, replicated
 from kunlun_jax.training.step import (
@@ -29,7 +31,6 @@ from tests import factories
 from tests.models.variants import VARIANTS
 
 NUM_STEPS = 10
-MESHES = [(8, 1, 1, 1), (2, 4, 1, 1), (2, 2, 2, 1), (2, 1, 2, 2), (1, 1, 1, 8)]
 # All three operations in one layer, two heads, learned frequencies, a table with more rows than a
 # batch has ids; eight experts on 21 tokens, and 24 that come out.
 BASE = VARIANTS["uneven_widths"]
@@ -87,27 +88,27 @@ def _initialize(kunlun: nn.Module, config: ExperimentConfig) -> Callable[[Batch]
     return factories.jit(functools.partial(create_train_state, kunlun, config, num_steps=NUM_STEPS))
 
 
-def main(kernels: str) -> None:
-    """Compare every mesh with one device."""
+def main(kernels: str, meshes: list[str]) -> None:
+    """Compare every mesh, as in "2 2 2 1", with one device."""
     assert jax.device_count() == 8
     model = dataclasses.replace(MODEL, kernels=kernels)
-    meshes = MESHES if kernels == "xla" and not several() else [(2, 2, 2, 1)]
-    found = [train(model, make_mesh(MeshConfig(*sizes))) for sizes in meshes]
+    found = [train(model, make_mesh(MeshConfig(*map(int, sizes.split())))) for sizes in meshes]
     if not is_first():
         return
     want = train(model, make_mesh(MeshConfig(), jax.local_devices()[:1]))
     for sizes, got in zip(meshes, found, strict=True):
         chex.assert_trees_all_close(got, want, rtol=1e-3, atol=2e-5)
-        print(*sizes, flush=True)
+        print(sizes, flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("kernels")
+    parser.add_argument("meshes", nargs="+")
     for field in dataclasses.fields(Options):
         kind = str if field.name == "coordinator" else int
         parser.add_argument(f"--{field.name}", type=kind, default=field.default)
     arguments = vars(parser.parse_args())
-    kernels = arguments.pop("kernels")
+    compared = arguments.pop("kernels"), arguments.pop("meshes")
     with connected(Options(**arguments), expected=()):
-        main(kernels)
+        main(*compared)
