@@ -87,8 +87,8 @@ ELSEWHERE = {
     'pip install -e ".[beam]"': "older versions of some packages; .ci/run has it apart",
     "python train.py --config=... --workdir=/shared/run --coordinator=HOST0:1234 "
     "--num_processes=4 --process_id=0": "several hosts; tests/faults/test_processes.py",
-    "python train.py --config=configs/base.py --workdir=runs/base --profile_steps=101:110": "the run "
-    "above has fewer steps; tests/training/test_profiling.py",
+    "python train.py --config=configs/base.py --workdir=runs/base "
+    "--profile_steps=101:110": "the run above has fewer steps; tests/training/test_profiling.py",
     "kunlun-jax tune --config=base --workdir=runs/search --trials=20 "
     "--search=optimizer.learning_rate=log:1e-3:1e-2": "twenty runs; tests/tune",
     "sbatch --nodes=4 launch/train.sbatch --config=...": "SLURM; tests/test_launch.py",
