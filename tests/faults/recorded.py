@@ -12,6 +12,8 @@ import sys
 import numpy as np
 from jax.experimental import multihost_utils
 
+from kunlun_jax.data import BatchSource
+from kunlun_jax.data.opening import open_dataset
 from kunlun_jax.data.reading.gather import Columns
 from kunlun_jax.hosts.processes import is_first, several
 from kunlun_jax.training.loop import Trainer
@@ -25,6 +27,18 @@ def rows_for_users(batch):
         return batch(self, rows, real, max_lens).replace(user_ids=rows.astype(np.int32))
 
     return batch_of_rows
+
+
+def training_rows(patch, config):
+    """Return the training batches of a run, in its order, with the rows of examples as users."""
+    patch.setattr(Columns, "batch", rows_for_users(Columns.batch))
+    return BatchSource(
+        open_dataset(config.data),
+        split="train",
+        batch_size=config.data.batch_size,
+        max_lens={},
+        seed=config.data.seed,
+    )
 
 
 def recording(run, file):

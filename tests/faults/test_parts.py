@@ -8,12 +8,9 @@ import signal
 import numpy as np
 import pytest
 
-from kunlun_jax.data import BatchSource
-from kunlun_jax.data.reading.gather import Columns
-from kunlun_jax.training.run import open_dataset
 from tests import processes
 from tests.faults.harness import ROOT, Outcome, behind_log_line
-from tests.faults.recorded import rows_for_users
+from tests.faults.recorded import training_rows
 from tests.faults.test_processes import NONE, close
 from tests.training import tiny
 from tests.training.runs import records
@@ -63,14 +60,7 @@ def of_one(runs, uninterrupted, tmp_path_factory):
 def expected(runs, monkeypatch):
     """Of every step, where its examples are stored in their parts."""
     config = tiny.experiment(runs.data, **{"data.parts": PARTS})
-    monkeypatch.setattr(Columns, "batch", rows_for_users(Columns.batch))
-    source = BatchSource(
-        open_dataset(config.data),
-        split="train",
-        batch_size=config.data.batch_size,
-        max_lens={},
-        seed=config.data.seed,
-    )
+    source = training_rows(monkeypatch, config)
     steps = round(source.epoch_size / source.batch_size)
     assert steps > tiny.NUM_STEPS  # parts of 40 users are uneven
     return [source[step].user_ids.tolist() for step in range(steps)]

@@ -9,13 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from kunlun_jax.data import BatchSource
-from kunlun_jax.data.reading.gather import Columns
 from kunlun_jax.training.diagnosis import load_batch
-from kunlun_jax.training.run import open_dataset
 from tests import processes
 from tests.faults.harness import ROOT, Outcome, steps
-from tests.faults.recorded import rows_for_users
+from tests.faults.recorded import training_rows
 from tests.report.reading import problems
 from tests.training import tiny
 from tests.training.runs import records
@@ -129,14 +126,7 @@ def test_a_run_moves_between_devices_and_sees_every_example_once(
 
     seen = [json.loads(line) for line in ids.read_text().splitlines()]
     config = tiny.experiment(runs.data)
-    monkeypatch.setattr(Columns, "batch", rows_for_users(Columns.batch))
-    source = BatchSource(
-        open_dataset(config.data),
-        split="train",
-        batch_size=config.data.batch_size,
-        max_lens={},
-        seed=config.data.seed,
-    )
+    source = training_rows(monkeypatch, config)
     assert seen == [source[step].user_ids.tolist() for step in range(tiny.NUM_STEPS)]
     assert sorted(row for rows in seen for row in rows) == list(range(source.num_examples))
     losses, expected = (

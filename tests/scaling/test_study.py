@@ -3,7 +3,6 @@ import functools
 import pathlib
 import types
 
-import jax
 import numpy as np
 import pytest
 
@@ -120,17 +119,6 @@ class TestConfig:
             study_config(values)
 
 
-@pytest.fixture
-def keep_every_compilation():
-    """Keep quick compilations, too: here are three runs of one small model."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0.0)
-    yield
-    jax.config.update(name, before)
-
-
-@pytest.mark.usefixtures("keep_every_compilation")
 def test_a_run_stopped_at_its_deadline_resumes_exactly(values, tmp_path, monkeypatch):
     study = study_config({**values, "subject": "din"})
     first = planned_runs(study)[0]

@@ -8,7 +8,6 @@ import shlex
 import signal
 import sys
 
-import jax
 import optuna
 import pytest
 
@@ -51,16 +50,6 @@ def pruner(monkeypatch):
     monkeypatch.setitem(studies._PRUNERS, "none", SecondTrialAtItsSecondEvaluation)
 
 
-@pytest.fixture
-def keep_every_compilation():
-    """Keep quick compilations, too: all trials run one program."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0.0)
-    yield
-    jax.config.update(name, before)
-
-
 @contextlib.contextmanager
 def killed(monkeypatch, method, number):
     """End the program where a trial would call a method of the study."""
@@ -76,7 +65,7 @@ def killed(monkeypatch, method, number):
         yield
 
 
-@pytest.mark.usefixtures("pruner", "keep_every_compilation")
+@pytest.mark.usefixtures("pruner")
 def test_a_search_that_was_stopped_ends_like_one_that_was_not(plan, tmp_path, monkeypatch, capsys):
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     found = carry_out(plan, whole, 2)
