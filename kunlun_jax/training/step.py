@@ -168,13 +168,13 @@ def apply_model(model: nn.Module, params: Any, tables: Any, batch: Batch) -> Arr
 def make_train_step(
     model: nn.Module, schema: Schema, config: ExperimentConfig, *, num_steps: int
 ) -> Callable[..., TrainState]:
-    """Return the pure function (state, batch) -> state of one step.
+    """Return the pure function (state, batch[, arguments]) -> state of one step.
 
     Where the loss or a gradient is NaN or infinite, parameters, tables and optimizer keep every
     bit; the step counts all the same, because the data goes on.
 
-    Its third argument may be `OptimizerArguments`. Then the program does not hold
-    these numbers, and runs that differ in them share what is compiled.
+    With `OptimizerArguments` as its third argument, the program does not hold these numbers, and
+    runs that differ in them share what is compiled; without, they are those of the configuration.
 
     Args:
         model: The model.
