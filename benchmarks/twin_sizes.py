@@ -63,6 +63,7 @@ def experiment(size: Size) -> ExperimentConfig:
         count_features=False,  # the schema declares none
         popularity_features=False,
         head_dims=(4 * size.dim, 2 * size.dim),
+        head_context=False,
     )
     return ExperimentConfig(model=model)
 

@@ -82,6 +82,7 @@ def get_config(nodes: str = "1") -> ConfigDict:
     config.model.num_layers = 4
     config.model.n_sum = 48
     config.model.head_dims = (1024, 512)
+    config.model.head_context = False  # as in the paper
     config.model.dtype = "bfloat16"
     config.model.table_dims = ConfigDict({"author": 128})
     config.model.rote.learnable = True

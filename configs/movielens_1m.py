@@ -33,7 +33,6 @@ def get_config() -> ConfigDict:
     config.model.dim = 48
     config.model.num_layers = 1
     config.model.head_dims = (192, 96)
-    config.model.head_context = True
     config.model.rote.time_scale = 60.0  # seconds
     config.model.wukong.mlp_dim = 96
     config.model.streams = ConfigDict()

@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.data.max_eval_examples = 0
     config.model.count_features = False  # the generator declares none
     config.model.popularity_features = False
+    config.model.head_context = False  # without counts, the context says little by itself
     config.model.streams = ConfigDict()
     for name, n_tokens in (("purchase", 8), ("click", 4), ("view", 4)):
         config.model.streams[name] = base.stream(

@@ -155,8 +155,15 @@ ABLATIONS = {
 
 
 def experiment() -> ConfigDict:
-    """Return what all runs share: the base experiment, evaluated at its end alone."""
-    config = earlier_wiring(base.get_config())
+    """Return what all runs share."""
+    config = earlier_wiring(short())
+    config.model.head_context = False
+    return config
+
+
+def short() -> ConfigDict:
+    """Return the base experiment on a tenth of the examples, evaluated at its end alone."""
+    config = base.get_config()
     config.data.num_epochs = 0.1
     config.training.eval_every = 1_000_000  # steps: the last one is evaluated in any case
     config.training.checkpoint_every = 200

@@ -92,7 +92,7 @@ class ModelConfig:
     )
     head_dims: tuple[PositiveInt, ...] = setting((128, 64), "Hidden widths of the head's MLP.")
     head_context: bool = setting(
-        False,
+        True,
         "Whether the head reads the context tokens too, and the trunk's through a gain "
         "(layers/head.py); otherwise the trunk's alone, as they are.",
     )

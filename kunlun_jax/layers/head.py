@@ -1,14 +1,15 @@
 """The multi-task head (docs/model.md#head).
 
-    logits = MLP(flatten(Y))                    Y: the tokens that the trunk returns
-    logits = MLP(flatten([X^(0) || g * Y]))     with `model.head_context`; X^(0): context tokens
+    logits = MLP(flatten([X^(0) || g * Y]))     X^(0): context tokens; Y: what the trunk returns
+    logits = MLP(flatten(Y))                    with `model.head_context` false, as in the paper
 
-The second form is ours. A trunk that ends in a norm returns dozens of tokens of unit variance, most
+The first form is ours. A trunk that ends in a norm returns dozens of tokens of unit variance, most
 of which say nothing yet. Adam moves every weight by the same amount, so the logit moves with their
 number, and the few numbers that say much from the start, the dense features, are lost among them.
-There the context reaches the head as it is, and the trunk through a learned gain per channel, g,
-that starts at 0.1 (as LayerScale's does, arXiv:2103.17239). It helps where the context says most
-(MovieLens-1M), and delays what only the trunk can find (Complete Journey): docs/design.md.
+So the context reaches the head as it is, and the trunk through a learned gain per channel, g, that
+starts at 0.1 (as LayerScale's does, arXiv:2103.17239). It helps where the context says much: on
+MovieLens-1M, and wherever counts are given. It delays what only the trunk can find, as on Complete
+Journey with events alone: docs/design.md.
 """
 
 import flax.linen as nn

@@ -77,7 +77,7 @@ def expected_logits(params, tables, model, batch, b):
 
 
 @pytest.mark.parametrize(
-    "name", ["four_layers", "mlp_and_pma", "earlier_wiring", "uneven_widths", "head_context"]
+    "name", ["four_layers", "mlp_and_pma", "earlier_wiring", "uneven_widths", "head_of_the_trunk"]
 )
 def test_logits_equal_the_formulas(name):
     model = {"four_layers": DEFAULT, **VARIANTS}[name]
@@ -138,13 +138,14 @@ def test_parameter_tree_and_count_of_one_config():
         "layer_1/interaction": interaction_1,
         "view_final_pooling": pooling,
         "head": {
-            "mlp/hidden_0/kernel": ((3 + 3 + 3) * 8, 6), "mlp/hidden_0/bias": (6,),
+            "gain": (8,),
+            "mlp/hidden_0/kernel": ((5 + 3 + 3 + 3) * 8, 6), "mlp/hidden_0/bias": (6,),
             "mlp/out/kernel": (6, 2), "mlp/out/bias": (2,),
         },
     }  # fmt: skip
     expected = {f"{m}/{k}": shape for m, leaves in modules.items() for k, shape in leaves.items()}
     assert shapes == expected
-    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 5_000
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 5_248
     tables = nn.meta.unbox(variables["tables"]["embedding"])
     assert {k: v.shape for k, v in tables.items()} == {
         "item": (301, 8),

@@ -51,8 +51,8 @@ def test_logits_equal_the_formulas(name):
 
 
 @every_peer
-def test_a_head_that_reads_the_context_equals_the_formulas_and_its_flops(name):
-    model = dataclasses.replace(PEERS[name], head_context=True)
+def test_a_head_of_the_trunk_alone_equals_the_formulas_and_its_flops(name):
+    model = dataclasses.replace(PEERS[name], head_context=False)
     recommender = factories.recommender(model)
     variables = factories.drawn_variables(recommender, BATCH)
     params, tables = factories.float64((variables["params"], variables["tables"]["embedding"]))

@@ -46,7 +46,7 @@ VARIANTS = {
         match_attributes=False,
         use_dense=False,
     ),
-    "head_context": one_layer(head_context=True),
+    "head_of_the_trunk": one_layer(head_context=False),
     "uneven_widths": one_layer(
         table_dims=(("brand", 3), ("item", 12)),
         gdpa={"temperature": "none", "activation": ("gelu", "silu")},
