@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.data.num_threads = 1  # Threads that make batches
 
     config.model = ConfigDict()
-    # "kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer"
+    # "kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer", "unidot"
     config.model.name = "kunlun"
     config.model.dim = 32  # Width D of context, summary and pooled tokens, and of embeddings
     # By vocabulary: width of its table, where it is not dim; a learned linear map brings its rows
@@ -167,6 +167,15 @@ def get_config() -> ConfigDict:
     # One sliding layer each: the events before a token that it sees
     config.model.tokenformer.windows = (32, 16)
     config.model.tokenformer.ffn_dim = 64  # Hidden width of SwiGLU
+
+    config.model.unidot = ConfigDict()
+    config.model.unidot.num_heads = 1  # Attention heads; 2 * num_heads divides the model's dim
+    # Events to each side that an event sees when its stream is encoded
+    config.model.unidot.window = 16
+    config.model.unidot.num_items = 4  # Tokens of the candidate that search the streams
+    config.model.unidot.num_pooled = 4  # Tokens that a stream is pooled into
+    config.model.unidot.gate_dim = 16  # Hidden width of the MLP that weighs events in pooling
+    config.model.unidot.ffn_dim = 64  # Hidden width of the other MLPs
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.003  # Peak of AdamW

@@ -25,6 +25,7 @@ from kunlun_jax.config import (
     ROTEConfig,
     StreamConfig,
     TokenFormerConfig,
+    UniDotConfig,
     WukongConfig,
 )
 from kunlun_jax.data import schema as schemas
@@ -89,6 +90,7 @@ _PARTS = {
     "interformer": InterFormerConfig(num_heads=2, num_pma=2, num_recent=2),
     "hstu": HSTUConfig(num_heads=2, num_time_buckets=2),
     "tokenformer": TokenFormerConfig(num_heads=2, num_full_layers=1, windows=(5, 2), ffn_dim=6),
+    "unidot": UniDotConfig(num_heads=2, window=2, num_items=2, num_pooled=3, gate_dim=5, ffn_dim=6),
 }
 
 

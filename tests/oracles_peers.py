@@ -5,12 +5,16 @@ trunk takes the context tokens [F, D], the streams as a list of (events [T, D], 
 returns the tokens that the head reads.
 """
 
+import dataclasses
 import math
 
 import numpy as np
 
 from tests import oracles
 from tests.oracles import layer_norm, rms_norm, sigmoid, softmax
+
+# Which context tokens of `factories.SCHEMA` are the candidate's: itself, its item, its brand.
+UNIDOT_ITEM = [0, 2, 3]
 
 
 def silu(x):
@@ -205,12 +209,99 @@ def tokenformer(params, model, tokens, streams):
     return np.concatenate([sequence[:num_static], sequence[-1:]])
 
 
+def swiglu(p, x, into_gate=0.0):
+    value, opening = np.split(x @ p["up"]["kernel"], 2, axis=-1)
+    return (value * silu(opening + into_gate)) @ p["down"]["kernel"]
+
+
+def unidot_summary(p, tokens):
+    return p["weights"][:, 0] @ tokens
+
+
+def unidot_view(p, name, events, ages, summary, stream, model):
+    """Encode a stream: gates that the context opens, then a window without times."""
+    gate, config = p[f"{name}_gate"], model.unidot
+    context = summary @ gate["context"]["kernel"] + gate["context"]["bias"]
+    gated = events + swiglu(gate, layer_norm(events), context)
+    stream = dataclasses.replace(
+        stream, model_dim=model.dim, num_heads=config.num_heads, window=config.window
+    )
+    by_position = dataclasses.replace(
+        model, rote=dataclasses.replace(model.rote, gaps="positions_only")
+    )
+    return oracles.window_attention(
+        p[f"{name}_window"], gated, np.zeros_like(ages), stream, by_position
+    )
+
+
+def sigmoid_pooling(p, events, summary, num_tokens):
+    total = np.zeros((num_tokens, len(summary)))
+    for event in events:
+        weights = sigmoid(oracles.mlp(p["gates"], np.concatenate([event, summary])))
+        total += np.outer(weights, event)
+    return layer_norm(total / np.sqrt((total**2).sum(axis=-1, keepdims=True) + 1e-5))
+
+
+def cross_attention(p, queries, events, num_heads):
+    if not len(events):
+        return np.zeros_like(queries)
+    query = layer_norm(queries) @ p["query"]["kernel"]
+    key, value = np.split(layer_norm(events) @ p["key_value"]["kernel"], 2, axis=-1)
+    every = list(range(len(events)))
+    found = multi_head_softmax(query, key, value, num_heads, lambda t: every)
+    return found @ p["out"]["kernel"]
+
+
+def unidot(params, model, tokens, streams):
+    config, dim = model.unidot, tokens.shape[1]
+    item, user = UNIDOT_ITEM, [i for i in range(len(tokens)) if i not in UNIDOT_ITEM]
+    items = params["items"]["weights"] @ tokens[item]
+    summary = unidot_summary(params["summary"], tokens)
+    views = {
+        stream.name: unidot_view(params, stream.name, events, ages, summary, stream, model)
+        for stream, (events, ages) in zip(model.streams, streams, strict=True)
+    }
+    highway = []
+    for index in range(model.num_layers):
+        p = params[f"layer_{index}"]
+        summary = unidot_summary(p["summary"], tokens)
+        pooled = [
+            sigmoid_pooling(p[f"{name}_pooling"], view, summary, config.num_pooled)
+            for name, view in views.items()
+        ]
+        attended = np.concatenate(
+            [
+                cross_attention(p[f"{name}_attention"], items, view, config.num_heads)
+                for name, view in views.items()
+            ]
+        )
+        dots = [items @ attended.T, tokens[user] @ items.T]
+        highway.append(layer_norm(np.concatenate([d.ravel() for d in dots]) / math.sqrt(dim)))
+        tokens = wukong_layer(
+            p["interaction"], np.concatenate([tokens, *pooled]), len(tokens), model
+        )
+        both = np.concatenate(
+            [layer_norm(items), p["highway"]["mix"]["weights"] @ attended], axis=1
+        )
+        items = items + np.stack([oracles.mlp(p["ffn"], row) for row in both])
+        joined = np.concatenate([tokens, items])
+        mixed = p["fusion"]["mix"].T @ layer_norm(joined)
+        joined = joined + swiglu(p["fusion"], mixed)
+        tokens, items = joined[: len(tokens)], joined[len(tokens) :]
+    readout = params["readout"]["mix"]["weights"] @ np.concatenate([tokens, items])
+    gram = (readout @ readout.T / math.sqrt(dim))[np.triu_indices(len(readout))]
+    numbers = np.concatenate([gram, *highway])
+    rows = np.resize(numbers, (math.ceil(len(numbers) / dim), dim))  # begins again at the end
+    return np.concatenate([readout, rows])
+
+
 TRUNKS = {
     "wukong": wukong,
     "interformer": interformer,
     "din": din,
     "hstu": hstu,
     "tokenformer": tokenformer,
+    "unidot": unidot,
 }
 
 

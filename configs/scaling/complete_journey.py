@@ -113,6 +113,8 @@ def size(name: str, dim: int, streams: dict[str, float]) -> dict[str, Any]:
         width = 2 * int(share * dim / 2)  # even, as the rotation of attention needs it
         changes[f"model.streams.{stream}.model_dim"] = width
         changes[f"model.streams.{stream}.mlp_dim"] = width
+    if name == "unidot":  # came later: the records of the others do not have it
+        changes["model.unidot.ffn_dim"] = 2 * dim
     return changes
 
 

@@ -15,7 +15,15 @@ from ml_collections import ConfigDict
 from kunlun_jax.configs.scaling import complete_journey
 from kunlun_jax.configs.scaling.complete_journey import STREAMS, ablation, size
 
-DIMS = {"kunlun": 32, "din": 52, "interformer": 18, "wukong": 58, "hstu": 24, "tokenformer": 20}
+DIMS = {
+    "kunlun": 32,
+    "din": 52,
+    "unidot": 28,
+    "interformer": 18,
+    "wukong": 58,
+    "hstu": 24,
+    "tokenformer": 20,
+}
 
 ABLATIONS = {
     "pool_events": ablation(pooling__pool_from="events"),
@@ -32,7 +40,7 @@ ABLATIONS = {
 
 
 def get_config() -> ConfigDict:
-    """Return six families of one size, and ablations; 131,000 examples a run."""
+    """Return seven families of one size, and ablations; 131,000 examples a run."""
     families = {name: (size(name, dim, STREAMS),) for name, dim in DIMS.items()}
     return complete_journey.study(
         "Complete Journey, with cross features", families, complete_journey.short(), ABLATIONS

@@ -34,6 +34,7 @@ from kunlun_jax.config.peers import (
     HSTUConfig,
     InterFormerConfig,
     TokenFormerConfig,
+    UniDotConfig,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "TokenFormerConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "UniDotConfig",
     "WukongConfig",
     "experiment_config",
     "in_current_form",

@@ -5,8 +5,11 @@ Whoever reads settings back brings them to today's form first, so that an old ru
 old record compared.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
+
+from kunlun_jax.config.peers import UniDotConfig
 
 # Settings that earlier versions did not have, and what they did; where all of a group are given.
 _LATER = {
@@ -17,7 +20,12 @@ _LATER = {
         "period_hours": 0.0,
         "parts": 1,
     },
-    "model": {"match_attributes": False, "count_features": False, "popularity_features": False},
+    "model": {
+        "match_attributes": False,
+        "count_features": False,
+        "popularity_features": False,
+        "unidot": dataclasses.asdict(UniDotConfig()),
+    },
     "optimizer": {"schedule": "cosine"},
     "training": {"patience": 0},
 }

@@ -17,13 +17,14 @@ from kunlun_jax.config.peers import (
     HSTUConfig,
     InterFormerConfig,
     TokenFormerConfig,
+    UniDotConfig,
     validate_peer,
 )
 
-ModelName = Literal["kunlun", "wukong", "interformer", "din", "hstu", "tokenformer"]
+ModelName = Literal["kunlun", "wukong", "interformer", "din", "hstu", "tokenformer", "unidot"]
 DType = Literal["float32", "bfloat16"]
 ScheduleWord = Literal["pffn", "attention", "pooling"]
-_PEERS_WITH_SETTINGS = ("din", "interformer", "hstu", "tokenformer")
+_PEERS_WITH_SETTINGS = ("din", "interformer", "hstu", "tokenformer", "unidot")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ModelConfig:
 
     name: ModelName = setting(
         "kunlun",
-        '"kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer".',
+        '"kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer", "unidot".',
     )
     dim: PositiveInt = setting(
         32, "Width D of context, summary and pooled tokens, and of embeddings."
@@ -113,6 +114,7 @@ class ModelConfig:
     interformer: InterFormerConfig = group(InterFormerConfig)
     hstu: HSTUConfig = group(HSTUConfig)
     tokenformer: TokenFormerConfig = group(TokenFormerConfig)
+    unidot: UniDotConfig = group(UniDotConfig)
     streams: tuple[StreamConfig, ...] = setting(
         (), "Event streams by their names in the data set, at least one."
     )

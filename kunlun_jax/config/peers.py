@@ -55,6 +55,20 @@ class TokenFormerConfig:
     ffn_dim: PositiveInt = setting(64, "Hidden width of SwiGLU.")
 
 
+@dataclasses.dataclass(frozen=True)
+class UniDotConfig:
+    """UniDot; its interaction is a layer of `wukong` with one expert."""
+
+    num_heads: PositiveInt = setting(1, "Attention heads; 2 * num_heads divides the model's dim.")
+    window: PositiveInt = setting(
+        16, "Events to each side that an event sees when its stream is encoded."
+    )
+    num_items: PositiveInt = setting(4, "Tokens of the candidate that search the streams.")
+    num_pooled: PositiveInt = setting(4, "Tokens that a stream is pooled into.")
+    gate_dim: PositiveInt = setting(16, "Hidden width of the MLP that weighs events in pooling.")
+    ffn_dim: PositiveInt = setting(64, "Hidden width of the other MLPs.")
+
+
 def validate_peer(peer: Any, where: str, dim: int) -> None:
     """Check that the heads of a peer divide its width.
 

@@ -7,6 +7,7 @@ from kunlun_jax.models.kunlun import Kunlun
 from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.models.registry import MODELS, create_model
 from kunlun_jax.models.tokenformer import TokenFormer
+from kunlun_jax.models.unidot import UniDot
 from kunlun_jax.models.wukong import Wukong
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Kunlun",
     "Recommender",
     "TokenFormer",
+    "UniDot",
     "Wukong",
     "create_model",
 ]

@@ -11,6 +11,7 @@ from kunlun_jax.models.interformer import InterFormer
 from kunlun_jax.models.kunlun import Kunlun
 from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.models.tokenformer import TokenFormer
+from kunlun_jax.models.unidot import UniDot
 from kunlun_jax.models.wukong import Wukong
 
 MODELS: dict[str, type[Recommender]] = {
@@ -20,6 +21,7 @@ MODELS: dict[str, type[Recommender]] = {
     "din": DIN,
     "hstu": HSTU,
     "tokenformer": TokenFormer,
+    "unidot": UniDot,
 }
 
 

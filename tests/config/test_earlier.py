@@ -8,6 +8,7 @@ import pytest
 from kunlun_jax.config import (
     ConfigError,
     ExperimentConfig,
+    UniDotConfig,
     experiment_config,
     in_current_form,
     to_mapping,
@@ -52,6 +53,15 @@ def test_outputs_of_a_full_partition_were_merged_by_a_sum():
 def test_a_merge_that_does_not_go_with_the_partition_is_refused(partition, merge):
     with pytest.raises(ConfigError, match=r"^config\.model\.wukong: unknown key 'merge'"):
         experiment_config(earlier(partition=partition, merge=merge))
+
+
+def test_a_peer_that_came_later_has_its_defaults_and_cross_features_stay():
+    mapping = copy.deepcopy(TODAY)
+    mapping["model"]["match_attributes"] = True
+    del mapping["model"]["unidot"]
+    model = experiment_config(mapping).model
+    assert model.unidot == UniDotConfig()
+    assert model.match_attributes
 
 
 def test_a_group_that_came_later_is_as_it_was_without():

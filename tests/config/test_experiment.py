@@ -248,6 +248,11 @@ PEER_COUNTS = [
     ("tokenformer", "num_full_layers", 0),
     ("tokenformer", "windows", [4, 0]),
     ("tokenformer", "ffn_dim", 0),
+    ("unidot", "window", 0),
+    ("unidot", "num_items", 0),
+    ("unidot", "num_pooled", 0),
+    ("unidot", "gate_dim", 0),
+    ("unidot", "ffn_dim", 0),
 ]
 
 
@@ -258,7 +263,7 @@ def test_settings_of_a_peer_are_checked(name, field, value):
     assert message(f"model.{name}.{field}", value) == expected
 
 
-@pytest.mark.parametrize("name", ["interformer", "hstu", "tokenformer"])
+@pytest.mark.parametrize("name", ["interformer", "hstu", "tokenformer", "unidot"])
 def test_heads_of_a_peer_divide_its_width(name):
     mapping = changed(f"model.{name}.num_heads", 3)
     experiment_config(mapping)  # of no concern to Kunlun

@@ -278,7 +278,7 @@ def requests(directory):
 def runs_of_configurations(directory):
     """What a configuration's check lets through also makes a model and a training step."""
     mapping = to_mapping(tiny.experiment(directory / "data"))
-    models = ("kunlun", "wukong", "interformer", "din", "hstu", "tokenformer")
+    models = ("kunlun", "wukong", "interformer", "din", "hstu", "tokenformer", "unidot")
 
     def attempt(rng):
         value = {**mapping, "model": {**mapping["model"], "name": models[rng.integers(6)]}}

@@ -17,6 +17,7 @@ EXPECTED = {
     "interformer": ENCODED | MERGED,
     "hstu": ENCODED | MERGED,
     "tokenformer": ENCODED | MERGED | {"merged/layer_3"},
+    "unidot": ENCODED | {"buy/layer_1", "view/layer_1"},
 }
 
 

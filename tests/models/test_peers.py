@@ -169,19 +169,30 @@ SUMMARIES = CLS * NUM_CONTEXT + GATE + PMA + GATE
 INTERFORMER = SUMMARIES + wukong_parameters(NUM_CONTEXT + CLS + 4, 5) + (D * D + CLS * D) + 4 * D**2
 HSTU = 5 * D**2 + (NUM_CONTEXT + 17) + 2
 TOKENFORMER = 5 * D**2 + 3 * D * 6
+UNIDOT_STREAM = (D * 12 + D * 6 + 6 + 6 * D) + 4 * D**2  # gates, window
+UNIDOT_LAYER = (
+    NUM_CONTEXT
+    + 2 * ((2 * D + 1) * 5 + 6 * 3 + 4 * D**2)  # pooling and attention of two streams
+    + wukong_parameters(NUM_CONTEXT + 6, NUM_CONTEXT)
+    + 2 * 4 + (2 * D + 1) * 6 + 7 * D  # what was found, into the items
+    + 7 * 7 + D * 12 + 6 * D
+)  # fmt: skip
+UNIDOT = 2 * 3 + NUM_CONTEXT + 2 * UNIDOT_STREAM + 2 * UNIDOT_LAYER + CLS * 7
+UNIDOT_ROWS = 4  # of 6 + 2 * (2 * 4 + 2 * 2) dots
 TRUNKS = {
     "wukong": (wukong_parameters(NUM_CONTEXT + 2, 6) + wukong_parameters(6, 6), 6),
     "interformer": (2 * D + 2 * INTERFORMER + SUMMARIES, 2 * CLS + 4),
-    "din": (2 * ((4 * D + 1) * 6 + 7), NUM_CONTEXT + 2),
+    "din": (2 * ((4 * D + 1) * 6 + 7), 2),
     "hstu": (2 * D + 2 * HSTU, NUM_CONTEXT),
     "tokenformer": (2 * D + 3 * TOKENFORMER, NUM_CONTEXT),
+    "unidot": (UNIDOT, CLS + UNIDOT_ROWS),
 }
 
 
 @every_peer
 def test_parameter_count(name):
     trunk, num_tokens = TRUNKS[name]
-    head = (num_tokens * D + 1) * 6 + 7 * 2
+    head = D + ((NUM_CONTEXT + num_tokens) * D + 1) * 6 + 7 * 2
     count = sum(leaf.size for leaf in jax.tree.leaves(VARIABLES[name]["params"]))
     assert count == DENSE + TABLES + sum(ENCODERS.values()) + trunk + head
 

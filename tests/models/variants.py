@@ -66,5 +66,5 @@ PEERS = {
     name: factories.config(
         name=name, num_layers=2, streams=STREAMS, table_dims=(("item", 12), ("tag", 5))
     )
-    for name in ("wukong", "interformer", "din", "hstu", "tokenformer")
+    for name in ("wukong", "interformer", "din", "hstu", "tokenformer", "unidot")
 }

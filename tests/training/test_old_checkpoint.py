@@ -19,7 +19,7 @@ from tests import factories
 # The rate that was the default then.
 OPTIMIZER = OptimizerConfig(learning_rate=4e-3)
 ARCHIVE = pathlib.Path(__file__).with_name("checkpoint_c8f04b0.tar.gz")
-# The wiring of that time, and a batch that the state has seen three times.
+# The wiring and the head of that time, and a batch that the state has seen three times.
 BUY = dataclasses.replace(factories.BUY, num_layers=2, n_tokens=3)
 MODEL = factories.config(
     streams=(BUY,),
@@ -27,6 +27,7 @@ MODEL = factories.config(
     interaction_input="summary",
     pooling={"pool_from": "events"},
     match_attributes=False,
+    head_context=False,
 )
 BATCH = factories.batch(lengths={"buy": [10, 4, 0, 7], "view": [7, 1, 2, 0]}, seed=1)
 
