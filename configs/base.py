@@ -194,7 +194,8 @@ def get_config() -> ConfigDict:
     config.optimizer.table_initial_accumulator = 1e-08  # Start of Adagrad's sums
     config.optimizer.table_init_std = 0.1  # Standard deviation of the tables' initial rows
     # Type that tables are stored in: "float32"; or "bfloat16", half the memory, where an update
-    # rounds at random to one of the two neighbours, right on average
+    # rounds at random to one of the two neighbours, right on average. For GPUs: on a CPU an update
+    # passes over the whole table
     config.optimizer.table_dtype = "float32"
 
     config.training = ConfigDict()

@@ -36,7 +36,13 @@ SCHEMA = factories.SCHEMA
 FLOAT32 = jnp.dtype("float32")
 
 
-STUDIES = ("complete_journey", "movielens_1m", "movielens_1m_rechorus", "synthetic")
+STUDIES = (
+    "complete_journey",
+    "complete_journey_cross",
+    "movielens_1m",
+    "movielens_1m_rechorus",
+    "synthetic",
+)
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, *PEERS])
