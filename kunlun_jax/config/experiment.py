@@ -120,8 +120,8 @@ class OptimizerConfig:
     table_dtype: DType = setting(
         "float32",
         'Type that tables are stored in: "float32"; or "bfloat16", half the memory, where an '
-        "update rounds at random to one of the two neighbours, right on average. For GPUs: on a CPU "
-        "an update passes over the whole table.",
+        "update rounds at random to one of the two neighbours, right on average. For GPUs: on a "
+        "CPU an update passes over the whole table.",
     )
 
 
