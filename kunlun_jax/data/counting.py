@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kunlun_jax.data.cross import Cross, CrossColumn, Popularity
+from kunlun_jax.data.cross import Cross, Popularity
 from kunlun_jax.data.schema import OOV_ID, Schema
 from kunlun_jax.data.tables import EventLog, Examples
 from kunlun_jax.data.windows import History
@@ -33,19 +33,21 @@ def count_columns(cross: Cross, log: EventLog, examples: Examples) -> np.ndarray
         known = events >= 0
         moments = log.times[known]
         histories[name] = History.build(events[known], moments, moments), candidates
-    result = np.empty((len(users), len(cross.columns)), np.float32)
-    for i, column in enumerate(cross.columns):
-        result[:, i] = _column(column, *histories[column.id], times)
-    return result
+    found = [
+        _columns(cross, history, candidates, times) for history, candidates in histories.values()
+    ]
+    return np.concatenate(found).T.astype(np.float32)
 
 
-def _column(
-    column: CrossColumn, history: History, keys: np.ndarray, times: np.ndarray
-) -> np.ndarray:
-    if column.kind == "age":
-        return (times - history.latest(keys, times)) / DAY
-    start = times - column.days * DAY if column.days else np.full_like(times, history.origin)
-    return history.count(keys, start, times)
+def _columns(cross: Cross, history: History, keys: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return [columns, n], those of one id, all windows at once."""
+    starts = [times - days * DAY for days in cross.windows]
+    if cross.whole:
+        starts = [np.full_like(times, history.origin), *starts]
+    found = history.count(keys, np.array(starts, np.int64).reshape(-1, len(times)), times)
+    if not cross.ages:
+        return found
+    return np.concatenate([found, [(times - history.latest(keys, times)) / DAY]])
 
 
 def popularity_columns(

@@ -45,7 +45,7 @@ class History:
         return np.searchsorted(self.key, key.astype(np.int64) * self.span + shifted, side="left")
 
     def count(self, key: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Count the observations of each key with start <= time < stop."""
+        """Count the observations of each key with start <= time < stop; the arrays broadcast."""
         return self._position(key, stop) - self._position(key, start)
 
     def latest(self, key: np.ndarray, stop: np.ndarray) -> np.ndarray:

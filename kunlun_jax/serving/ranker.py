@@ -9,7 +9,6 @@ Probabilities come out, a row for each candidate or request and a column for eac
 
 import collections
 import copy
-import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 
 from kunlun_jax.data.reading.gather import matching
 from kunlun_jax.data.reading.request_values import RequestError, require_known
-from kunlun_jax.data.reading.requests import Request, batch_requests, request_columns
+from kunlun_jax.data.reading.requests import Request, batch_requests, candidate_columns
 from kunlun_jax.metrics.scores import probabilities
 from kunlun_jax.serving.keys import Keys
 from kunlun_jax.serving.predictor import BatchPredictor
@@ -136,8 +135,9 @@ class Ranker:
         Raises:
             RequestError: Likewise.
         """
-        requests, lengths = self._requests(user, candidates), self._trained.max_lens
-        columns, count = request_columns(requests, self.schema, lengths), len(requests)
+        user, given = self._checked(user, candidates)
+        lengths, count = self._trained.max_lens, len(next(iter(given.values())))
+        columns = candidate_columns(user, given, self.schema, lengths)
         first, is_real = np.zeros(1, int), np.ones(1, bool)
         histories, _ = apart(columns.batch(first, is_real, lengths))
         padded = np.minimum(np.arange(sum(chunks(count, self._programs.buckets))), count - 1)
@@ -198,8 +198,10 @@ class Ranker:
             found.append(self._predictor.predict(batch))
         return np.concatenate(found)
 
-    def _requests(self, user: Request, candidates: Mapping[str, Any]) -> list[Request]:
-        """Return one request for every candidate; all share the very object of the events."""
+    def _checked(
+        self, user: Request, candidates: Mapping[str, Any]
+    ) -> tuple[Request, dict[str, Sequence[Any]]]:
+        """Return user and candidates, with the data set's numbers in the place of keys."""
         dense, sparse = ([f.name for f in x] for x in (self.schema.dense, self.schema.sparse))
         require_known("candidates", candidates, [*dense, *sparse])
         for name, column in candidates.items():
@@ -217,17 +219,7 @@ class Ranker:
             )
         if self._keys is not None:
             user = self._keys.numbered(user, "user")
-        columns = {name: self._column(name, column) for name, column in candidates.items()}
-        numbers = [name for name in columns if name in dense]
-        ids = [name for name in columns if name not in numbers]
-        return [
-            dataclasses.replace(
-                user,
-                dense={**user.dense, **{name: columns[name][i] for name in numbers}},
-                sparse={**user.sparse, **{name: columns[name][i] for name in ids}},
-            )
-            for i in range(next(iter(lengths.values())))
-        ]
+        return user, {name: self._column(name, column) for name, column in candidates.items()}
 
     def _column(self, name: str, column: Any) -> Sequence[Any]:
         column = column.tolist() if isinstance(column, np.ndarray) else column

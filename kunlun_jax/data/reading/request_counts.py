@@ -52,6 +52,11 @@ def complete_counts(
     for cross in schema.cross:
         found = count_columns(cross, logs[cross.stream], examples)
         counted |= dict(zip(cross.columns, found.T, strict=True))
+    if not any(np.isfinite(x).any() for x in given.values()):  # nothing to compare
+        result = dense.copy()
+        for column, values in counted.items():
+            result[:, columns[column.name]] = values
+        return result
     complete = {c: np.where(np.isfinite(x), x, counted.get(c, np.nan)) for c, x in given.items()}
     for one in schema.popularity:  # at least the user's own events
         own = Cross(one.stream, one.ids, one.windows, whole=False, ages=False)

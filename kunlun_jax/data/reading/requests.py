@@ -34,18 +34,18 @@ from kunlun_jax.data.building.standardize import standardize
 from kunlun_jax.data.hashing import id_dtypes
 from kunlun_jax.data.reading.gather import Columns, padded_log
 from kunlun_jax.data.reading.request_counts import complete_counts
+from kunlun_jax.data.reading.request_histories import encoded_history, joined
+from kunlun_jax.data.reading.request_table import Repeated, RequestTable
 from kunlun_jax.data.reading.request_values import (
     RequestError,
-    integers,
     known_ids,
     numbers,
     require_known,
-    require_seconds,
     second,
     shape_of,
 )
-from kunlun_jax.data.schema import OOV_ID, EventStream, Schema, SparseFeature
-from kunlun_jax.data.tables import EventLog, Examples
+from kunlun_jax.data.schema import Schema, SparseFeature
+from kunlun_jax.data.tables import Examples
 
 
 # Requests come from outside: what is wrong with them is said by `batch_requests`.
@@ -141,31 +141,78 @@ def request_columns(
         RequestError: On a request that contradicts the schema.
     """
     for index, request in enumerate(requests):
-        subject = f"request {index}"
-        require_known(f"{subject}: dense", request.dense, [f.name for f in schema.dense])
-        require_known(f"{subject}: sparse", request.sparse, [f.name for f in schema.sparse])
-        require_known(f"{subject}: events", request.events, [s.name for s in schema.streams])
-        for name, events in request.events.items():
-            if not isinstance(events, Events):
-                raise RequestError(
-                    f"{subject}: stream {name!r}: expected Events, got {events!r:.60}"
-                )
-    times = np.array([second(r.time, f"request {i}: time") for i, r in enumerate(requests)])
-    users, firsts = _by_identity([request.events for request in requests])
-    starts = np.cumsum(np.bincount(users))[:-1]
+        _require_names(request, index, schema)
+    by_identity = Repeated.by_identity
+    features = {
+        field: {
+            name: by_identity(getattr(r, field).get(name) for r in requests)
+            for name in dict.fromkeys(name for r in requests for name in getattr(r, field))
+        }
+        for field in ("dense", "sparse")
+    }
+    times, events = (by_identity(getattr(r, x) for r in requests) for x in ("time", "events"))
+    return _columns(RequestTable(times, events, **features), schema, max_lens)
+
+
+def candidate_columns(
+    user: Request, candidates: Mapping[str, Sequence[Any]], schema: Schema, max_lens: dict[str, int]
+) -> Columns:
+    """Turn one user's candidates into columns, as `request_columns` does with requests.
+
+    Args:
+        user: What all requests share.
+        candidates: By context feature that the user does not have, one value a request; at least
+            one feature, and one length.
+        schema: As of `batch_requests`.
+        max_lens: Likewise.
+
+    Raises:
+        RequestError: On what contradicts the schema.
+    """
+    _require_names(user, 0, schema)
+    (count,) = {len(column) for column in candidates.values()}
+    shared, own = np.zeros(count, np.int32), np.arange(count, dtype=np.int32)
+    features = {
+        field: {name: Repeated([value], shared) for name, value in getattr(user, field).items()}
+        | {f.name: Repeated(candidates[f.name], own) for f in described if f.name in candidates}
+        for field, described in (("dense", schema.dense), ("sparse", schema.sparse))
+    }
+    table = RequestTable(Repeated([user.time], shared), Repeated([user.events], shared), **features)
+    return _columns(table, schema, max_lens)
+
+
+def _require_names(request: Request, index: int, schema: Schema) -> None:
+    """Refuse names that the schema does not have, and streams that are no `Events`."""
+    subject = f"request {index}"
+    require_known(f"{subject}: dense", request.dense, [f.name for f in schema.dense])
+    require_known(f"{subject}: sparse", request.sparse, [f.name for f in schema.sparse])
+    require_known(f"{subject}: events", request.events, [s.name for s in schema.streams])
+    for name, events in request.events.items():
+        if not isinstance(events, Events):
+            raise RequestError(f"{subject}: stream {name!r}: expected Events, got {events!r:.60}")
+
+
+def _columns(table: RequestTable, schema: Schema, max_lens: dict[str, int]) -> Columns:
+    given_times = enumerate(table.times.values)
+    seconds = [second(x, f"request {table.times.first(i)}: time") for i, x in given_times]
+    times = np.array(seconds)[table.times.rows]
+    users = table.events.rows
+    rows_of = np.split(np.argsort(users, kind="stable"), np.cumsum(np.bincount(users))[:-1])
     histories, ends = {}, {}
     counted = {one.stream for one in (*schema.cross, *schema.popularity)}
     for stream in schema.streams:
         if stream.name in max_lens or stream.name in counted:
             parts = [
-                _history(requests[i].events.get(stream.name, Events()), stream, schema, i)
-                for i in firsts
+                encoded_history(
+                    given.get(stream.name, Events()), stream, schema, table.events.first(i)
+                )
+                for i, given in enumerate(table.events.values)
             ]
-            ends[stream.name] = np.zeros(len(requests), np.int32)
-            for user, rows in enumerate(np.split(np.argsort(users, kind="stable"), starts)):
-                ends[stream.name][rows] = np.searchsorted(parts[user].times, times[rows])
-            histories[stream.name] = _joined(parts, stream)
-    examples = _examples(requests, users, times, ends, schema)
+            ends[stream.name] = np.zeros(len(table), np.int32)
+            for user, mine in enumerate(rows_of):
+                ends[stream.name][mine] = np.searchsorted(parts[user].times, times[mine])
+            histories[stream.name] = joined(parts, stream)
+    examples = _examples(table, times, ends, schema)
     dense = complete_counts(examples.dense, examples, schema, histories)
     examples = dataclasses.replace(examples, dense=standardize(dense, schema.dense))
     logs = {
@@ -173,27 +220,29 @@ def request_columns(
         for stream in schema.streams
         if stream.name in max_lens
     }
-    return Columns(schema, examples, np.arange(len(firsts), dtype=np.int32), logs)
+    return Columns(schema, examples, np.arange(len(rows_of), dtype=np.int32), logs)
 
 
 def _examples(
-    requests: Sequence[Request],
-    users: np.ndarray,
-    times: np.ndarray,
-    ends: dict[str, np.ndarray],
-    schema: Schema,
+    table: RequestTable, times: np.ndarray, ends: dict[str, np.ndarray], schema: Schema
 ) -> Examples:
     """Return the requests as examples; dense features are raw, NaN where not given."""
-    count = len(requests)
+    count = len(table)
     dense = np.full((count, len(schema.dense)), np.nan, np.float32)
     for i, feature in enumerate(schema.dense):
-        values = [r.dense.get(feature.name) for r in requests]
-        dense[:, i] = numbers(values, lambda n, f=feature: f"request {n}: dense {f.name!r}")
+        if feature.name in table.dense:
+            column = table.dense[feature.name]
+            where = f"dense {feature.name!r}"
+            found = numbers(
+                column.values, lambda n, c=column, w=where: f"request {c.first(n)}: {w}"
+            )
+            dense[:, i] = found[column.rows]
     sparse, lengths = {}, {}
     for feature in schema.sparse:
-        sparse[feature.name], lengths[feature.name] = _values(requests, feature, schema)
+        column = table.sparse.get(feature.name, Repeated([None], np.zeros(count, np.int32)))
+        sparse[feature.name], lengths[feature.name] = _values(column, feature, schema)
     return Examples(
-        users=users,
+        users=table.events.rows,
         request_times=times,
         labels=np.zeros((count, len(schema.labels)), np.float32),
         weights=np.ones(count, np.float32),
@@ -205,15 +254,14 @@ def _examples(
 
 
 def _values(
-    requests: Sequence[Request], feature: SparseFeature, schema: Schema
+    column: Repeated, feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    index_of, firsts = _by_identity([r.sparse.get(feature.name) for r in requests])
-    ids = np.zeros((len(firsts), feature.max_values), id_dtypes(schema)[feature.vocabulary])
-    lengths = np.zeros(len(firsts), np.int32)
+    values, rows = column
+    ids = np.zeros((len(values), feature.max_values), id_dtypes(schema)[feature.vocabulary])
+    lengths = np.zeros(len(values), np.int32)
     given: dict[int, Any] = {}
-    for row, first in enumerate(firsts):
-        value = requests[first].sparse.get(feature.name)
+    for row, value in enumerate(values):
         if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu":
             value = value.tolist()
         if value is not None:
@@ -226,68 +274,14 @@ def _values(
         known = iter(known_ids(flat, feature.vocabulary, schema, "").tolist())
         encoded = {row: [next(known) for _ in values] for row, values in given.items()}
     else:
+        where = f"sparse {feature.name!r}"
         encoded = {
             row: known_ids(
-                values,
-                feature.vocabulary,
-                schema,
-                f"request {firsts[row]}: sparse {feature.name!r}",
+                values, feature.vocabulary, schema, f"request {column.first(row)}: {where}"
             )
             for row, values in given.items()
         }
     for row, known in encoded.items():
         lengths[row] = min(len(known), feature.max_values)
         ids[row, : lengths[row]] = known[: feature.max_values]
-    return ids[index_of], lengths[index_of]
-
-
-def _by_identity(values: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
-    """Index objects in the order in which they come: int32 [n], and the first index of each.
-
-    The very same object has one index; what is equal but another one need not.
-    """
-    known: dict[int, int] = {}
-    indices = [known.setdefault(id(value), len(known)) for value in values]
-    firsts = np.unique(indices, return_index=True)[1].tolist()
-    return np.array(indices, np.int32), firsts
-
-
-def _joined(parts: Sequence[EventLog], stream: EventStream) -> EventLog:
-    """Return the logs of single users as one."""
-    sizes = [len(part.times) for part in parts]
-    return EventLog(
-        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        times=np.concatenate([part.times for part in parts]),
-        ids={f.name: np.concatenate([part.ids[f.name] for part in parts]) for f in stream.ids},
-        dense=np.concatenate([part.dense for part in parts]),
-    )
-
-
-def _history(events: Events, stream: EventStream, schema: Schema, number: int) -> EventLog:
-    """Return the events of one request, encoded and in order."""
-    subject = f"request {number}: stream {stream.name!r}"
-    times = integers(events.times, f"{subject}: times")
-    if times.size:
-        require_seconds(times.max(), f"{subject}: times")
-    times = times.astype(np.int64)
-    require_known(f"{subject}: ids", events.ids, [f.name for f in stream.ids])
-    require_known(f"{subject}: dense", events.dense, [f.name for f in stream.dense])
-    for name, column in (*events.ids.items(), *events.dense.items()):
-        shape = shape_of(column)
-        if shape != (len(times),):
-            got = shape[0] if len(shape) == 1 else f"{column!r:.60}"
-            raise RequestError(
-                f"{subject}: {name!r}: expected {len(times)} values, one a time, got {got}"
-            )
-    order = np.argsort(times, kind="stable")
-    ids = {}
-    for feature in stream.ids:
-        column = events.ids.get(feature.name, np.full(len(times), OOV_ID))
-        where = f"{subject}: {feature.name!r}"
-        ids[feature.name] = known_ids(column, feature.vocabulary, schema, where)[order]
-    dense = np.full((len(times), len(stream.dense)), np.nan, np.float32)
-    for i, attribute in enumerate(stream.dense):
-        if attribute.name in events.dense:
-            where = f"{subject}: {attribute.name!r}"
-            dense[:, i] = numbers(events.dense[attribute.name], lambda n, w=where: f"{w}[{n}]")
-    return EventLog(np.array([0, len(times)]), times[order], ids, dense[order])
+    return ids[rows], lengths[rows]
