@@ -257,31 +257,29 @@ def _values(
     column: Repeated, feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    values, rows = column
-    ids = np.zeros((len(values), feature.max_values), id_dtypes(schema)[feature.vocabulary])
-    lengths = np.zeros(len(values), np.int32)
-    given: dict[int, Any] = {}
-    for row, value in enumerate(values):
+    dtype = id_dtypes(schema)[feature.vocabulary]
+    given: list[Any] = []
+    for value in column.values:
         if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu":
             value = value.tolist()
-        if value is not None:
-            single = isinstance(value, int | str) or (
-                not isinstance(value, list) and shape_of(value) == ()
-            )
-            given[row] = [value] if single else value
-    flat = [value for values in given.values() for value in values]
+        single = isinstance(value, int | str) or (
+            not isinstance(value, list) and value is not None and shape_of(value) == ()
+        )
+        given.append([value] if single else () if value is None else value)
+    flat = [value for values in given for value in values]
     if all(type(value) is int for value in flat):  # all at once, which is much faster
-        known = iter(known_ids(flat, feature.vocabulary, schema, "").tolist())
-        encoded = {row: [next(known) for _ in values] for row, values in given.items()}
+        known = known_ids(flat, feature.vocabulary, schema, "")
     else:
         where = f"sparse {feature.name!r}"
-        encoded = {
-            row: known_ids(
-                values, feature.vocabulary, schema, f"request {column.first(row)}: {where}"
-            )
-            for row, values in given.items()
-        }
-    for row, known in encoded.items():
-        lengths[row] = min(len(known), feature.max_values)
-        ids[row, : lengths[row]] = known[: feature.max_values]
-    return ids[rows], lengths[rows]
+        parts = [
+            known_ids(values, feature.vocabulary, schema, f"request {column.first(row)}: {where}")
+            for row, values in enumerate(given)
+        ]
+        known = np.concatenate(parts)
+    counts = np.array([len(values) for values in given])
+    place = np.arange(len(known)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = place < feature.max_values
+    ids = np.zeros((len(given), feature.max_values), dtype)
+    ids[np.repeat(np.arange(len(given)), counts)[kept], place[kept]] = known[kept]
+    lengths = np.minimum(counts, feature.max_values).astype(np.int32)
+    return ids[column.rows], lengths[column.rows]
