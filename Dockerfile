@@ -10,7 +10,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels /source
 
 FROM python:3.11-slim
 COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[own-data,serve]" \
+RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[export,own-data,serve]" \
     && useradd --create-home kunlun \
     && install --directory --owner=kunlun /work
 USER kunlun

@@ -34,10 +34,14 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-def alone(directory, requests):
+# Another Python, with another JAX: `.ci/run` names one with the newest of the range.
+OTHER_PYTHON = os.environ.get("KUNLUN_OTHER_PYTHON")
+
+
+def alone(directory, requests, python=sys.executable):
     """Run the reader in a process of its own, isolated."""
     return subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, str(directory / "reader.py")],
+        [python, "-I", "-c", ALONE, str(directory / "reader.py")],
         input="\n".join(map(json.dumps, requests)),
         env={name: x for name, x in os.environ.items() if name != "PYTHONPATH"},
         cwd="/",
@@ -108,8 +112,38 @@ def exported(trained, tmp_path_factory):
     return out
 
 
-def test_scores_where_nothing_of_this_can_be_imported(trained, exported, requests):
-    outcome = alone(exported, requests)
+def of_another_model(trained, config, **changes):
+    """Return a model with drawn weights in the place of the trained one."""
+    schema = changes.get("schema", trained.schema)
+    shapes = batch_shapes(schema, {s.name: s.max_len for s in config.model.streams}, 1)
+    variables = factories.drawn_variables(create_model(config, schema), shapes)
+    drawn = {"params": variables["params"], "tables": variables["tables"]["embedding"]}
+    return dataclasses.replace(trained, config=config, **drawn, **changes)
+
+
+@pytest.mark.parametrize(
+    "python",
+    [
+        pytest.param(sys.executable, id="this_python"),
+        pytest.param(
+            OTHER_PYTHON,
+            id="other_python",
+            marks=pytest.mark.skipif(
+                not OTHER_PYTHON, reason="KUNLUN_OTHER_PYTHON names no other Python"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["din", "kunlun"])
+def test_scores_where_nothing_of_this_can_be_imported(
+    trained, exported, requests, tmp_path, python, model
+):
+    if model != trained.config.model.name:
+        named = dataclasses.replace(trained.config.model, name=model)
+        config = dataclasses.replace(trained.config, model=named)
+        trained, exported = of_another_model(trained, config), tmp_path / "model"
+        export(trained, exported)
+    outcome = alone(exported, requests, python)
     assert outcome.returncode == 0, outcome.stderr
     rows = [json.loads(line) for line in outcome.stdout.splitlines()]
     found = np.array([[row[task] for task in trained.schema.labels] for row in rows])
@@ -148,17 +182,12 @@ def test_counts_what_a_build_counts(trained, tmp_path):
     dataset = toy.toy_dataset(tmp_path / "toy", tables=tables)
     config = experiment_config(own_data.get_config(str(tmp_path / "toy")))
     model = dataclasses.replace(config.model, name="din", count_features=True)
-    config = dataclasses.replace(config, model=model)
-    shapes = batch_shapes(dataset.schema, {s.name: s.max_len for s in model.streams}, 1)
-    variables = factories.drawn_variables(create_model(config, dataset.schema), shapes)
-    counted = dataclasses.replace(
+    counted = of_another_model(
         trained,
-        config=config,
+        dataclasses.replace(config, model=model),
         schema=dataset.schema,
         manifest=dataset.manifest,
         vocabularies={},
-        params=variables["params"],
-        tables=variables["tables"]["embedding"],
     )
     export(counted, tmp_path / "model")
     columns = {column.name for cross in toy.CROSS for column in cross.columns}
