@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Literal
-
-from kunlun_jax.serving.products import with_fast_products
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 Stage = Callable[..., list[Any]]
 # A value that depends on no argument, such as a range of positions, is recomputed wherever it is
@@ -85,8 +83,7 @@ def _cut(closed: ClosedJaxpr, grows: list[bool], arguments: Sequence[Any]) -> li
 
 
 def _of_trees(part: ClosedJaxpr) -> Stage:
-    function = with_fast_products(part)
-    return lambda *given: function(*jax.tree.leaves(given))
+    return lambda *given: jaxpr_as_fun(part)(*jax.tree.leaves(given))
 
 
 def _by_argument(variables: Sequence[Any], arguments: Sequence[Any]) -> list[list[Any]]:
