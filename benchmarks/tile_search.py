@@ -54,8 +54,13 @@ _OUT = flags.DEFINE_string("out", str(RESULTS / "tile_search.json"), "Where the 
 
 _BLOCKS, _WARPS, _RESIDENT = (16, 32, 64, 128, 256), (4, 8), (0, 131_072)
 _ORDERS = ("last", "first")
-# The most scores of a tile: 128 a thread of 8 warps.
-_MOST_SCORES = 128 * 256
+# The rows of a tile's products are those of its keys in the kernels that sum over queries.
+_ROWS_ARE_KEYS = ("gdpa_backward", "gdpa_backward_keys", "window_attention_backward_keys")
+_ROWS_ARE_KEYS += ("seed_attention_backward", "seed_attention_backward_seeds")
+_ROWS_ARE_KEYS += ("seed_attention_backward_keys",)
+# Fewer rows than the matrix units multiply, more scores of a thread than its registers hold: these
+# are not worth a try.
+_LEAST_ROWS, _MOST_SCORES = 64, 64
 _FIRST_STAGES, _OTHER_STAGES = 2, (1, 3)
 # As many of the best tiles are tried with other stages.
 _DEEPEN = 4
@@ -148,7 +153,8 @@ def candidates(kernel: str) -> list[Tile]:
         Tile(block_q, block_kv, warps, _FIRST_STAGES, resident, order)
         for block_q, block_kv, warps in itertools.product(_BLOCKS, _BLOCKS, _WARPS)
         for resident, order in itertools.product(kept, orders)
-        if block_q * block_kv <= _MOST_SCORES // (8 // warps)
+        if (block_kv if kernel in _ROWS_ARE_KEYS else block_q) >= _LEAST_ROWS
+        and block_q * block_kv <= _MOST_SCORES * 32 * warps
     ]
 
 

@@ -90,7 +90,7 @@ def test_candidates_can_run_and_differ():
     for kernel in ("gdpa_forward", "gdpa_backward", "gdpa_backward_keys", KERNEL):
         case = like._replace(kernel=kernel, keys=256)
         found = tile_search.launchable(case, tile_search.candidates(kernel))
-        assert len(found) > 8
+        assert len(found) > 6
         assert len({each.code for each in found}) == len(found)
 
 
