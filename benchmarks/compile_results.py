@@ -178,7 +178,7 @@ def read_known(path: pathlib.Path) -> dict[tuple[str, tuple], Result]:
     if not path.exists():
         return {}
     content = json.loads(path.read_text())
-    if (content["compilers"], content["readers"]) != (compilers(), readers()):
+    if (content["compilers"], content.get("readers")) != (compilers(), readers()):
         return {}
     results = map(Result.of, content["kernels"])
     return {(result.gpu, result.case.code): result for result in results}
