@@ -3,18 +3,17 @@
     pip install -e ".[aot]"
     python -m benchmarks.compile_report                       # H200 and B200
     python -m benchmarks.compile_report --gpu=a6000 --out=/tmp/a6000.json
-    python -m benchmarks.compile_report --sweep --kernel=gdpa_forward --head_dim=128 --keys=256
 
 Compiles each kernel with the tiles of the table's section "default" and with those of the GPU's own
 section, and prints registers, spills, shared memory, matrix instructions and, of the main loop, the
 instructions issued for each score ("issues") and the products executed over those needed ("dupl").
 Ends with exit code 1 where a choice does not compile or spills (f32 at precision "highest" may);
 and in bf16, with a GPU's own choices, where products run one at a time or are computed twice, or
-miss the GPU's matrix instruction at head dim 64 or 128. `--sweep` tries the candidates for one
-entry of the table instead.
+miss the GPU's matrix instruction at head dim 64 or 128. `benchmarks/tile_search.py` looks for
+better tiles.
 
-A kernel takes 2 to 5 seconds of one core. What the JSON already says is not compiled again, as long
-as the sources of the operation and the compilers' versions are what they were.
+A kernel takes 2 to 5 seconds of one core. What the JSON already says of the same Triton IR and the
+same versions of the compilers is not compiled again.
 """
 
 import itertools
@@ -27,31 +26,26 @@ from absl import app, flags
 
 from benchmarks import kernel_cases
 from benchmarks.compile_results import (
+    Known,
     Result,
     compile_case,
     compilers,
     read_known,
+    readers,
     report_path,
     require_compiler,
-    sources,
 )
 from benchmarks.kernel_cases import Case
 from benchmarks.report import environment, write_json
 from kunlun_jax.plan import absent_gpu
-from pallas_kernels.tile_choices import Tile
 
 _GPU = flags.DEFINE_list("gpu", ["h200", "b200"], f"Of {', '.join(absent_gpu.GPUS)}.")
 _KERNEL = flags.DEFINE_list("kernel", [], "Names of kernels, or their beginnings; none: all.")
 _FORMAT = flags.DEFINE_list("format", list(kernel_cases.FORMATS), "Inputs and precision.")
 _HEAD_DIM = flags.DEFINE_list("head_dim", list(map(str, kernel_cases.HEAD_DIMS)), "Head dims.")
 _SECTION = flags.DEFINE_list("section", ["default", "own"], "Sections of the table.")
-_SWEEP = flags.DEFINE_bool("sweep", False, "Try tiles for one kernel instead.")
-_KEYS = flags.DEFINE_integer("keys", 1024, "Keys, or those in a window's reach, of the sweep.")
-_ROWS = flags.DEFINE_integer("rows", 1024, "Queries or seeds of the sweep.")
 _THREADS = flags.DEFINE_integer("threads", 2, "Kernels to compile at the same time.")
 _OUT = flags.DEFINE_string("out", None, "Where the JSON goes; by default benchmarks/results.")
-
-_SWEEP_BLOCKS = (16, 32, 64, 128)
 
 
 def cases_of_table(gpu: str) -> Iterator[tuple[tuple[str, ...], Case]]:
@@ -67,35 +61,15 @@ def cases_of_table(gpu: str) -> Iterator[tuple[tuple[str, ...], Case]]:
             yield tuple(sections), case
 
 
-def cases_of_sweep() -> Iterator[tuple[tuple[str, ...], Case]]:
-    """List candidates for the table."""
-    sides = [
-        [block for block in _SWEEP_BLOCKS if block < 2 * size]
-        for size in (_ROWS.value, _KEYS.value)
-    ]
-    for kernel, format, head_dim in itertools.product(
-        _KERNEL.value, _FORMAT.value, map(int, _HEAD_DIM.value)
-    ):
-        for rotated in (False, True)[: 1 + (kernel in kernel_cases.ROTATING)]:
-            for tile in itertools.starmap(Tile, itertools.product(*sides, (4, 8), (1, 2, 3))):
-                sizes = (_ROWS.value, _KEYS.value)
-                case = Case(kernel, format, head_dim, *sizes, rotated, tile)
-                if kernel_cases.can_launch(case):
-                    yield (), case
-
-
 def compile_all(
-    cases: Iterable[tuple[str, tuple[str, ...], Case]], known: dict[tuple[str, Case], Result]
+    cases: Iterable[tuple[str, tuple[str, ...], Case]], known: Known
 ) -> Iterator[Result]:
     """Compile what is not known, some at a time, in order."""
-
-    def result(gpu: str, sections: tuple[str, ...], case: Case) -> Result:
-        if (gpu, case) in known:
-            return known[gpu, case]._replace(sections=sections)
-        return compile_case(gpu, sections, case)
-
     with ThreadPoolExecutor(_THREADS.value) as pool:
-        yield from pool.map(lambda arguments: result(*arguments), cases)
+        try:
+            yield from pool.map(lambda arguments: compile_case(*arguments, known), cases)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def print_row(result: Result) -> None:
@@ -125,42 +99,46 @@ def write(path: pathlib.Path, results: list[Result]) -> None:
         "benchmark": "compile_report",
         "environment": environment(("jax", "jaxlib")),
         "compilers": compilers(),
-        "sources": sources(),
+        "readers": readers(),
         "num_faults": sum(len(result.faults()) for result in results),
         "kernels": [result.record() for result in results],
     }
     write_json(path, content)
 
 
+def _asked_for(result: Result) -> bool:
+    """Return whether the flags ask for a kernel; what they do not ask for stays in the JSON."""
+    case = result.case
+    own = absent_gpu.GPUS[result.gpu].capability
+    sections = {"own" if section == own else section for section in result.sections}
+    return (
+        result.gpu in _GPU.value
+        and case.kernel.startswith(tuple(_KERNEL.value) or "")
+        and case.format in _FORMAT.value
+        and str(case.head_dim) in _HEAD_DIM.value
+        and sections <= set(_SECTION.value)
+    )
+
+
 def main(argv: list[str]) -> None:
     """Compile, print, write."""
     require_compiler(argv)
-    if _SWEEP.value and not _KERNEL.value:
-        raise app.UsageError("--sweep: expected --kernel too, got none")
-    cases = (
-        (gpu, sections, case)
-        for gpu in _GPU.value
-        for sections, case in (cases_of_sweep() if _SWEEP.value else cases_of_table(gpu))
-    )
+    cases = ((gpu, sections, case) for gpu in _GPU.value for sections, case in cases_of_table(gpu))
     print(
         f"{'gpu':5} {'kernel':42} {'format':11} {'H':>4} {'rows':>5} {'keys':>5} {'tile':>18} "
         f"{'regs':>4} {'spill':>6} {'shared':>7} {'tmem':>4} {'load':>4} "
         f"{'issues':>6} {'dupl':>5} {'serial':>6}  matrix products"
     )
-    if _SWEEP.value:
-        for result in compile_all(cases, {}):
-            print_row(result)
-        return
     out, results = pathlib.Path(_OUT.value or report_path()), []
     known = read_known(out)
     try:
         for result in compile_all(cases, known):
             print_row(result)
             results.append(result)
-        known = {}
+        known = {key: result for key, result in known.items() if not _asked_for(result)}
     finally:  # interrupted, it keeps what it knows
-        of_this_run = {(result.gpu, result.case): result for result in results}
-        write(out, list((known | of_this_run).values()))
+        done = {(result.gpu, result.case.code): result for result in results}
+        write(out, list((known | done).values()))
     faulty = [(result, fault) for result in results for fault in result.faults()]
     for result, fault in faulty:
         case = result.case

@@ -8,19 +8,19 @@ import importlib.metadata
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 from absl import app
 
-import pallas_kernels
-from benchmarks import kernel_cases, machine_code, main_loop
+from benchmarks import kernel_cases, machine_code, main_loop, triton_ir
 from benchmarks.kernel_cases import Case
 from benchmarks.main_loop import MainLoop
 from benchmarks.report import RESULTS
 from kunlun_jax.plan import absent_gpu
-from pallas_kernels.tile_choices import Tile
+from pallas_kernels.tile_choices import Tile, choices_for
 
 _COMPILERS = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cuda-nvcc")
 
@@ -34,6 +34,7 @@ class Result(NamedTuple):
         case: what was compiled.
         code: what came out, or None.
         error: why nothing came out.
+        ir: digest of the kernel's IR.
     """
 
     gpu: str
@@ -41,9 +42,15 @@ class Result(NamedTuple):
     case: Case
     code: machine_code.MachineCode | None
     error: str
+    ir: str = ""
 
-    def faults(self) -> list[str]:
-        """Return what is wrong with the tile."""
+    def faults(self, every_head_dim: bool = False) -> list[str]:
+        """Return what is wrong with the tile.
+
+        Args:
+            every_head_dim: blame doubled products beyond H = 128 too, where the sums of a tile
+                that is large enough for all warps do not fit the registers.
+        """
         if self.code is None:
             return [self.error]
         faults = []
@@ -59,8 +66,7 @@ class Result(NamedTuple):
             return faults
         if code.serialized:
             faults.append("runs wgmma one at a time (ptxas C7515)")
-        # At 256 the sums of a tile that is large enough for all warps do not fit the registers.
-        if self.duplication > 1 and case.head_dim <= 128:
+        if self.duplication > 1 and (every_head_dim or case.head_dim <= 128):
             faults.append(f"executes {self.duplication:.2f} times the products that it needs")
         if case.head_dim in (64, 128):
             for wanted, names in (
@@ -91,7 +97,8 @@ class Result(NamedTuple):
         if self.code is not None:
             code = self.code._asdict()
             code["loop"] = self.code.loop and self.code.loop._asdict()
-        return {"gpu": self.gpu, "sections": self.sections, **self.case._asdict(), **code}
+        head = {"gpu": self.gpu, "sections": self.sections, "ir": self.ir}
+        return {**head, **self.case._asdict(), **code}
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Result":
@@ -103,7 +110,7 @@ class Result(NamedTuple):
             fields = {name: record[name] for name in machine_code.MachineCode._fields}
             fields["loop"] = fields["loop"] and MainLoop(**fields["loop"])
             code = machine_code.MachineCode(**fields)
-        return cls(record["gpu"], tuple(record["sections"]), case, code, error)
+        return cls(record["gpu"], tuple(record["sections"]), case, code, error, record["ir"])
 
 
 def require_compiler(argv: list[str]) -> None:
@@ -120,27 +127,34 @@ def require_compiler(argv: list[str]) -> None:
         sys.exit(f"error: expected pip install -e '.[aot]', without it there is no {error}")
 
 
-def compile_case(gpu: str, sections: tuple[str, ...], case: Case) -> Result:
-    """Compile one kernel; what the compiler complains of becomes part of the result."""
-    function, arguments = kernel_cases.program(case)
+# Results by GPU and `Case.code`.
+Known = Mapping[tuple[str, tuple], Result]
+
+
+def compile_case(
+    gpu: str, sections: tuple[str, ...], case: Case, known: Known = types.MappingProxyType({})
+) -> Result:
+    """Compile one kernel; what the compiler complains of becomes part of the result.
+
+    Args:
+        gpu: a key of `GPUS`.
+        sections: of the table that give this tile.
+        case: what to compile.
+        known: what has been compiled; it holds as long as its IR is what it was.
+    """
+    ir = ""
     try:
+        found = known.get((gpu, case.code))
+        if found is not None and triton_ir.digest(gpu, found.case) == found.ir:
+            return found._replace(sections=sections)
+        ir = triton_ir.digest(gpu, case)
+        function, arguments = kernel_cases.program(case)
         arguments = absent_gpu.on_one_device(gpu, arguments)
-        compiled = absent_gpu.compile_for(gpu, function, *arguments)
-        return Result(gpu, sections, case, machine_code.read(compiled, case.kernel), "")
+        with choices_for(absent_gpu.GPUS[gpu].capability):
+            compiled = absent_gpu.compile_for(gpu, function, *arguments)
+        return Result(gpu, sections, case, machine_code.read(compiled, case.kernel), "", ir)
     except (RuntimeError, ValueError) as error:
-        return Result(gpu, sections, case, None, str(error).strip().splitlines()[0][:200])
-
-
-def results_of(
-    gpu: str, cases: Iterable[Case], known: Mapping[tuple[str, Case], Result]
-) -> list[Result]:
-    """Return the results of cases whose lengths may differ from those of what is known."""
-    of_code = {(known_gpu, case.code): result for (known_gpu, case), result in known.items()}
-    results = []
-    for case in cases:
-        found = of_code.get((gpu, case.code))
-        results.append(found._replace(case=case) if found else compile_case(gpu, (), case))
-    return results
+        return Result(gpu, sections, case, None, str(error).strip().splitlines()[0][:200], ir)
 
 
 def report_path() -> pathlib.Path:
@@ -153,28 +167,18 @@ def compilers() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _COMPILERS}
 
 
-def sources() -> dict[str, str]:
-    """Return a hash of the sources that code and figures depend on, by operation."""
-    root = pathlib.Path(pallas_kernels.__file__).parent
-    shared = [root / name for name in ("activations.py", "launch.py", "tiles.py")]
-    readers = [pathlib.Path(module.__file__) for module in (machine_code, main_loop)]
-    hashes = {}
-    for backward in sorted(root.glob("*/backward.py")):
-        files = [*shared, *readers, backward.with_name("forward.py"), backward]
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
-        hashes[backward.parent.name] = digest.hexdigest()[:16]
-    return hashes
+def readers() -> str:
+    """Return a hash of the sources that read machine code: figures are theirs too."""
+    files = [pathlib.Path(module.__file__ or "") for module in (machine_code, main_loop)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def read_known(path: pathlib.Path) -> dict[tuple[str, Case], Result]:
-    """Read the results of an earlier run that still hold."""
+def read_known(path: pathlib.Path) -> dict[tuple[str, tuple], Result]:
+    """Read the results of an earlier run of the same compilers."""
     if not path.exists():
         return {}
     content = json.loads(path.read_text())
-    if content["compilers"] != compilers():
+    if (content["compilers"], content.get("readers")) != (compilers(), readers()):
         return {}
-    unchanged = tuple(dict(content["sources"].items() & sources().items()))
-    results = (
-        Result.of(record) for record in content["kernels"] if record["kernel"].startswith(unchanged)
-    )
-    return {(result.gpu, result.case): result for result in results}
+    results = map(Result.of, content["kernels"])
+    return {(result.gpu, result.case.code): result for result in results}

@@ -25,6 +25,7 @@ from benchmarks import compile_results
 from benchmarks.compile_results import Result
 from benchmarks.kernel_cases import Case, table_name
 from benchmarks.kernel_table import MOST_ROOFLINES
+from benchmarks.main_loop import MainLoop
 from benchmarks.report import RESULTS, environment, write_json
 from benchmarks.roofline import Ceilings
 from benchmarks.workloads import DIRECTIONS, WORKLOADS, Workload, cost
@@ -56,7 +57,7 @@ RATES = {
     "b200": Rates(Ceilings(2250e12, 7.7e12), 148, 1.85e9, 128),
 }
 # A multiprocessor does in a clock: threads that issue, special functions, shared-memory bytes.
-_ISSUE, _SPECIAL, _SHARED_BYTES = 128, 16, 128
+ISSUE, _SPECIAL, _SHARED_BYTES = 128, 16, 128
 # A warp's access to shared memory: 16 bytes a thread.
 _ACCESS_BYTES = 512
 # Goals of the other GPU for GDPA; `MOST_ROOFLINES` is what is measured on an H200.
@@ -154,6 +155,11 @@ def tiles_in_windows(rows: int, window: int, own: int, other: int) -> int:
     return int((last - first).sum())
 
 
+def product_rate(loop: MainLoop, rates: Rates) -> float:
+    """Return what the products of a loop can reach, in floating-point operations a second."""
+    return rates.ceilings.flops_per_second * min(1.0, loop.tensor_rows / rates.full_rows)
+
+
 def kernel_seconds(run: Run, result: Result, rates: Rates) -> dict[str, float]:
     """Return the time that each resource takes for a kernel, in seconds.
 
@@ -166,10 +172,9 @@ def kernel_seconds(run: Run, result: Result, rates: Rates) -> dict[str, float]:
     loop, turns = code.loop, run.scores / run.case.scores_of_turn
     warps = code.threads // 32
     clocks = turns / (rates.multiprocessors * rates.clock)
-    part_of_rate = min(1.0, loop.tensor_rows / rates.full_rows)
     return {
-        "products": 2 * turns * loop.multiply_adds / rates.ceilings.flops_per_second / part_of_rate,
-        "instructions": clocks * loop.instructions * code.threads / _ISSUE,
+        "products": 2 * turns * loop.multiply_adds / product_rate(loop, rates),
+        "instructions": clocks * loop.instructions * code.threads / ISSUE,
         "special": clocks * loop.special * code.threads / _SPECIAL,
         "shared": clocks * loop.shared * warps * _ACCESS_BYTES / _SHARED_BYTES,
         "memory": run.bytes / rates.ceilings.bytes_per_second,
@@ -237,8 +242,8 @@ def main(argv: list[str]) -> None:
             for direction in DIRECTIONS:
                 with choices_for(absent_gpu.GPUS[gpu].capability):
                     cases = [run.case for run in runs(workload, direction)]
-                    found = compile_results.results_of(gpu, cases, known)
-                    rows.append(row(gpu, workload, direction, dict(zip(cases, found, strict=True))))
+                    found = {c: compile_results.compile_case(gpu, (), c, known) for c in cases}
+                    rows.append(row(gpu, workload, direction, found))
                 _print(rows[-1])
     write_json(
         RESULTS / "kernel_bounds.json",

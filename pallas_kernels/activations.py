@@ -11,6 +11,7 @@ Attributes:
 """
 
 import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,12 +34,14 @@ class Transcendentals(NamedTuple):
         sigmoid: 1 / (1 + exp(-x)).
         normal: the standard normal distribution: cumulative probability and density at x.
         fma: x * y + z; XLA forbids the compiler of a kernel to join the two by itself.
+        mul: x * y.
     """
 
     tanh: Callable[[Array], Array]
     sigmoid: Callable[[Array], Array]
     normal: Callable[[Array], tuple[Array, Array]]
     fma: Callable[[Array, Array | float, Array | float], Array]
+    mul: Callable[[Array, Array | float], Array]
 
 
 def _normal(x: Array) -> tuple[Array, Array]:
@@ -49,7 +52,9 @@ def _multiply_add(x: Array, y: Array | float, z: Array | float) -> Array:
     return x * y + z
 
 
-XLA = Transcendentals(tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, normal=_normal, fma=_multiply_add)
+XLA = Transcendentals(
+    tanh=jnp.tanh, sigmoid=jax.nn.sigmoid, normal=_normal, fma=_multiply_add, mul=operator.mul
+)
 
 ValueAndDerivative = tuple[Array, Array]
 Scale = Array | float
@@ -66,17 +71,18 @@ def _gelu(x: Array, scale: Scale, maths: Transcendentals) -> ValueAndDerivative:
 
 
 def _gelu_tanh(x: Array, scale: Scale, maths: Transcendentals) -> ValueAndDerivative:
-    # With y = scale x: tanh(y (c + d y^2)), its slope c + 3 d y^2, and y / 2; the scale goes into
-    # the coefficients, which are numbers of the whole tile.
-    linear, square = _TANH_SCALE, scale * scale * (_TANH_SCALE * _TANH_CUBIC)
-    x_squared = x * x
-    inner = maths.tanh(x * maths.fma(x_squared, scale * square, scale * linear))
-    slope = maths.fma(x_squared, 3.0 * square, linear)
-    half = x * (0.5 * scale)
-    rest = maths.fma(-inner, inner, 1.0)
+    # With y = scale x: tanh(u) of u = y (c + d y^2), and -y / 2 times u's slope, which is
+    # -y (c + 3 d y^2) / 2, for a factor tanh^2 - 1: 1 - tanh^2 would be an instruction more. The
+    # scale goes into the coefficients, which are numbers of the whole tile.
+    linear, cubic = scale * _TANH_SCALE, scale * scale * scale * (_TANH_SCALE * _TANH_CUBIC)
+    x_squared = maths.mul(x, x)
+    inner = maths.tanh(maths.mul(x, maths.fma(x_squared, cubic, linear)))
+    half = maths.mul(x, 0.5 * scale)
+    slope = maths.mul(x, maths.fma(x_squared, -1.5 * cubic, -0.5 * linear))
+    rest = maths.fma(inner, inner, -1.0)
     return (
         maths.fma(half, inner, half),
-        maths.fma(half * slope, rest, maths.fma(inner, 0.5, 0.5)),
+        maths.fma(slope, rest, maths.fma(inner, 0.5, 0.5)),
     )
 
 

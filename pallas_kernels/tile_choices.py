@@ -102,6 +102,11 @@ def as_json(sections: Table) -> str:
     return "{\n" + ",\n".join(texts) + "\n}\n"
 
 
+def capability() -> str:
+    """Return the compute capability that tiles are chosen for, or "default" without a GPU."""
+    return _capability.get() or _this_capability()
+
+
 @contextlib.contextmanager
 def choices_for(capability: str) -> Iterator[None]:
     """Choose tiles for a compute capability, such as "10.0", instead of this machine's."""
@@ -124,7 +129,7 @@ def choose(kernel: str, like: Array, *, rows: int, keys: int, rotated: bool = Fa
     """
     head_dim, itemsize = like.shape[-1], like.dtype.itemsize
     sections = table()
-    for section in (_capability.get() or _this_capability(), "default"):
+    for section in (capability(), "default"):
         for entry in sections.get(section, {}).get(kernel, ()):
             fits = head_dim <= entry["head_dim"] and keys <= entry.get("keys", keys)
             fits = fits and rows <= entry.get("rows", rows)

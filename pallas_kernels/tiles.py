@@ -7,7 +7,9 @@ what lies beyond the end of a sequence is never read: those rows are 0.
 The primitives of the Triton backend stand at the end of this file and nowhere else.
 """
 
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from pallas_kernels.activations import Transcendentals
+from pallas_kernels.tile_choices import capability
 
 LOG2_E = 1.4426950408889634
 # The score of a masked pair, and the peak of a row that has seen no other: finite, so that their
@@ -132,7 +135,8 @@ class OnlineSoftmax(NamedTuple):
         shrink = maths.exp2(self.peak - peak)
         weights = maths.exp2(maths.fma(products, scale, -peak[:, None]))
         mass = maths.fma(self.mass, shrink, jnp.sum(weights, axis=1))
-        total = self.total * shrink[:, None] + product(weights.astype(values.dtype), values)
+        total = maths.mul(self.total, shrink[:, None])
+        total += product(weights.astype(values.dtype), values)
         return OnlineSoftmax(total, peak, mass)
 
     def result(self) -> tuple[Array, Array]:
@@ -141,7 +145,7 @@ class OnlineSoftmax(NamedTuple):
         A row without a key has the mean 0; its logarithm is hugely negative, yet far above MASKED.
         """
         mass = jnp.where(self.mass > 0, self.mass, 1.0)
-        return self.total / mass[:, None], self.peak + jnp.log2(mass)
+        return self.total / mass[:, None], self.peak + LOG2_E * jnp.log(mass)
 
 
 class Maths(NamedTuple):
@@ -150,12 +154,22 @@ class Maths(NamedTuple):
     Attributes:
         exp2: 2^x of an f32 tile; error below 2 units in the last place.
         fma: x * y + z of f32, rounded once on a GPU; y and z may be smaller, and are broadcast.
+        mul: x * y of f32, likewise.
+        sub: x - y of f32, likewise.
         activations: what the activations are made of.
     """
 
     exp2: Callable[[Array], Array]
     fma: Callable[[Array, Array | float, Array | float], Array]
+    mul: Callable[[Array, Array | float], Array]
+    sub: Callable[[Array, Array | float], Array]
     activations: Transcendentals
+
+
+def multiplies_pairs() -> bool:
+    """Return whether the GPU that is compiled for has instructions for pairs of f32 numbers."""
+    major, _, _ = capability().partition(".")
+    return major.isdigit() and int(major) >= 10
 
 
 def maths_for(dtype: DTypeLike, interpret: bool) -> Maths:
@@ -164,7 +178,11 @@ def maths_for(dtype: DTypeLike, interpret: bool) -> Maths:
     The instruction for tanh has an error of 2^-11, small beside the rounding of a 16-bit result
     (2^-9 for bf16) but not beside that of an f32 one, which is built on 2^x instead.
     """
-    exp2, fma = (jnp.exp2, _multiply_add) if interpret else (_exp2, _fma)
+    exp2, fma, mul, sub = jnp.exp2, _multiply_add, operator.mul, operator.sub
+    if not interpret:
+        exp2, fma = _exp2, _fma
+        if multiplies_pairs():
+            fma, mul, sub = (partial(_pairs, name) for name in ("fma", "mul", "sub"))
     rounded = jnp.dtype(dtype).itemsize == 2
 
     def tanh(x: Array) -> Array:
@@ -186,7 +204,7 @@ def maths_for(dtype: DTypeLike, interpret: bool) -> Maths:
         tail = 0.5 * series * t * density
         return jnp.where(x < 0, tail, 1.0 - tail), 0.3989422804014327 * density
 
-    return Maths(exp2, fma, Transcendentals(tanh, sigmoid, normal, fma))
+    return Maths(exp2, fma, mul, sub, Transcendentals(tanh, sigmoid, normal, fma, mul))
 
 
 def load_rows(ref, start, block: int, end, columns: slice | None = None) -> Array:
@@ -247,6 +265,32 @@ def _fma(x: Array, y: Array | float, z: Array | float) -> Array:
         constraints="=f,f,f,f",
         pack=1,
         result_shape_dtypes=[jax.ShapeDtypeStruct(x.shape, x.dtype)],
+    )[0]
+
+
+def _pairs(operation: str, *parts: Array | float) -> Array:
+    """Return the fused product, product or difference of f32 parts, two numbers at once."""
+    first = parts[0]
+    assert isinstance(first, jax.Array)
+    if first.ndim < 2:  # a thread may hold a single number of it
+        plain = {"fma": _fma, "mul": operator.mul, "sub": operator.sub}
+        return plain[operation](*parts)
+    arrays = [jnp.broadcast_to(jnp.asarray(part, jnp.float32), first.shape) for part in parts]
+    names = [f"%p{number}" for number in range(len(arrays))]
+    loads = [
+        f"mov.b64 {name}, {{${2 + 2 * number}, ${3 + 2 * number}}};"
+        for number, name in enumerate(names)
+    ]
+    text = (
+        f"{{ .reg .b64 {', '.join(names)}; {' '.join(loads)} "
+        f"{operation}.rn.f32x2 {names[0]}, {', '.join(names)}; mov.b64 {{$0, $1}}, {names[0]}; }}"
+    )
+    return plgpu.elementwise_inline_asm(
+        text,
+        args=arrays,
+        constraints="=r,=r" + ",r" * (2 * len(arrays)),
+        pack=2,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(first.shape, first.dtype)],
     )[0]
 
 

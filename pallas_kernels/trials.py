@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from pallas_kernels.assembler import compile_and_read
 from pallas_kernels.gdpa import gdpa
 from pallas_kernels.seed_attention import seed_attention
-from pallas_kernels.tile_choices import Tile, choices_for, table
+from pallas_kernels.tile_choices import Tile, capability, choices_for, table
 from pallas_kernels.timing import (
     Budget,
     compile_all,
@@ -213,7 +213,8 @@ def choosing(
     forced = {bucket.kernel: [bucket.entry(tile)]}
     if bucket.kernel in _TWO_SWEEPS:
         forced[_TWO_SWEEPS[bucket.kernel]] = [bucket.entry(tile._replace(block_q=16, block_kv=16))]
-    name = f"trial {next(_numbers)}"
+    # What else depends on the capability is as without the trial.
+    name = f"{capability()} trial {next(_numbers)}"
     table()[name] = {**section, **forced}
     try:
         with choices_for(name):

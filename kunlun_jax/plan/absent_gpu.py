@@ -91,6 +91,9 @@ def require_packages() -> None:
         cuda_program(name)
     # The plugin looks for a driver otherwise, and refuses to load.
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+    # XLA of JAX 0.12 makes a stack trace of something that it goes on without, in every
+    # compilation; with the names of functions in it that takes six seconds.
+    os.environ.setdefault("LLVM_DISABLE_SYMBOLIZATION", "1")
 
 
 @functools.cache

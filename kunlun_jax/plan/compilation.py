@@ -13,6 +13,7 @@ from kunlun_jax.plan import absent_gpu
 from kunlun_jax.plan.collectives import collectives
 from kunlun_jax.plan.machines import Machine
 from kunlun_jax.plan.step import make_step
+from kunlun_jax.plan.traffic import traffic
 from kunlun_jax.sharding import make_mesh
 from pallas_kernels.tile_choices import choices_for
 
@@ -28,6 +29,7 @@ class Compilation:
         peak_bytes: Both, and the results that do not take the place of an argument.
         kernels: Launches of the project's own kernels, by name.
         collectives: Number and bytes of every kind of collective.
+        traffic: Number of every kind of instruction, and the bytes that it reads and writes.
     """
 
     seconds: float
@@ -36,6 +38,7 @@ class Compilation:
     peak_bytes: int
     kernels: dict[str, int]
     collectives: dict[str, dict[str, int]]
+    traffic: dict[str, dict[str, int]]
 
 
 def compile_step(config: ExperimentConfig, schema: Schema, machine: Machine) -> Compilation:
@@ -83,4 +86,5 @@ def compile_step(config: ExperimentConfig, schema: Schema, machine: Machine) -> 
         peak_bytes=arguments + temporary + results,
         kernels=dict(kernels),
         collectives=collectives(hlo),
+        traffic=traffic(hlo),
     )

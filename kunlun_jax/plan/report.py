@@ -58,13 +58,15 @@ def compiler_says(compiled: Compilation) -> str:
         ("temporary", _gb(compiled.temporary_bytes)),
         ("peak", _gb(compiled.peak_bytes)),
     ]
-    sent = [
-        (kind, _gb(entry["bytes"]), entry["count"]) for kind, entry in compiled.collectives.items()
-    ]
+    sent, moved = (
+        [(kind, _gb(entry["bytes"]), entry["count"]) for kind, entry in kinds.items()]
+        for kinds in (compiled.collectives, compiled.traffic)
+    )
     return "\n\n".join(
         (
             f"compiled in {compiled.seconds:.0f} s; attention kernels: {kernels}",
             format_table(("XLA", "GB a device"), memory),
+            format_table(("read and written", "GB a device", "count"), moved),
             format_table(("collectives", "GB a device", "count"), sent)
             if sent
             else "nothing is exchanged: one device, or nothing split",

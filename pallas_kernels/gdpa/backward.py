@@ -88,7 +88,7 @@ def _key_tile_kernel(
                 tiles.product_nt(k, q), activation, maths.activations, scale=scale
             )
             dv += tiles.product(weights.astype(do.dtype), do)
-            dscores = (slopes * tiles.product_nt(v, do)).astype(q.dtype)
+            dscores = maths.mul(slopes, tiles.product_nt(v, do)).astype(q.dtype)
             if tile.query_gradient == "first":
                 store_query_gradient(start, dscores)
             dk += tiles.product(dscores, q)
@@ -133,7 +133,7 @@ def _query_tile_kernel(
             _, slopes = activate_with_derivative(
                 tiles.product_nt(q, k), activation, maths.activations, scale=scale
             )
-            dscores = slopes * tiles.product_nt(do, v)
+            dscores = maths.mul(slopes, tiles.product_nt(do, v))
             return dq + tiles.product(dscores.astype(k.dtype), k)
 
         # A tile of padding only visits no key, and stores zeros.

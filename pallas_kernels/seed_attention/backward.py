@@ -86,7 +86,8 @@ class _Seeds(NamedTuple):
         """Return P^T and dS^T, [S, P] in the inputs' dtype."""
         products = masked_beyond(tiles.product_nt(k, self.q), key_start, num_keys, scale, 0)
         weights = maths.exp2(maths.fma(products, scale, -self.lse[None, :]))
-        slopes = weights * (tiles.product_nt(v, self.do) - self.delta[None, :])
+        change = maths.sub(tiles.product_nt(v, self.do), self.delta[None, :])
+        slopes = maths.mul(weights, change)
         return weights.astype(k.dtype), slopes.astype(k.dtype)
 
 

@@ -138,7 +138,8 @@ def query_tile_kernel(
         valid = in_window(row_indices, columns, window, num_rows)
         products = jnp.where(valid, _products_of_parts(q, k), tiles.masked_product(scale))
         weights = maths.exp2(maths.fma(products, scale, -lse[:, None]))
-        dscores = (weights * (tiles.product_nt(do, v) - delta[:, None])).astype(v.dtype)
+        change = maths.sub(tiles.product_nt(do, v), delta[:, None])
+        dscores = maths.mul(weights, change).astype(v.dtype)
         return tuple(
             total + tiles.product(dscores, part) for total, part in zip(dq, k, strict=True)
         )
@@ -181,7 +182,8 @@ def key_tile_kernel(
         products = jnp.where(valid, _products_of_parts(k, q), tiles.masked_product(scale))
         weights = maths.exp2(maths.fma(products, scale, -lse[None, :]))
         dv += tiles.product(weights.astype(do.dtype), do)
-        dscores = (weights * (tiles.product_nt(v, do) - delta[None, :])).astype(do.dtype)
+        change = maths.sub(tiles.product_nt(v, do), delta[None, :])
+        dscores = maths.mul(weights, change).astype(do.dtype)
         dk = tuple(total + tiles.product(dscores, part) for total, part in zip(dk, q, strict=True))
         return dk, dv
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.kernel_cases import Case
+from benchmarks.triton_ir import triton_ir
 from pallas_kernels import tile_choices
 from pallas_kernels.chunks import examples_in_chunk
 from pallas_kernels.gdpa import gdpa
@@ -123,6 +125,18 @@ def test_nothing_named_runs_the_best_implementation(operation):
     assert reason
     text = jax.jit(lambda arrays: OPERATIONS[operation](**arrays)).lower(arrays).as_text()
     assert bool(triton_kernels(text)) == (best == "triton")
+
+
+@pytest.mark.parametrize(("capability", "pairs"), [("9.0", False), ("10.0", True)])
+def test_blackwell_multiplies_pairs(capability, pairs):
+    like = jnp.zeros((1, 64), jnp.bfloat16)
+    with tile_choices.choices_for(capability):
+        tile = tile_choices.choose("gdpa_backward", like, rows=1024, keys=128)
+    case = Case("gdpa_backward", "bf16", 64, 1024, 128, False, tile)
+    text = triton_ir({"9.0": "h200", "10.0": "b200"}[capability], case)
+    for operation in ("fma", "mul"):
+        assert (f"{operation}.rn.f32x2" in text) == pairs
+    assert ("fma.rn.f32 " in text) == (not pairs)
 
 
 def test_gdpa_holds_no_array_of_scores():
