@@ -47,7 +47,8 @@ def test_a_difference_holds_where_its_interval_lies_on_one_side(ends, below, abo
 
 
 def test_every_ablation_has_its_speed_measured_side_by_side(page):
-    table = page.split("### Ablations of kunlun")[1].split("###")[0]
+    study = page.split("\n## Complete Journey\n")[1]
+    table = study.split("### Ablations of kunlun")[1].split("###")[0]
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
     cells = [row[7].strip() for row in rows if "---" not in row[1]]
     assert len(cells) == len(complete_journey.ABLATIONS)
