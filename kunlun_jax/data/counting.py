@@ -44,7 +44,7 @@ def _columns(cross: Cross, history: History, keys: np.ndarray, times: np.ndarray
     starts = [times - days * DAY for days in cross.windows]
     if cross.whole:
         starts = [np.full_like(times, history.origin), *starts]
-    found = history.count(keys, np.array(starts, np.int64).reshape(-1, len(times)), times)
+    found = history.count(keys, np.array(starts, np.int64).reshape(len(starts), len(times)), times)
     if not cross.ages:
         return found
     return np.concatenate([found, [(times - history.latest(keys, times)) / DAY]])
