@@ -5,36 +5,14 @@ import pytest
 from benchmarks import tile_search
 from benchmarks.compile_results import Result
 from benchmarks.kernel_cases import Case
-from benchmarks.machine_code import MachineCode
-from benchmarks.main_loop import MainLoop
 from pallas_kernels.tile_choices import Tile
+from tests.benchmarks import test_kernel_bounds
 
 KERNEL = "window_attention_forward"
-LOOP = MainLoop(
-    instructions=512,
-    multiply_adds=2 * 64 * 64 * 128,
-    tensor_rows=64,
-    fused=0,
-    unfused=0,
-    special=0,
-    shared=0,
-    barriers=2,
-    products_at_once=8,
+LOOP = test_kernel_bounds.LOOP._replace(
+    instructions=512, multiply_adds=2 * 64 * 64 * 128, special=0, shared=0, barriers=2
 )
-CODE = MachineCode(
-    registers=128,
-    spill_bytes=0,
-    shared_bytes=50_000,
-    tensor_columns=0,
-    tensor_ptx={"wgmma": 2},
-    tensor_sass={"HGMMA": 2},
-    load_bytes=(16, 16),
-    serialized=False,
-    threads=128,
-    loop=LOOP,
-)
-
-
+CODE = test_kernel_bounds.CODE._replace(shared_bytes=50_000, threads=128, loop=LOOP)
 TILE = Tile(64, 64, 4, 2)
 
 
