@@ -71,6 +71,7 @@ def _serve(values: flags.FlagValues) -> None:
         bodies, scorer, metrics, tasks=trained.schema.labels, limits=limits, report=report
     )
     host, port = bound.getsockname()[:2]
+    bound.listen()  # from here on a connection waits for the server instead of being refused
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(json.dumps({"url": url, "step": trained.step}), flush=True)
     server = Server(

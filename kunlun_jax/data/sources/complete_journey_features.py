@@ -120,13 +120,16 @@ def popularity(
     """Return the columns of a declaration, of what is in no vocabulary, too.
 
     Args:
-        declared: The declaration; its ids are attributes of products.
+        declared: The declaration; its ids are "product" and attributes of products.
         attributes: By attribute, the value of every product.
         candidates: The examples.
         lines: The purchases.
     """
     keys = {}
     for name in declared.ids:
+        if name == "product":
+            keys[name] = lines.product, candidates.product
+            continue
         codes = np.unique(attributes[name], return_inverse=True)[1]
         keys[name] = codes[lines.product], codes[candidates.product]
     return popularity_columns(declared, lines.time, keys, lines.time[candidates.line])

@@ -18,8 +18,12 @@ DENSE = (
     DenseFeature("discount"),
     DenseFeature("popularity_28d", log1p=True),
 )
-# Beside `popularity_28d`, that of the product. The products of a category rise and fall together.
-POPULARITY = (Popularity("purchase", ("category", "type"), (28,)),)
+# The products of a category rise and fall together, and promotions change by the week: a week
+# against a month and a quarter tells who is rising. The product's own 28 days are `popularity_28d`.
+POPULARITY = (
+    Popularity("purchase", ("product",), windows=(7, 91)),
+    Popularity("purchase", ("category", "type"), windows=(7, 28, 91)),
+)
 CROSS = (
     Cross("purchase", CANDIDATE, windows=(28, 91)),
     Cross("trip", windows=(28, 91)),

@@ -54,15 +54,21 @@ class Source:
         return parse(self.options, {**defaults, **values}, "options")
 
 
-def _downloaded(module: Any) -> Source:
-    """Return the source of a published data set; data sets of its version 1 are still read."""
-    return Source(module.Options, module.load, version=2, schema=module.known_schema, earlier=(1,))
+def _downloaded(module: Any, version: int) -> Source:
+    """Return the source of a published data set; data sets of earlier versions are still read."""
+    return Source(
+        module.Options,
+        module.load,
+        version=version,
+        schema=module.known_schema,
+        earlier=tuple(range(1, version)),
+    )
 
 
 SOURCES = {
     BUILT: Source(built.Options, built.load),
-    "complete_journey": _downloaded(complete_journey),
-    "movielens_1m": _downloaded(movielens_1m),
+    "complete_journey": _downloaded(complete_journey, version=3),
+    "movielens_1m": _downloaded(movielens_1m, version=2),
     "synthetic": Source(
         synthetic.Options, synthetic.load, synthetic_shards.shards, schema=synthetic.make_schema
     ),
