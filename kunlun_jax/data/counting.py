@@ -25,18 +25,58 @@ def count_columns(cross: Cross, log: EventLog, examples: Examples) -> np.ndarray
     Returns:
         float32 [n, columns], raw: counts; ages in days, NaN where there is no event.
     """
-    users, times = examples.users.astype(np.int64), examples.request_times
-    owner = np.repeat(np.arange(len(log.offsets) - 1), np.diff(log.offsets))
-    histories = {"": (History.build(owner, log.times, log.times), users)}
-    for name in cross.ids:
-        events, candidates = _pairs(owner, log.ids[name], users, examples.sparse[name][:, 0])
-        known = events >= 0
-        moments = log.times[known]
-        histories[name] = History.build(events[known], moments, moments), candidates
-    found = [
-        _columns(cross, history, candidates, times) for history, candidates in histories.values()
-    ]
-    return np.concatenate(found).T.astype(np.float32)
+    return CountIndex(cross, log).columns(examples)
+
+
+class CountIndex:
+    """The events that a declaration counts, sorted once; what candidates meet is then bisected."""
+
+    def __init__(self, cross: Cross, log: EventLog) -> None:
+        """Sort the events by user, and by user and each id.
+
+        Args:
+            cross: The declaration.
+            log: All events of its stream, as ids.
+        """
+        self._cross = cross
+        owner = np.repeat(np.arange(len(log.offsets) - 1), np.diff(log.offsets))
+        self._all = History.build(owner, log.times, log.times)
+        self._by_id = {name: _UserAndId(owner, log.ids[name], log.times) for name in cross.ids}
+
+    def columns(self, examples: Examples) -> np.ndarray:
+        """Return float32 [n, columns], as `count_columns`.
+
+        Args:
+            examples: Users, times and candidates.
+        """
+        users, times = examples.users.astype(np.int64), examples.request_times
+        asked = [(self._all, users)]
+        for name, events in self._by_id.items():
+            asked.append((events.history, events.keys(users, examples.sparse[name][:, 0])))
+        found = [_columns(self._cross, history, keys, times) for history, keys in asked]
+        return np.concatenate(found).T.astype(np.float32)
+
+
+class _UserAndId:
+    """Events by pair of user and id; the pairs are numbered, and -1 equals nothing.
+
+    Ids are numbered anew: pairs of hashed ids (`hashing.py`) are as large as int64 goes.
+    """
+
+    def __init__(self, owner: np.ndarray, ids: np.ndarray, times: np.ndarray) -> None:
+        self._levels, number = np.unique(ids, return_inverse=True)
+        self._stride = max(len(self._levels), 1)
+        known = ids != OOV_ID
+        pairs, moments = (owner * self._stride + number)[known], times[known]
+        self.history = History.build(pairs, moments, moments)
+
+    def keys(self, users: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Return int64 [n], the pairs of examples."""
+        if not len(self._levels):
+            return np.full(len(users), -1)
+        number = np.minimum(np.searchsorted(self._levels, ids), self._stride - 1)
+        known = (ids != OOV_ID) & (self._levels[number] == ids)
+        return np.where(known, users * self._stride + number, -1)
 
 
 def _columns(cross: Cross, history: History, keys: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -88,16 +128,3 @@ def with_columns(
     counts = [count_columns(cross, logs[cross.stream], examples) for cross in schema.cross]
     dense = np.concatenate([examples.dense, *counts, popularity], axis=1)
     return dataclasses.replace(examples, dense=dense)
-
-
-def _pairs(
-    owner: np.ndarray, ids: np.ndarray, users: np.ndarray, candidates: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Number (user, id), of events and of examples alike; -1 where nothing is to be equal."""
-    # Numbered anew: pairs of hashed ids (`hashing.py`) are as large as int64 goes.
-    levels = np.unique(ids)
-    stride = max(len(levels), 1)
-    events = np.where(ids != OOV_ID, owner * stride + np.searchsorted(levels, ids), -1)
-    place = np.minimum(np.searchsorted(levels, candidates), stride - 1)
-    known = (candidates != OOV_ID) & (levels[place] == candidates if len(levels) else False)
-    return events, np.where(known, users * stride + place, -1)

@@ -24,9 +24,14 @@ _HALF = 32
 _MASK = 2**_HALF - 1
 
 
+def id_dtype(vocabulary: Vocabulary) -> type[np.signedinteger]:
+    """Return the type of a column of ids: int64 for pairs, else int32."""
+    return np.int64 if vocabulary.hashes == 2 else np.int32
+
+
 def id_dtypes(schema: Schema) -> dict[str, type[np.signedinteger]]:
-    """Return by vocabulary the type of a column of ids: int64 for pairs, else int32."""
-    return {v.name: np.int64 if v.hashes == 2 else np.int32 for v in schema.vocabularies}
+    """Return by vocabulary what `id_dtype` says of it."""
+    return {v.name: id_dtype(v) for v in schema.vocabularies}
 
 
 def hashed_ids(values: Sequence[str], vocabulary: Vocabulary) -> np.ndarray:

@@ -5,6 +5,7 @@ Ids: row 0 of every vocabulary is the out-of-vocabulary (OOV) row; known ids are
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -198,22 +199,22 @@ class Schema:
         events = [(f"stream {s.name!r}, event id", f) for s in self.streams for f in s.ids]
         return [*context, *events]
 
-    @property
+    @functools.cached_property
     def vocabulary_by_name(self) -> dict[str, Vocabulary]:
         """The vocabularies by their names."""
         return {v.name: v for v in self.vocabularies}
 
-    @property
+    @functools.cached_property
     def stream_by_name(self) -> dict[str, EventStream]:
         """The event streams by their names."""
         return {s.name: s for s in self.streams}
 
-    @property
+    @functools.cached_property
     def derived(self) -> tuple[CrossColumn, ...]:
         """The dense features that are computed, the last ones: of `cross`, then of `popularity`."""
         return columns_of((*self.cross, *self.popularity))
 
-    @property
+    @functools.cached_property
     def shared_ids(self) -> dict[str, tuple[str, ...]]:
         """By stream, its ids that the context of a request has too: of equal name and vocabulary.
 

@@ -42,16 +42,40 @@ class Keys:
         Raises:
             RequestError: On what cannot be an id.
         """
+        return self.numbered_events(self.numbered_context(request, subject), subject)
+
+    def numbered_context(self, request: Request, subject: str) -> Request:
+        """Return `numbered` of the context alone; the events stay as they are.
+
+        Args:
+            request: As of `numbered`.
+            subject: Likewise.
+
+        Raises:
+            RequestError: Likewise.
+        """
         sparse = dict(request.sparse)
         for feature in self._schema.sparse:
             if feature.name in sparse:
                 where = f"{subject}: sparse {feature.name!r}"
                 value = [sparse[feature.name]]
                 (sparse[feature.name],) = self.context(value, feature.vocabulary, where)
+        return dataclasses.replace(request, sparse=sparse)
+
+    def numbered_events(self, request: Request, subject: str) -> Request:
+        """Return `numbered` of the events alone; the context stays as it is.
+
+        Args:
+            request: As of `numbered`.
+            subject: Likewise.
+
+        Raises:
+            RequestError: Likewise.
+        """
         events = {
             name: self._events(name, found, subject) for name, found in request.events.items()
         }
-        return dataclasses.replace(request, sparse=sparse, events=events)
+        return dataclasses.replace(request, events=events)
 
     def context(self, cells: Sequence[Any], vocabulary: str, subject: str) -> list[Any]:
         """Return the ids of a feature of the context: one list a cell, of what is something there.

@@ -9,17 +9,24 @@ Probabilities come out, a row for each candidate or request and a column for eac
 
 import collections
 import copy
+import hashlib
 import os
+import pickle
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from kunlun_jax.data.reading.gather import matching
+from kunlun_jax.data.reading.request_histories import Histories
 from kunlun_jax.data.reading.request_values import RequestError, require_known
-from kunlun_jax.data.reading.requests import Request, batch_requests, candidate_columns
+from kunlun_jax.data.reading.requests import (
+    Request,
+    batch_requests,
+    candidate_columns,
+    read_user,
+)
 from kunlun_jax.metrics.scores import probabilities
 from kunlun_jax.serving.keys import Keys
 from kunlun_jax.serving.predictor import BatchPredictor
@@ -100,7 +107,8 @@ class Ranker:
             self._keys = None
         self._programs = Programs(trained, buckets)
         self._predictor = BatchPredictor(trained)
-        self._users = _LastUsed(cached_users)
+        self._histories = _LastUsed(cached_users)
+        self._encoded = _LastUsed(cached_users)
 
     def score(self, user: Request, candidates: Mapping[str, Any]) -> np.ndarray:
         """Score candidates of one user at one time.
@@ -135,23 +143,35 @@ class Ranker:
         Raises:
             RequestError: Likewise.
         """
-        user, given = self._checked(user, candidates)
-        lengths, count = self._trained.max_lens, len(next(iter(given.values())))
-        columns = candidate_columns(user, given, self.schema, lengths)
-        first, is_real = np.zeros(1, int), np.ones(1, bool)
-        histories, _ = apart(columns.batch(first, is_real, lengths))
+        context, given = self._checked(user, candidates)
+        events = _fingerprint(user.events)
+        histories = self._histories.get(events, lambda: self._read(user))
+        columns = candidate_columns(context, histories, given, self.schema)
+        count, is_real = len(columns.examples.labels), np.ones(1, bool)
         padded = np.minimum(np.arange(sum(chunks(count, self._programs.buckets))), count - 1)
         contexts = columns.batch(padded, is_real, {})
+
+        def encode() -> tuple[Any, Any]:
+            batch = columns.batch(np.zeros(1, int), is_real, self._trained.max_lens)
+            of_user, _ = apart(batch)
+            return of_user, self._programs.encode(of_user)
+
+        second = events and (events, int(columns.examples.request_times[0]))
+        of_user, encoded = self._encoded.get(second, encode)
         matches = {
             name: {
                 shared: _matching(events.ids[shared], contexts.sparse[shared].ids)
                 for shared in self.schema.shared_ids[name]
             }
-            for name, events in histories.items()
+            for name, events in of_user.items()
         }
-        encoded = self._users.get(histories, self._programs.encode)
         parts = self._programs.start(encoded, (contexts, matches))
         return lambda: probabilities(np.concatenate([np.asarray(x) for x in parts])[:count])
+
+    def _read(self, user: Request) -> Histories:
+        if self._keys is not None:
+            user = self._keys.numbered_events(user, "user")
+        return read_user(user, self.schema, self._trained.max_lens)
 
     def renewed(self, trained: Trained) -> "Ranker":
         """Return a ranker of another checkpoint of the run; nothing is compiled, no user is kept.
@@ -169,7 +189,7 @@ class Ranker:
         other._trained, other.step = trained, trained.step
         other._programs = self._programs.renewed(trained)
         other._predictor = self._predictor.renewed(trained)
-        other._users = _LastUsed(self._users.size)
+        other._encoded = _LastUsed(self._encoded.size)
         return other
 
     def predict(self, requests: Sequence[Request]) -> np.ndarray:
@@ -201,7 +221,10 @@ class Ranker:
     def _checked(
         self, user: Request, candidates: Mapping[str, Any]
     ) -> tuple[Request, dict[str, Sequence[Any]]]:
-        """Return user and candidates, with the data set's numbers in the place of keys."""
+        """Return user and candidates, with the data set's numbers in the place of keys.
+
+        The user's events stay as they are.
+        """
         dense, sparse = ([f.name for f in x] for x in (self.schema.dense, self.schema.sparse))
         require_known("candidates", candidates, [*dense, *sparse])
         for name, column in candidates.items():
@@ -218,7 +241,7 @@ class Ranker:
                 f"candidates: expected features that the user does not have too, got {both[0]!r}"
             )
         if self._keys is not None:
-            user = self._keys.numbered(user, "user")
+            user = self._keys.numbered_context(user, "user")
         return user, {name: self._column(name, column) for name, column in candidates.items()}
 
     def _column(self, name: str, column: Any) -> Sequence[Any]:
@@ -234,21 +257,30 @@ def _matching(events: Any, candidates: Any) -> np.ndarray:
     return matching(np.broadcast_to(events, (len(candidates), *events.shape[1:])), candidates)
 
 
+def _fingerprint(value: Any) -> bytes | None:
+    """Return a digest of a value, another one if anything in it is another; None: it has none."""
+    try:
+        return hashlib.blake2b(pickle.dumps(value, protocol=5), digest_size=32).digest()
+    except (pickle.PicklingError, TypeError, AttributeError):  # what cannot be written down
+        return None
+
+
 class _LastUsed:
-    """Keeps what was made of the histories of the users that were asked for last."""
+    """Keeps what was made of the users that were asked for last."""
 
     def __init__(self, size: int) -> None:
         self.size, self._lock = size, threading.Lock()
-        self._kept: collections.OrderedDict[tuple[bytes, ...], Any] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 
-    def get(self, histories: Any, make: Any) -> Any:
-        """Return what `make` makes of histories, equal in every bit."""
-        key = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(histories))
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what was kept by a key, or what `make` makes; None is no key."""
+        if key is None:
+            return make()
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = make(histories)
+        made = make()
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > self.size:

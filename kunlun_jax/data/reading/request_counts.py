@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kunlun_jax.data.counting import count_columns
 from kunlun_jax.data.cross import Cross, CrossColumn
+from kunlun_jax.data.reading.request_histories import Histories
 from kunlun_jax.data.reading.request_values import RequestError
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.data.tables import EventLog, Examples
+from kunlun_jax.data.tables import Examples
 
 _TOLERANCE = 1e-3  # days; ages are rounded to 32 bits
 
@@ -30,7 +30,7 @@ class _Fault(NamedTuple):
 
 
 def complete_counts(
-    dense: np.ndarray, examples: Examples, schema: Schema, logs: Mapping[str, EventLog]
+    dense: np.ndarray, examples: Examples, schema: Schema, histories: Histories
 ) -> np.ndarray:
     """Return dense features with the cross features that were not given.
 
@@ -38,7 +38,7 @@ def complete_counts(
         dense: float32 [n, features], raw; what is not finite was not given.
         examples: Users, times and candidates of the requests.
         schema: The schema.
-        logs: The events of the streams that the schema's cross features are about.
+        histories: The events of the users.
 
     Returns:
         float32 [n, features].
@@ -50,7 +50,7 @@ def complete_counts(
     given = {c: dense[:, columns[c.name]] for c in schema.derived}
     counted: dict[CrossColumn, np.ndarray] = {}
     for cross in schema.cross:
-        found = count_columns(cross, logs[cross.stream], examples)
+        found = histories.counts(cross, examples)
         counted |= dict(zip(cross.columns, found.T, strict=True))
     if not any(np.isfinite(x).any() for x in given.values()):  # nothing to compare
         result = dense.copy()
@@ -60,7 +60,7 @@ def complete_counts(
     complete = {c: np.where(np.isfinite(x), x, counted.get(c, np.nan)) for c, x in given.items()}
     for one in schema.popularity:  # at least the user's own events
         own = Cross(one.stream, one.ids, one.windows, whole=False, ages=False)
-        found = count_columns(own, logs[one.stream], examples)[:, len(one.windows) :]
+        found = histories.counts(own, examples)[:, len(one.windows) :]
         counted |= dict(zip(one.columns, found.T, strict=True))
     for column, values in complete.items():
         for fault in _faults(column, values, counted[column], complete):

@@ -1,10 +1,15 @@
-"""The histories of requests, as event logs."""
+"""The histories of requests, as event logs, with what is made of them once."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from kunlun_jax.data.counting import CountIndex
+from kunlun_jax.data.cross import Cross
+from kunlun_jax.data.hashing import id_dtype
+from kunlun_jax.data.reading.gather import padded_log
 from kunlun_jax.data.reading.request_values import (
     RequestError,
     integers,
@@ -15,7 +20,86 @@ from kunlun_jax.data.reading.request_values import (
     shape_of,
 )
 from kunlun_jax.data.schema import OOV_ID, EventStream, Schema
-from kunlun_jax.data.tables import EventLog
+from kunlun_jax.data.tables import EventLog, Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Histories:
+    """Events of users, and what is the same whatever is asked about them.
+
+    Attributes:
+        logs: By stream, the events of all users; those that a model takes or that are counted.
+        padded: By stream that a model takes, the same as `padded_log` returns it.
+    """
+
+    logs: dict[str, EventLog]
+    padded: dict[str, EventLog]
+    _indexes: dict[Cross, CountIndex] = dataclasses.field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(
+        cls,
+        events: Sequence[Any],
+        schema: Schema,
+        max_lens: dict[str, int],
+        number: Callable[[int], int] = int,
+    ) -> "Histories":
+        """Read the events of users.
+
+        Args:
+            events: For every user `Events` (`requests.py`) by stream.
+            schema: The schema.
+            max_lens: By stream that a model takes, the most events that it takes.
+            number: Returns the request that a user's messages are about.
+
+        Raises:
+            RequestError: On what contradicts the schema.
+        """
+        counted = {one.stream for one in (*schema.cross, *schema.popularity)}
+        logs = {
+            stream.name: joined(
+                [
+                    encoded_history(given.get(stream.name), stream, schema, number(user))
+                    for user, given in enumerate(events)
+                ],
+                stream,
+            )
+            for stream in schema.streams
+            if stream.name in max_lens or stream.name in counted
+        }
+        padded = {
+            name: padded_log(log, schema.stream_by_name[name], max_lens[name])
+            for name, log in logs.items()
+            if name in max_lens
+        }
+        return cls(logs, padded)
+
+    def counts(self, cross: Cross, examples: Examples) -> np.ndarray:
+        """Return the columns of a declaration, as `count_columns`.
+
+        Args:
+            cross: The declaration.
+            examples: Users, times and candidates.
+        """
+        if cross not in self._indexes:  # the same, should two threads make it
+            self._indexes[cross] = CountIndex(cross, self.logs[cross.stream])
+        return self._indexes[cross].columns(examples)
+
+    def ends(self, stream: str, users: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Return int32 [n], how many of a user's events lie before a time.
+
+        Args:
+            stream: The stream.
+            users: int [n].
+            times: int64 [n], Unix seconds.
+        """
+        log, found = self.logs[stream], np.zeros(len(users), np.int32)
+        counts = np.bincount(users, minlength=len(log.offsets) - 1)
+        rows_by_user = np.split(np.argsort(users, kind="stable"), np.cumsum(counts)[:-1])
+        for user, rows in enumerate(rows_by_user):
+            mine = log.times[log.offsets[user] : log.offsets[user + 1]]
+            found[rows] = np.searchsorted(mine, times[rows])
+        return found
 
 
 def joined(parts: Sequence[EventLog], stream: EventStream) -> EventLog:
@@ -38,7 +122,7 @@ def encoded_history(events: Any, stream: EventStream, schema: Schema, number: in
     """Return the events of one request, encoded and in order.
 
     Args:
-        events: An `Events` (`requests.py`).
+        events: An `Events` (`requests.py`); None: there are none.
         stream: Their stream.
         schema: The schema.
         number: Of the request, for messages.
@@ -46,6 +130,14 @@ def encoded_history(events: Any, stream: EventStream, schema: Schema, number: in
     Raises:
         RequestError: On what contradicts the schema.
     """
+    if events is None:
+        vocabularies = schema.vocabulary_by_name
+        return EventLog(
+            offsets=np.zeros(2, np.int64),
+            times=np.zeros(0, np.int64),
+            ids={f.name: np.zeros(0, id_dtype(vocabularies[f.vocabulary])) for f in stream.ids},
+            dense=np.zeros((0, len(stream.dense)), np.float32),
+        )
     subject = f"request {number}: stream {stream.name!r}"
     times = integers(events.times, f"{subject}: times")
     if times.size:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kunlun_jax.data.hashing import hashed_ids, id_dtypes, is_known
+from kunlun_jax.data.hashing import hashed_ids, id_dtype, is_known
 from kunlun_jax.data.quality.consistency import LATEST_SECOND
 from kunlun_jax.data.schema import OOV_ID, Schema
 
@@ -28,7 +28,7 @@ def known_ids(values: Any, vocabulary: str, schema: Schema, subject: str) -> np.
         RequestError: On values of another type.
     """
     described = schema.vocabulary_by_name[vocabulary]
-    dtype = id_dtypes(schema)[vocabulary]
+    dtype = id_dtype(described)
     if described.hashes:
         texts = [value for value in values if isinstance(value, str)]
         given = [value is not None for value in values]

@@ -24,6 +24,7 @@ events or each other (`request_counts.py`).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -31,10 +32,9 @@ import numpy as np
 
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.data.building.standardize import standardize
-from kunlun_jax.data.hashing import id_dtypes
-from kunlun_jax.data.reading.gather import Columns, padded_log
+from kunlun_jax.data.reading.gather import Columns
 from kunlun_jax.data.reading.request_counts import complete_counts
-from kunlun_jax.data.reading.request_histories import encoded_history, joined
+from kunlun_jax.data.reading.request_histories import Histories
 from kunlun_jax.data.reading.request_table import Repeated, RequestTable
 from kunlun_jax.data.reading.request_values import (
     RequestError,
@@ -141,7 +141,8 @@ def request_columns(
         RequestError: On a request that contradicts the schema.
     """
     for index, request in enumerate(requests):
-        _require_names(request, index, schema)
+        _require_features(request, index, schema)
+        _require_events(request, index, schema)
     by_identity = Repeated.by_identity
     features = {
         field: {
@@ -151,25 +152,41 @@ def request_columns(
         for field in ("dense", "sparse")
     }
     times, events = (by_identity(getattr(r, x) for r in requests) for x in ("time", "events"))
-    return _columns(RequestTable(times, events, **features), schema, max_lens)
+    histories = Histories.read(events.values, schema, max_lens, events.first)
+    return _columns(RequestTable(times, events, **features), histories, schema)
 
 
-def candidate_columns(
-    user: Request, candidates: Mapping[str, Sequence[Any]], schema: Schema, max_lens: dict[str, int]
-) -> Columns:
-    """Turn one user's candidates into columns, as `request_columns` does with requests.
+def read_user(user: Request, schema: Schema, max_lens: dict[str, int]) -> Histories:
+    """Read the histories of one user, once for any candidates and times.
 
     Args:
-        user: What all requests share.
-        candidates: By context feature that the user does not have, one value a request; at least
-            one feature, and one length.
+        user: A request, of which only the events matter.
         schema: As of `batch_requests`.
         max_lens: Likewise.
 
     Raises:
         RequestError: On what contradicts the schema.
     """
-    _require_names(user, 0, schema)
+    _require_events(user, 0, schema)
+    return Histories.read([user.events], schema, max_lens)
+
+
+def candidate_columns(
+    user: Request, histories: Histories, candidates: Mapping[str, Sequence[Any]], schema: Schema
+) -> Columns:
+    """Turn one user's candidates into columns, as `request_columns` does with requests.
+
+    Args:
+        user: What all requests share.
+        histories: Its events, as `read_user` returned them.
+        candidates: By context feature that the user does not have, one value a request; at least
+            one feature, and one length.
+        schema: As of `batch_requests`.
+
+    Raises:
+        RequestError: On what contradicts the schema.
+    """
+    _require_features(user, 0, schema)
     (count,) = {len(column) for column in candidates.values()}
     shared, own = np.zeros(count, np.int32), np.arange(count, dtype=np.int32)
     features = {
@@ -178,49 +195,35 @@ def candidate_columns(
         for field, described in (("dense", schema.dense), ("sparse", schema.sparse))
     }
     table = RequestTable(Repeated([user.time], shared), Repeated([user.events], shared), **features)
-    return _columns(table, schema, max_lens)
+    return _columns(table, histories, schema)
 
 
-def _require_names(request: Request, index: int, schema: Schema) -> None:
-    """Refuse names that the schema does not have, and streams that are no `Events`."""
+def _require_features(request: Request, index: int, schema: Schema) -> None:
+    """Refuse features of the context that the schema does not have."""
     subject = f"request {index}"
     require_known(f"{subject}: dense", request.dense, [f.name for f in schema.dense])
     require_known(f"{subject}: sparse", request.sparse, [f.name for f in schema.sparse])
+
+
+def _require_events(request: Request, index: int, schema: Schema) -> None:
+    """Refuse streams that the schema does not have, and those that are no `Events`."""
+    subject = f"request {index}"
     require_known(f"{subject}: events", request.events, [s.name for s in schema.streams])
     for name, events in request.events.items():
         if not isinstance(events, Events):
             raise RequestError(f"{subject}: stream {name!r}: expected Events, got {events!r:.60}")
 
 
-def _columns(table: RequestTable, schema: Schema, max_lens: dict[str, int]) -> Columns:
+def _columns(table: RequestTable, histories: Histories, schema: Schema) -> Columns:
     given_times = enumerate(table.times.values)
     seconds = [second(x, f"request {table.times.first(i)}: time") for i, x in given_times]
-    times = np.array(seconds)[table.times.rows]
-    users = table.events.rows
-    rows_of = np.split(np.argsort(users, kind="stable"), np.cumsum(np.bincount(users))[:-1])
-    histories, ends = {}, {}
-    counted = {one.stream for one in (*schema.cross, *schema.popularity)}
-    for stream in schema.streams:
-        if stream.name in max_lens or stream.name in counted:
-            parts = [
-                encoded_history(
-                    given.get(stream.name, Events()), stream, schema, table.events.first(i)
-                )
-                for i, given in enumerate(table.events.values)
-            ]
-            ends[stream.name] = np.zeros(len(table), np.int32)
-            for user, mine in enumerate(rows_of):
-                ends[stream.name][mine] = np.searchsorted(parts[user].times, times[mine])
-            histories[stream.name] = joined(parts, stream)
+    times, users = np.array(seconds)[table.times.rows], table.events.rows
+    ends = {name: histories.ends(name, users, times) for name in histories.logs}
     examples = _examples(table, times, ends, schema)
     dense = complete_counts(examples.dense, examples, schema, histories)
     examples = dataclasses.replace(examples, dense=standardize(dense, schema.dense))
-    logs = {
-        stream.name: padded_log(histories[stream.name], stream, max_lens[stream.name])
-        for stream in schema.streams
-        if stream.name in max_lens
-    }
-    return Columns(schema, examples, np.arange(len(rows_of), dtype=np.int32), logs)
+    numbers = np.arange(len(table.events.values), dtype=np.int32)
+    return Columns(schema, examples, numbers, histories.padded)
 
 
 def _examples(
@@ -257,17 +260,9 @@ def _values(
     column: Repeated, feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
-    dtype = id_dtypes(schema)[feature.vocabulary]
-    given: list[Any] = []
-    for value in column.values:
-        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu":
-            value = value.tolist()
-        single = isinstance(value, int | str) or (
-            not isinstance(value, list) and value is not None and shape_of(value) == ()
-        )
-        given.append([value] if single else () if value is None else value)
-    flat = [value for values in given for value in values]
-    if all(type(value) is int for value in flat):  # all at once, which is much faster
+    given = _lists(column.values)
+    flat = list(itertools.chain.from_iterable(given))
+    if set(map(type, flat)) <= {int}:  # all at once, which is much faster
         known = known_ids(flat, feature.vocabulary, schema, "")
     else:
         where = f"sparse {feature.name!r}"
@@ -276,10 +271,32 @@ def _values(
             for row, values in enumerate(given)
         ]
         known = np.concatenate(parts)
-    counts = np.array([len(values) for values in given])
-    place = np.arange(len(known)) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept = place < feature.max_values
-    ids = np.zeros((len(given), feature.max_values), dtype)
-    ids[np.repeat(np.arange(len(given)), counts)[kept], place[kept]] = known[kept]
+    counts = np.fromiter(map(len, given), np.int64, len(given))
+    if feature.max_values == 1 and (counts == 1).all():
+        ids = known[:, None]
+    else:
+        place = np.arange(len(known)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = place < feature.max_values
+        ids = np.zeros((len(given), feature.max_values), known.dtype)
+        ids[np.repeat(np.arange(len(given)), counts)[kept], place[kept]] = known[kept]
     lengths = np.minimum(counts, feature.max_values).astype(np.int32)
     return ids[column.rows], lengths[column.rows]
+
+
+def _lists(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the values of a context feature with a list of ids in the place of each."""
+    kinds = set(map(type, values))
+    if kinds == {list}:
+        return values
+    if kinds <= {int, str}:
+        return [[value] for value in values]
+    return [_listed(value) for value in values]
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu":
+        value = value.tolist()
+    if value is None:
+        return ()
+    single = not isinstance(value, list) and (isinstance(value, int | str) or shape_of(value) == ())
+    return [value] if single else value
