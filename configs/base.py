@@ -231,7 +231,7 @@ def get_config() -> ConfigDict:
     config.tracking.run_name = ""  # Name of the run there; empty: that of its working directory
 
     # What this file chooses: options of its data source, and the streams.
-    config.data.options = ConfigDict({"num_negatives": 4, "seed": 0})
+    config.data.options = ConfigDict({"num_negatives": 4, "seed": 0, "product_lines": True})
     config.model.streams.purchase = stream(
         model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
         max_len=128, mlp_dim=32,

@@ -191,13 +191,20 @@ def open_or_build(
             if not directory.exists():
                 raise
     got = read_manifest(directory)["source"]
-    accepted = [{**expected, "version": v} for v in SOURCES[source_name].earlier]
-    if got not in (expected, *accepted):
+    if not _is_of(got, expected, SOURCES[source_name].earlier):
         raise DatasetError(
             f"{directory}: expected source {expected}, got {got}; remove it or choose another "
             "directory"
         )
     return Dataset.open(directory, **opening)
+
+
+def _is_of(got: dict[str, Any], expected: dict[str, Any], earlier: tuple[int, ...]) -> bool:
+    """Tell whether a data set is of a source, as it is or as it was; then without later options."""
+    if got == expected:
+        return True
+    options = {k: v for k, v in expected["options"].items() if k in got["options"]}
+    return got in [{**expected, "version": v, "options": options} for v in earlier]
 
 
 def describe_source(source_name: str, options: Any) -> dict[str, Any]:

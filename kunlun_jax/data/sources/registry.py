@@ -32,7 +32,7 @@ class Source:
             sets of older code are recognised.
         schema: Says, from the options, what schema the data set has, where that is known.
         earlier: Versions whose data sets are still opened: what they lack, such as cross features,
-            their schema does not declare.
+            their schema does not declare. Options that they do not know are not asked of them.
     """
 
     options: type
