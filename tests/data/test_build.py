@@ -127,6 +127,21 @@ def test_another_source_is_refused(tmp_path, registered, monkeypatch, change):
         open_or_build(name, options, tmp_path / "toy")
 
 
+def test_earlier_versions_are_not_asked_for_later_options(tmp_path, registered, monkeypatch):
+    open_or_build("toy", toy.Options(seed=3), tmp_path / "toy")
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        seed: int = 3
+        lines: bool = True
+
+    later = dataclasses.replace(SOURCES["toy"], options=Options, version=2, earlier=(1,))
+    monkeypatch.setitem(SOURCES, "toy", later)
+    assert open_or_build("toy", Options(), tmp_path / "toy").identity
+    with pytest.raises(DatasetError, match=r"expected source .*, got .*"):
+        open_or_build("toy", Options(seed=5), tmp_path / "toy")
+
+
 def test_build_refuses_an_existing_directory(tmp_path, registered):
     (tmp_path / "toy").mkdir()
     with pytest.raises(DatasetError, match="exists already"):

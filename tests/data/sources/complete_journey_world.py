@@ -192,6 +192,9 @@ class Oracle:
     def attribute(self, product, name):
         return (self.world.products.get(product) or {}).get(name) or ""
 
+    def line(self, product):
+        return self.attribute(product, "manufacturer"), self.attribute(product, "type")
+
     def lines_of(self, product):
         return [
             (b.time, line)

@@ -141,6 +141,7 @@ def test_context(loaded):
         }
         for name in ("category", "department", "brand", "type", "package_size", "manufacturer"):
             raw[name] = oracle.attribute(product, name)
+        raw["line"] = oracle.line(product)
         assert raw.keys() == set(names)
         for name in names:
             values[name].append((raw[name], part.sparse[name][row, 0]))
@@ -165,8 +166,13 @@ def test_cross_features(loaded):
     world, built = loaded
     oracle, examples = decode_examples(loaded)
     numbers, schema = product_numbers(loaded), built.schema
+
+    def values(product):
+        of_all = {name: oracle.attribute(product, name) for name in ("category", "type")}
+        return {"product": product, "line": oracle.line(product), **of_all}
+
     bought = [
-        (b.household, b.time, {n: oracle.attribute(p, n) for n in ("category", "type")})
+        (b.household, b.time, values(p))
         for b in world.baskets
         for p in (line.product for line in b.lines)
     ]
@@ -179,8 +185,7 @@ def test_cross_features(loaded):
         part = built.splits[split]
         product = numbers[part.sparse["product"][row, 0]]
         if product is not None:
-            values = {name: oracle.attribute(product, name) for name in ("category", "type")}
-            request = basket.household, basket.time, values
+            request = basket.household, basket.time, values(product)
             expected = [cross_feature(column, bought, request) for column in popular]
             assert part.dense[row, -len(popular) :].tolist() == expected
 
@@ -308,6 +313,24 @@ def test_seed_changes_negatives_only(loaded, tmp_path, monkeypatch):
         times = built.splits["train"].request_times[built.splits["train"].labels[:, 0] == 1]
         np.testing.assert_array_equal(train.request_times[bought], times)
     assert drawn[0] != drawn[1]
+
+
+def test_without_lines(loaded, tmp_path, monkeypatch, request):
+    world, built = loaded
+    write_world(world, tmp_path, request.node.callspec.params["loaded"])
+    monkeypatch.setattr(tables, "find_directory", lambda: tmp_path)
+    other = complete_journey.load(complete_journey.Options(num_negatives=3, product_lines=False))
+    assert "line" not in other.schema.vocabulary_by_name
+    kept = [f.name for f in other.schema.dense]
+    assert [n for n in (f.name for f in built.schema.dense) if "/line" not in n] == kept
+    columns = [f.name for f in built.schema.dense]
+    for split, examples in other.splits.items():
+        of_both = built.splits[split].dense[:, [columns.index(name) for name in kept]]
+        np.testing.assert_array_equal(examples.dense, of_both)
+    for options in (complete_journey.Options(), complete_journey.Options(product_lines=False)):
+        known = complete_journey.known_schema(options)
+        assert ("line" in known.vocabulary_by_name) == options.product_lines
+    assert complete_journey.known_schema(complete_journey.Options(seed=1)) is None
 
 
 def test_bad_options():
