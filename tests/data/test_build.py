@@ -131,13 +131,12 @@ def test_earlier_versions_are_not_asked_for_later_options(tmp_path, registered, 
     open_or_build("toy", toy.Options(seed=3), tmp_path / "toy")
 
     @dataclasses.dataclass(frozen=True)
-    class Options:
-        seed: int = 3
+    class Options(toy.Options):
         lines: bool = True
 
     later = dataclasses.replace(SOURCES["toy"], options=Options, version=2, earlier=(1,))
     monkeypatch.setitem(SOURCES, "toy", later)
-    assert open_or_build("toy", Options(), tmp_path / "toy").identity
+    assert open_or_build("toy", Options(seed=3), tmp_path / "toy").identity
     with pytest.raises(DatasetError, match=r"expected source .*, got .*"):
         open_or_build("toy", Options(seed=5), tmp_path / "toy")
 
