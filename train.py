@@ -34,7 +34,7 @@ from kunlun_jax.training.results import report_best  # noqa: E402
 from kunlun_jax.training.run import USER_ERRORS, Run  # noqa: E402
 from kunlun_jax.training.run_loop import run_loop  # noqa: E402
 from kunlun_jax.training.summary import kernels_line  # noqa: E402
-from kunlun_jax.training.warm_start import OPTIMIZERS, WarmStart, described  # noqa: E402
+from kunlun_jax.training.warm_start import OPTIMIZERS, TABLES, WarmStart, described  # noqa: E402
 from kunlun_jax.training.workdir import open_workdir  # noqa: E402
 
 CONFIG = define_config("config", "Config file, or the name of a ready one, such as base.")
@@ -49,6 +49,9 @@ INIT_OPTIMIZER = flags.DEFINE_enum(
 )
 PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Steps to trace, START:STOP, into `profile` in the workdir."
+)
+INIT_TABLES = flags.DEFINE_enum(
+    "init_tables", "keep", TABLES, "Whether it takes the embedding tables; fresh for a second pass."
 )
 # Of several processes; under SLURM, Open MPI and Kubernetes they know each other without.
 COORDINATOR = flags.DEFINE_string("coordinator", None, "Host and port of process 0.")
@@ -70,7 +73,7 @@ def main(argv: list[str]) -> None:
             connected(_processes(), expected=USER_ERRORS),
             open_workdir(WORKDIR.value or _default_workdir(), config) as workdir,
         ):
-            start = WarmStart.of(workdir, INIT_FROM.value, INIT_OPTIMIZER.value)
+            start = WarmStart.of(workdir, INIT_FROM.value, INIT_OPTIMIZER.value, INIT_TABLES.value)
             train(config, workdir, start, window)
     except USER_ERRORS as error:
         sys.exit(one_line(error))

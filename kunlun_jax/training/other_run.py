@@ -95,7 +95,12 @@ def open_source(directory: pathlib.Path, run: Run) -> Source:
 
 
 def take(
-    source: Source, run: Run, fresh: TrainState, *, keep_optimizer: bool
+    source: Source,
+    run: Run,
+    fresh: TrainState,
+    *,
+    keep_optimizer: bool,
+    keep_tables: bool = True,
 ) -> tuple[TrainState, list[str]]:
     """Return a fresh state with the weights of another run in it, and notes of what was taken.
 
@@ -105,26 +110,29 @@ def take(
         fresh: Its fresh state; its memory is reused.
         keep_optimizer: Whether the optimizers' state is taken too. The learning rate's schedule
             begins anew in any case.
+        keep_tables: Whether embedding tables are taken, and their sums if `keep_optimizer`.
 
     Raises:
         CheckpointError: If arrays that go by one name differ in shape or type; names the first.
         DamagedCheckpointError: If the checkpoint is not what was saved.
     """
-    fields = ["params", "tables", *(["accumulators", "opt_state"] if keep_optimizer else [])]
+    fields = ["params", *(["opt_state"] if keep_optimizer else [])]
+    by_table = ["tables", *(["accumulators"] if keep_optimizer else [])] if keep_tables else []
+    fields += by_table
     _require_fitting(source, fresh, fields)
     saved = source.reader.restore_part(source.step, {f: getattr(source.shapes, f) for f in fields})
     params, notes = _merged(saved["params"], fresh.params, "parameters")
     rows = {v.name: v.num_rows for v in run.data.schema.vocabularies}
     known = {v.name: v.num_rows for v in source.metadata.schema.vocabularies}
-    tables, accumulators = dict(fresh.tables), dict(fresh.accumulators)
-    for name, count in known.items():
-        move = functools.partial(grown, known=count, rows=rows[name])
-        tables[name] = move(saved["tables"][name], tables[name])
-        if keep_optimizer:
-            accumulators[name] = move(saved["accumulators"][name], accumulators[name])
+    arrays = {field: dict(getattr(fresh, field)) for field in by_table}
+    for name, count in known.items() if keep_tables else ():
+        for field, of_all in arrays.items():
+            of_all[name] = grown(saved[field][name], of_all[name], known=count, rows=rows[name])
         new = rows[name] - count
         more = f"grown to {rows[name]:,}, the new ones as in a fresh run" if new else "as it was"
         notes.append(f"table {name}: {count:,} rows taken, {more}")
+    if not keep_tables:
+        notes.append("tables: fresh; no rows were taken")
     opt_state = fresh.opt_state
     if keep_optimizer:
         opt_state, _ = _merged(saved["opt_state"], opt_state, "")
@@ -134,7 +142,7 @@ def take(
         notes.append("optimizer: fresh; moments and sums were not taken")
     notes += _other_settings(source, run)
     return fresh.replace(  # type: ignore[attr-defined]
-        params=params, tables=tables, accumulators=accumulators, opt_state=opt_state
+        params=params, opt_state=opt_state, **arrays
     ), notes
 
 

@@ -3,8 +3,10 @@
     python train.py --config=... --workdir=runs/tuesday --init_from=runs/monday
 
 Dense parameters and rows of known ids come from the best checkpoint of the other run; rows of new
-ids, and whatever else is new, begin as they would in a fresh run. `init.json` in the working
-directory says what was taken.
+ids, and whatever else is new, begin as they would in a fresh run. Tables may begin afresh as a
+whole: embeddings of rare ids remember the examples of a first pass, so that a second one overfits
+unless they are learned again (MEDA, arXiv:2305.19531). `init.json` in the working directory says
+what was taken.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from kunlun_jax.training.workdir import WorkdirError, has_record, read_note
 
 INIT_FILE = "init.json"
 OPTIMIZERS = ("fresh", "keep")
+TABLES = ("keep", "fresh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,21 +34,26 @@ class WarmStart:
     Attributes:
         run: Directory of the run whose weights it takes; None: none.
         optimizer: "fresh", or "keep": Adagrad's sums and AdamW's moments are taken too.
+        tables: "keep", or "fresh": embedding tables and their sums begin as in a fresh run.
         checksum: That of the checkpoint that a start which has recorded something began from.
     """
 
     run: pathlib.Path | None
     optimizer: str
+    tables: str = "keep"
     checksum: str = ""
 
     @classmethod
-    def of(cls, workdir: pathlib.Path, run: str | None, optimizer: str) -> "WarmStart":
+    def of(
+        cls, workdir: pathlib.Path, run: str | None, optimizer: str, tables: str = "keep"
+    ) -> "WarmStart":
         """Return what the flags say, or what an earlier start of the run has recorded.
 
         Args:
             workdir: The working directory.
             run: The other run's; None: whatever was recorded.
             optimizer: As of the attribute.
+            tables: Likewise.
 
         Raises:
             WorkdirError: If the run of the directory began in another way.
@@ -58,14 +66,16 @@ class WarmStart:
                     f"{workdir}: holds a run that began without --init_from; choose another "
                     "--workdir"
                 )
-            return cls(given, optimizer)
-        began = recorded["run"], recorded["optimizer"]
-        if given is not None and began != (str(given), optimizer):
+            return cls(given, optimizer, tables)
+        # Earlier versions took tables always, and did not say so.
+        began = recorded["run"], recorded["optimizer"], recorded.get("tables", "keep")
+        if given is not None and began != (str(given), optimizer, tables):
+            flags = "--init_from={} --init_optimizer={} --init_tables={}"
             raise WorkdirError(
-                f"{workdir}: holds a run that began with --init_from={began[0]} "
-                f"--init_optimizer={began[1]}, got {given} {optimizer}; choose another --workdir"
+                f"{workdir}: holds a run that began with {flags.format(*began)}, "
+                f"got {given} {optimizer} {tables}; choose another --workdir"
             )
-        return cls(pathlib.Path(began[0]), began[1], recorded["checksum"])
+        return cls(pathlib.Path(began[0]), *began[1:], recorded["checksum"])
 
     def state(self, run: Run) -> TrainState:
         """Return the initial state of a run.
@@ -90,10 +100,17 @@ class WarmStart:
             raise WorkdirError(
                 f"{run.workdir}: began from another checkpoint of {self.run} than its best one now"
             )
-        state, notes = take(source, run, state, keep_optimizer=self.optimizer == "keep")
+        state, notes = take(
+            source,
+            run,
+            state,
+            keep_optimizer=self.optimizer == "keep",
+            keep_tables=self.tables == "keep",
+        )
         record = {
             "run": str(self.run),
             "optimizer": self.optimizer,
+            "tables": self.tables,
             "step": source.step,
             "checksum": source.checksum,
             "dataset": identity_of(source.metadata.manifest),

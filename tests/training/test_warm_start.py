@@ -59,10 +59,10 @@ def changed(world_run, dataset, **changes):
 def begin(world_run):
     """Begin a run in a directory; returns its initial state, and the run's state to compare."""
 
-    def begin(workdir, dataset, optimizer="fresh", source=None, **changes):
+    def begin(workdir, dataset, optimizer="fresh", source=None, tables="keep", **changes):
         config = changed(world_run, dataset, **changes)
         with open_workdir(workdir, config), open_run(config, workdir) as run:
-            start = WarmStart.of(workdir, str(source or world_run.workdir), optimizer)
+            start = WarmStart.of(workdir, str(source or world_run.workdir), optimizer, tables)
             return jax.device_get(run.resume_or_initialize(start.state)), jax.device_get(
                 fresh_state(run)
             )
@@ -107,6 +107,21 @@ class TestTheSameDataSet:
         assert lines[0].endswith(f" of {world_run.workdir}")
         assert "  table item: 9 rows taken, as it was" in lines
         assert "  optimizer: fresh; moments and sums were not taken" in lines
+
+
+@pytest.mark.parametrize("optimizer", ["fresh", "keep"])
+def test_with_fresh_tables_the_dense_parameters_are_taken(
+    tmp_path, begin, world_run, tomorrow, trained, optimizer
+):
+    """Of a data set that extends the run's: nothing depends on whose rows there were."""
+    workdir = tmp_path / "run"
+    state, fresh = begin(workdir, tomorrow, optimizer, tables="fresh")
+    assert_equal_states(state.params, trained.params)
+    assert_equal_states((state.tables, state.accumulators), (fresh.tables, fresh.accumulators))
+    moments = [jax.tree.leaves(s.opt_state) for s in (state, fresh)]
+    same = all(np.array_equal(a, b) for a, b in zip(*moments, strict=True))
+    assert same == (optimizer == "fresh")
+    assert "  tables: fresh; no rows were taken" in described(workdir).splitlines()
 
 
 class TestAnExtendedOne:
@@ -266,11 +281,22 @@ class TestWhichRun:
         assert found.run == world_run.workdir
         assert found.checksum
 
-    @pytest.mark.parametrize(("run", "optimizer"), [(None, "keep"), ("other", "fresh")])
-    def test_another_is_refused(self, tmp_path, begin, world_run, run, optimizer):
+    @pytest.mark.parametrize(
+        ("run", "optimizer", "tables"),
+        [(None, "keep", "keep"), ("other", "fresh", "keep"), (None, "fresh", "fresh")],
+    )
+    def test_another_is_refused(self, tmp_path, begin, world_run, run, optimizer, tables):
         workdir = self.recorded(tmp_path, begin, world_run, trained=True)
-        with pytest.raises(WorkdirError, match=r"began with --init_from=.* --init_optimizer=fresh"):
-            WarmStart.of(workdir, run or str(world_run.workdir), optimizer)
+        began = r"began with --init_from=.* --init_optimizer=fresh --init_tables=keep, got .*"
+        with pytest.raises(WorkdirError, match=began):
+            WarmStart.of(workdir, run or str(world_run.workdir), optimizer, tables)
+
+    def test_a_record_of_before_there_was_a_choice_of_tables(self, tmp_path, begin, world_run):
+        workdir = self.recorded(tmp_path, begin, world_run, trained=True)
+        record = json.loads((workdir / INIT_FILE).read_text())
+        del record["tables"]
+        (workdir / INIT_FILE).write_text(json.dumps(record))
+        assert WarmStart.of(workdir, None, "fresh").tables == "keep"
 
     def test_a_run_that_began_afresh_takes_none(self, tmp_path, world_run):
         shutil.copytree(world_run.workdir, tmp_path / "run")
