@@ -144,8 +144,8 @@ class Ranker:
             RequestError: Likewise.
         """
         context, given = self._checked(user, candidates)
-        events = _fingerprint(user.events)
-        histories = self._histories.get(events, lambda: self._read(user))
+        digest = _fingerprint(user.events)
+        histories = self._histories.get(digest, lambda: self._read(user))
         columns = candidate_columns(context, histories, given, self.schema)
         count, is_real = len(columns.examples.labels), np.ones(1, bool)
         padded = np.minimum(np.arange(sum(chunks(count, self._programs.buckets))), count - 1)
@@ -156,8 +156,8 @@ class Ranker:
             of_user, _ = apart(batch)
             return of_user, self._programs.encode(of_user)
 
-        second = events and (events, int(columns.examples.request_times[0]))
-        of_user, encoded = self._encoded.get(second, encode)
+        time = int(columns.examples.request_times[0])
+        of_user, encoded = self._encoded.get(digest and (digest, time), encode)
         matches = {
             name: {
                 shared: _matching(events.ids[shared], contexts.sparse[shared].ids)

@@ -113,6 +113,38 @@ class TestScore:
             jax.monitoring.unregister_event_duration_listener(listener)
             ranker._programs.encode = encode
 
+    def test_events_that_their_owner_changes_in_place_are_read_again(
+        self, ranker, users, candidates
+    ):
+        stream, given = max(users[0].events.items(), key=lambda item: len(item[1].times))
+        assert len(given.times) > 2
+        ids = {name: np.array(column) for name, column in given.ids.items()}
+        owned = dataclasses.replace(given, ids=ids)
+        user = dataclasses.replace(users[0], events=users[0].events | {stream: owned})
+        before = ranker.score(user, candidates)
+        for column in ids.values():
+            column[:] = column[::-1].copy()
+        after = ranker.score(user, candidates)
+        np.testing.assert_allclose(
+            after, ranker.predict(pairs(user, candidates)), rtol=0, atol=1e-6
+        )
+        assert (before != after).any()
+
+    def test_what_is_no_id_is_refused_beside_an_equal_one_that_was_kept(
+        self, ranker, users, candidates
+    ):
+        stream, given = max(users[0].events.items(), key=lambda item: len(item[1].times))
+        name = next(iter(given.ids))
+        for value in (1, True, 1.0):
+            ids = dict(given.ids) | {name: [value] * len(given.times)}
+            events = users[0].events | {stream: dataclasses.replace(given, ids=ids)}
+            user = dataclasses.replace(users[0], events=events)
+            if type(value) is int:
+                ranker.score(user, candidates)
+            else:
+                with pytest.raises(RequestError, match=f"{stream}.*expected integers"):
+                    ranker.score(user, candidates)
+
     def test_what_a_request_may_lack_or_overdo(self, ranker, users):
         """All of what `requests.py` documents reaches the model in one way."""
         rich = users[5]
