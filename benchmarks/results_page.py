@@ -55,14 +55,14 @@ SYNTHETIC_BAYES_NE = 0.7213
 NOTES = {
     "complete_journey_cross": """#### What the figures are of
 
-With events alone Kunlun was far ahead, because it alone finds the history within 131,000 examples.
-Given the counts, every model has what the history says most plainly, and Kunlun and
-DIN are equal (seed 0). Before product lines and the popularity of 7 and 91 days came (data set of
-version 2), the families lay within two thousandths of each other: after a tenth of the examples Kunlun had 0.7289, UniDot 0.7299 and DIN 0.7304 (seed 0, commits
-7699450, 48170e0, d0f6f6e), and on all of them DIN had 0.7082 and Kunlun 0.7089, in 1.8 times the
-processor time. The new columns alone brought configs/base.py from 0.7209 to 0.7114, and
-configs/complete_journey.py from 0.7089 to 0.7004. So the number of examples and what the columns
-say decide more than the family.
+With events alone Kunlun was far ahead, because it alone finds the history within 131,000
+examples. Given the counts, every model has what the history says most plainly, and Kunlun and DIN
+are equal (seed 0). Before product lines and the popularity of 7 and 91 days came (data set of
+version 2), the families lay within two thousandths of each other: after a tenth of the examples
+Kunlun had 0.7289, UniDot 0.7299 and DIN 0.7304 (seed 0, commits 7699450, 48170e0, d0f6f6e), and
+on all of them DIN had 0.7082 and Kunlun 0.7089, in 1.8 times the processor time. The new columns
+alone brought configs/base.py from 0.7209 to 0.7114, and configs/complete_journey.py from 0.7089
+to 0.7004. So the number of examples and what the columns say decide more than the family.
 """,
     "complete_journey": """#### What these laws are of
 

@@ -3,8 +3,8 @@
     python train.py --config=configs/complete_journey.py --workdir=runs/complete_journey
 
 Test NE 0.7004, AUC 0.847 after 1.3 million examples (one seed), in 51 processor minutes on a slow
-core; final evaluation included. Before product lines came it took 23 minutes, 31 of the processor, on
-two faster cores that did other work too.
+core; final evaluation included. Before product lines came it took 23 minutes, 31 of the
+processor, on two faster cores that did other work too.
 
 One wide layer: the interaction is 64 wide, streams are half as wide or less, and pooled into fewer
 tokens. It costs 9.1 million FLOPs an example, about as many as the three layers of
