@@ -191,3 +191,10 @@ def test_popularity_counts_the_days_before(built, transactions):
         time = transactions["time"][transactions["product_id"] == product]
         expected = ((time >= now - 28 * 86400) & (time < now)).sum()
         assert examples.dense[row, 2] == expected
+
+
+def test_schemas_that_are_known_without_the_data():
+    for lines in (True, False):
+        known = complete_journey.known_schema(complete_journey.Options(product_lines=lines))
+        assert ("line" in known.vocabulary_by_name) == lines
+    assert complete_journey.known_schema(complete_journey.Options(seed=1)) is None
