@@ -47,11 +47,11 @@ INIT_FROM = flags.DEFINE_string(
 INIT_OPTIMIZER = flags.DEFINE_enum(
     "init_optimizer", "fresh", OPTIMIZERS, "Whether it takes the optimizers' state too."
 )
-PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", None, "Steps to trace, START:STOP, into `profile` in the workdir."
-)
 INIT_TABLES = flags.DEFINE_enum(
     "init_tables", "keep", TABLES, "Whether it takes the embedding tables; fresh for a second pass."
+)
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "Steps to trace, START:STOP, into `profile` in the workdir."
 )
 # Of several processes; under SLURM, Open MPI and Kubernetes they know each other without.
 COORDINATOR = flags.DEFINE_string("coordinator", None, "Host and port of process 0.")
