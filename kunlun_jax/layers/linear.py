@@ -81,8 +81,8 @@ class DenseOfParts(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch features"]:
-        """Apply the map to one part or more."""
+    def __call__(self, *parts: Float[Array, "*#batch _"]) -> Float[Array, "*batch features"]:
+        """Apply the map to one part or more; batch axes of size 1 are broadcast after it."""
         widths = [part.shape[-1] for part in parts]
         shape = (sum(widths), self.features)
         kernel = parameter(self, "kernel", lecun_normal(), self.axes, shape).astype(self.dtype)
@@ -111,7 +111,7 @@ class MLP(nn.Module):
     out_scale: float = 1.0
 
     @nn.compact
-    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch out_dim"]:
+    def __call__(self, *parts: Float[Array, "*#batch _"]) -> Float[Array, "*batch out_dim"]:
         """Apply the layers to the last axis.
 
         Args:

@@ -155,8 +155,7 @@ class SigmoidPooling(nn.Module):
         """
         dtype = events.dtype
         weigh = MLP((self.hidden, self.num_tokens), out_axis=None, dtype=dtype, name="gates")
-        context = jnp.broadcast_to(summary[:, None], events.shape)
-        gates = jax.nn.sigmoid(weigh(events, context))
+        gates = jax.nn.sigmoid(weigh(events, summary[:, None]))
         gates = jnp.where(real[..., None], gates, 0)
         events = jnp.where(real[..., None], events, 0)
         total = jnp.einsum("btc,btd->bcd", gates, events, preferred_element_type=jnp.float32)
