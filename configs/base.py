@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.data.verify = True
     config.data.batch_size = 256  # Examples of a step
     config.data.eval_batch_size = 1024  # Examples of an evaluation step
-    config.data.num_epochs = 0.3  # Passes over the training examples; may be fractional
+    config.data.num_epochs = 0.5  # Passes over the training examples; may be fractional
     config.data.max_train_examples = 0  # Train on this many examples, drawn once by seed; 0: all
     # Evaluate on this many of each split during training; 0: all. The final evaluation always uses
     # all
@@ -235,7 +235,7 @@ def get_config() -> ConfigDict:
     config.data.options = ConfigDict({"num_negatives": 4, "seed": 0, "product_lines": True})
     config.model.streams.purchase = stream(
         model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
-        max_len=128, mlp_dim=32,
+        max_len=64, mlp_dim=32,
     )  # fmt: skip
     config.model.streams.trip = stream(
         model_dim=16, num_heads=1, n_kv=8, n_tokens=4, n_seeds=8, num_layers=2, window=8,

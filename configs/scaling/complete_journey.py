@@ -160,6 +160,7 @@ def experiment() -> ConfigDict:
     """Return what all runs share."""
     config = earlier_wiring(short())
     config.model.head_context = False
+    config.model.streams.purchase.max_len = 128
     config.data.options.product_lines = False
     config.data.directory = "datasets/complete_journey_without_lines"
     return config
