@@ -60,13 +60,15 @@ NOTES = {
     "complete_journey_cross": """#### What the figures are of
 
 With events alone Kunlun was far ahead, because it alone finds the history within 131,000
-examples. Given the counts, every model has what the history says most plainly, and Kunlun and DIN
-are equal (seed 0). Before product lines and the popularity of 7 and 91 days came (data set of
-version 2), the families lay within two thousandths of each other: after a tenth of the examples
-Kunlun had 0.7289, UniDot 0.7299 and DIN 0.7304 (seed 0, commits 7699450, 48170e0, d0f6f6e), and
-on all of them DIN had 0.7082 and Kunlun 0.7089, in 1.8 times the processor time. The new columns
-alone brought configs/base.py from 0.7209 to 0.7114, and configs/complete_journey.py from 0.7089
-to 0.7004. So the number of examples and what the columns say decide more than the family.
+examples. Given the counts, every model has what the history says most plainly, and the families
+lie within four thousandths of each other (seed 0). Kunlun is ahead of InterFormer, UniDot,
+TokenFormer and HSTU, not of Wukong, and DIN is before it by an interval that just holds zero, in
+0.9 of its processor time. What the counts leave to find is little: 128 purchases in place of 64
+bring Kunlun 0.0004 (docs/design.md). The columns and the number of examples decide more than the
+family. Product lines and the popularity of 7 and 91 days brought configs/base.py from 0.7209 to
+0.7114, and configs/complete_journey.py from 0.7089 to 0.7004; all examples in place of a tenth
+bring the latter's shape 0.019, a second pass over them 0.0024 more. Before these columns, on all
+examples, DIN had 0.7082 and Kunlun 0.7089 (48170e0).
 """,
     "complete_journey": """#### What these laws are of
 
