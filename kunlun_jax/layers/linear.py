@@ -81,7 +81,7 @@ class DenseOfParts(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, *parts: Float[Array, "*#batch _"]) -> Float[Array, "*batch features"]:
+    def __call__(self, *parts: Float[Array, "... _"]) -> Float[Array, "*batch features"]:
         """Apply the map to one part or more; batch axes of size 1 are broadcast after it."""
         widths = [part.shape[-1] for part in parts]
         shape = (sum(widths), self.features)
@@ -111,7 +111,7 @@ class MLP(nn.Module):
     out_scale: float = 1.0
 
     @nn.compact
-    def __call__(self, *parts: Float[Array, "*#batch _"]) -> Float[Array, "*batch out_dim"]:
+    def __call__(self, *parts: Float[Array, "... _"]) -> Float[Array, "*batch out_dim"]:
         """Apply the layers to the last axis.
 
         Args:
