@@ -82,7 +82,10 @@ class DenseOfParts(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: Float[Array, "... _"]) -> Float[Array, "*batch features"]:
-        """Apply the map to one part or more; batch axes of size 1 are broadcast after it."""
+        """Apply the map to one part or more; batch axes of size 1 are broadcast after it.
+
+        Parts may so differ in their batch axes; jaxtyping cannot compare those that are symbols.
+        """
         widths = [part.shape[-1] for part in parts]
         shape = (sum(widths), self.features)
         kernel = parameter(self, "kernel", lecun_normal(), self.axes, shape).astype(self.dtype)
