@@ -11,8 +11,9 @@ core; final evaluation included. The second pass over them, with embeddings lear
 One wide layer: the interaction is 64 wide, streams are half as wide or less, and pooled into fewer
 tokens. It costs 9.1 million FLOPs an example, about as many as the three layers of configs/base.py
 with as long histories. With fewer columns, before product lines, these were a little worse on the
-same examples (NE 0.711 against 0.709) in 1.6 times the processor time. The length of histories decides
-little: after 131,000 examples (one seed) NE is 0.7193 with 128 purchases and 0.7197 with 64.
+same examples (NE 0.711 against 0.709) in 1.6 times the processor time. The length of
+histories decides little: after 131,000 examples (one seed) NE is 0.7193 with 128 purchases and
+0.7197 with 64.
 """
 
 from ml_collections import ConfigDict
