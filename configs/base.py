@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.data.verify = True
     config.data.batch_size = 256  # Examples of a step
     config.data.eval_batch_size = 1024  # Examples of an evaluation step
-    config.data.num_epochs = 0.5  # Passes over the training examples; may be fractional
+    config.data.num_epochs = 0.4  # Passes over the training examples; may be fractional
     config.data.max_train_examples = 0  # Train on this many examples, drawn once by seed; 0: all
     # Evaluate on this many of each split during training; 0: all. The final evaluation always uses
     # all
@@ -51,11 +51,11 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     # "kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer", "unidot"
     config.model.name = "kunlun"
-    config.model.dim = 32  # Width D of context, summary and pooled tokens, and of embeddings
+    config.model.dim = 64  # Width D of context, summary and pooled tokens, and of embeddings
     # By vocabulary: width of its table, where it is not dim; a learned linear map brings its rows
     # to dim
     config.model.table_dims = ConfigDict()
-    config.model.num_layers = 3  # Layers L
+    config.model.num_layers = 2  # Layers L
     config.model.n_sum = 8  # Summary tokens G
     # Whether even layers skip attention and odd layers skip PFFN and pooling; otherwise everything
     # runs in every layer
@@ -82,7 +82,7 @@ def get_config() -> ConfigDict:
     # Whether the model reads dense features, of the context and of events; the age of an event is
     # not one of them
     config.model.use_dense = True
-    config.model.head_dims = (128, 64)  # Hidden widths of the head's MLP
+    config.model.head_dims = (256, 128)  # Hidden widths of the head's MLP
     # Whether the head reads the context tokens too, and the trunk's through a gain
     # (layers/head.py); otherwise the trunk's alone, as they are
     config.model.head_context = True
@@ -137,7 +137,7 @@ def get_config() -> ConfigDict:
     # puts out, n_sum + n_tokens of all streams, unless the partition is "full"
     config.model.wukong.num_experts = 2
     config.model.wukong.fm_rank = 8  # Columns k of the factorisation machine's projection Y
-    config.model.wukong.mlp_dim = 64  # Hidden width of the two MLPs of an expert
+    config.model.wukong.mlp_dim = 128  # Hidden width of the two MLPs of an expert
     # Share of an expert's output tokens that come from the factorisation machine
     config.model.wukong.fm_fraction = 0.5
     # Which tokens an expert sees: "round_robin", dealt in turn; "contiguous", in blocks; "full",
@@ -234,15 +234,15 @@ def get_config() -> ConfigDict:
     # What this file chooses: options of its data source, and the streams.
     config.data.options = ConfigDict({"num_negatives": 4, "seed": 0, "product_lines": True})
     config.model.streams.purchase = stream(
-        model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
+        model_dim=32, num_heads=1, n_kv=16, n_tokens=4, n_seeds=8, num_layers=2, window=16,
         max_len=64, mlp_dim=32,
     )  # fmt: skip
     config.model.streams.trip = stream(
-        model_dim=16, num_heads=1, n_kv=8, n_tokens=4, n_seeds=8, num_layers=2, window=8,
+        model_dim=16, num_heads=1, n_kv=8, n_tokens=2, n_seeds=4, num_layers=2, window=8,
         max_len=16, mlp_dim=16,
     )  # fmt: skip
     config.model.streams.coupon = stream(
-        model_dim=16, num_heads=1, n_kv=8, n_tokens=4, n_seeds=8, num_layers=1, window=8,
+        model_dim=16, num_heads=1, n_kv=8, n_tokens=2, n_seeds=4, num_layers=1, window=8,
         max_len=8, mlp_dim=16,
     )  # fmt: skip
     return config

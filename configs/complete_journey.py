@@ -25,10 +25,7 @@ def get_config() -> ConfigDict:
     """Return base with one wide layer, on three times the examples."""
     config = base.get_config()
     config.data.num_epochs = 1.0
-    config.model.dim = 64
     config.model.num_layers = 1
-    config.model.head_dims = (256, 128)
-    config.model.wukong.mlp_dim = 128
     config.model.streams = ConfigDict()
     config.model.streams.purchase = base.stream(
         model_dim=32, num_heads=1, n_kv=16, n_tokens=4, n_seeds=8, num_layers=1, window=16,

@@ -45,7 +45,7 @@ def get_config(directory: str = "datasets/own_data") -> ConfigDict:
     config.model.popularity_features = bool(schema.popularity)
     for stream in schema.streams:
         config.model.streams[stream.name] = base.stream(
-            model_dim=32, num_heads=1, n_kv=16, n_tokens=8, n_seeds=16, num_layers=3, window=16,
+            model_dim=32, num_heads=1, n_kv=16, n_tokens=4, n_seeds=8, num_layers=2, window=16,
             max_len=_max_len(within.get(stream.name, {}), stream.max_len), mlp_dim=32,
         )  # fmt: skip
     return config

@@ -37,6 +37,10 @@ def get_config() -> ConfigDict:
     config.model.count_features = False  # the generator declares none
     config.model.popularity_features = False
     config.model.head_context = False  # without counts, the context says little by itself
+    config.model.dim = 32
+    config.model.num_layers = 3
+    config.model.head_dims = (128, 64)
+    config.model.wukong.mlp_dim = 64
     config.model.streams = ConfigDict()
     for name, n_tokens in (("purchase", 8), ("click", 4), ("view", 4)):
         config.model.streams[name] = base.stream(

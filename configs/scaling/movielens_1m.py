@@ -4,7 +4,7 @@ r"""Kunlun and its peers on MovieLens-1M, every user's ratings split by time; ha
         --records=benchmarks/results/runs/movielens_1m
 
 The models cost 4.0 to 4.8 million FLOPs an example, Kunlun the least. Kunlun has the shape of
-configs/movielens_1m.py, which was chosen on validation; the peers have base's three layers. With a
+configs/movielens_1m.py, which was chosen on validation; the peers have three layers. With a
 single one, as Kunlun has, and wider for as many FLOPs, InterFormer loses 0.0009 of validation AUC
 and Wukong gains 0.0007, where it is 0.005 behind (half an epoch, seed 0). What is no part of the
 trunk is the same for all: tables, their learning rate, the scale of time, the head that reads the
@@ -22,7 +22,7 @@ from kunlun_jax.configs.scaling import complete_journey
 
 DIMS = {"kunlun": 48, "interformer": 14, "wukong": 54, "din": 48, "hstu": 20, "tokenformer": 16}
 STREAMS = {"like": 0.5, "dislike": 0.5}
-PEER_LAYERS = 3  # as in configs/base.py
+PEER_LAYERS = 3
 
 
 def get_config() -> ConfigDict:

@@ -58,7 +58,7 @@ class DataConfig:
     batch_size: BatchSize = setting(256, "Examples of a step.")
     eval_batch_size: BatchSize = setting(1024, "Examples of an evaluation step.")
     num_epochs: PositiveFloat = setting(
-        0.5, "Passes over the training examples; may be fractional."
+        0.4, "Passes over the training examples; may be fractional."
     )
     max_train_examples: NonNegativeInt = setting(
         0, "Train on this many examples, drawn once by seed; 0: all."

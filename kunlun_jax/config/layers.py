@@ -129,7 +129,7 @@ class WukongConfig:
         'layer puts out, n_sum + n_tokens of all streams, unless the partition is "full".',
     )
     fm_rank: PositiveInt = setting(8, "Columns k of the factorisation machine's projection Y.")
-    mlp_dim: PositiveInt = setting(64, "Hidden width of the two MLPs of an expert.")
+    mlp_dim: PositiveInt = setting(128, "Hidden width of the two MLPs of an expert.")
     fm_fraction: Fraction = setting(
         0.5, "Share of an expert's output tokens that come from the factorisation machine."
     )

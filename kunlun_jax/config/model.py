@@ -40,14 +40,14 @@ class ModelConfig:
         '"kunlun", or a peer: "wukong", "interformer", "din", "hstu", "tokenformer", "unidot".',
     )
     dim: PositiveInt = setting(
-        32, "Width D of context, summary and pooled tokens, and of embeddings."
+        64, "Width D of context, summary and pooled tokens, and of embeddings."
     )
     table_dims: tuple[tuple[str, PositiveInt], ...] = setting(
         (),
         "By vocabulary: width of its table, where it is not dim; a learned linear map brings its "
         "rows to dim.",
     )
-    num_layers: PositiveInt = setting(3, "Layers L.")
+    num_layers: PositiveInt = setting(2, "Layers L.")
     n_sum: PositiveInt = setting(8, "Summary tokens G.")
     comp_skip: bool = setting(
         True,
@@ -91,7 +91,7 @@ class ModelConfig:
         "Whether the model reads dense features, of the context and of events; the age of an event "
         "is not one of them.",
     )
-    head_dims: tuple[PositiveInt, ...] = setting((128, 64), "Hidden widths of the head's MLP.")
+    head_dims: tuple[PositiveInt, ...] = setting((256, 128), "Hidden widths of the head's MLP.")
     head_context: bool = setting(
         True,
         "Whether the head reads the context tokens too, and the trunk's through a gain "
