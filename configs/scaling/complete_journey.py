@@ -4,9 +4,9 @@ r"""Kunlun, its peers and its ablations on Complete Journey, at sizes that two C
         --records=benchmarks/results/runs/complete_journey
 
 The largest sizes cost 5.3 to 5.8 million FLOPs an example. Sizes rise in width alone: everything
-that has a width is proportional to `dim`; there are three layers. Families begin as low as 1 million,
-because where a curve flattens its slope depends on where it is looked at. The tables are as wide as
-the model.
+that has a width is proportional to `dim`; there are three layers. Families begin as low as 1
+million, because where a curve flattens its slope depends on where it is looked at. The tables are
+as wide as the model.
 
 Nothing is tuned by family. Chosen for all on Kunlun's validation NE (seed 0, width 32): batches of
 256 (0.857) and not 128 (0.871); Adagrad's sums start at 1e-8 (0.850) and not at 0.01 (0.858), which

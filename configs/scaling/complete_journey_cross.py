@@ -9,7 +9,8 @@ has a head that reads the context. They cost 6.0 to 6.7 million FLOPs an example
 The wiring is Figure 1's. Kunlun has the shape of configs/complete_journey.py, which was chosen on
 validation (seed 0, before product lines): one layer, 64 wide, with streams half as wide and fewer
 pooled tokens, had NE 0.7551; two layers, 56 wide, 0.7563; three layers, 32 wide, 0.7561. The peers
-have one width for all, as wide as FLOPs allow, and three layers. Histories are as long as base's. The first two ablations undo the figure.
+have one width for all, as wide as FLOPs allow, and three layers. Histories are as long as base's.
+The first two ablations undo the figure.
 """
 
 from typing import Any
