@@ -13,7 +13,7 @@ from kunlun_jax.scaling.learning_curves import learning_curves
 from kunlun_jax.scaling.markdown import megaflops, show, table
 from kunlun_jax.scaling.records import Record
 from kunlun_jax.scaling.results import Results
-from kunlun_jax.scaling.study import planned_runs
+from kunlun_jax.scaling.study import RATE, StudyConfig, planned_runs
 
 MISSING = "missing"
 NE, AUC = "normalized_entropy", "auc_roc"
@@ -90,9 +90,19 @@ def _setting(results: Results) -> str:
         f"{config.data.num_epochs:.0%} of {pool}, each once, in batches of "
         f"{config.data.batch_size}, and is measured on the whole test split, at the best of its "
         "evaluations on validation (which may be the last step alone); runs of one seed see the "
-        "same examples in the same order. Learning rate: "
-        f"{rate:g} * ({rule.reference_dim} / dim)^{rule.exponent:g} for every family."
+        "same examples in the same order. Learning rate: rate * "
+        f"({rule.reference_dim} / dim)^{rule.exponent:g}, rate {rate:g}{_other_rates(study)}."
     )
+
+
+def _other_rates(study: StudyConfig) -> str:
+    """Return which families have a rate of their own."""
+    own = {
+        f.name: dict.fromkeys(size[RATE] for size in f.sizes if RATE in size)
+        for f in study.families
+    }
+    rates = [f"{' to '.join(f'{x:g}' for x in own[name])} ({name})" for name in own if own[name]]
+    return "; of its own: " + ", ".join(rates) if rates else " for every family"
 
 
 def _quality(results: Results, references: Sequence[tuple[str, str, str]]) -> str:

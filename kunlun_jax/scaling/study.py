@@ -6,6 +6,8 @@ from typing import Any
 from kunlun_jax.config import ConfigError, ExperimentConfig, experiment_config
 from kunlun_jax.config.parsing import parse, require
 
+RATE = "optimizer.learning_rate"  # beside the model, what a size may change
+
 _LEAST_SIZES = 4  # three parameters of the power law, and a size held out
 
 
@@ -15,8 +17,9 @@ class FamilyConfig:
 
     Attributes:
         name: Name of the family.
-        sizes: Smallest first; each what it changes, as {"model.dim": 16, ...}. The largest ones of
-            all families are compared with each other.
+        sizes: Smallest first; each what it changes, as {"model.dim": 16, ...}: of the model, and
+            perhaps the learning rate that the rule scales. The largest ones of all families are
+            compared with each other.
     """
 
     name: str
@@ -40,9 +43,11 @@ class AblationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateRule:
-    """The learning rate of a run follows from its width; nothing is tuned by family or size.
+    """The learning rate of a run follows from its width.
 
-        learning_rate = experiment.optimizer.learning_rate * (reference_dim / model.dim)^exponent
+        learning_rate = optimizer.learning_rate * (reference_dim / model.dim)^exponent
+
+    Its first factor is the experiment's, or what a family's sizes put in its place.
 
     The tables' Adagrad normalises rows by itself and keeps its rate.
 
@@ -154,7 +159,7 @@ def planned_runs(study: StudyConfig) -> list[PlannedRun]:
 
     Raises:
         ConfigError: If a run's configuration is wrong, sees an example twice, or a size changes
-            more than the model.
+            more than the model and its learning rate.
     """
     largest = [_largest(study, family, seed) for seed in study.seeds for family in study.families]
     smaller = [
@@ -206,7 +211,8 @@ def _experiment(study: StudyConfig, name: str, changes: Any, seed: int) -> Exper
     require(isinstance(changes, dict), where, "a mapping", changes)
     values = _copy(study.experiment)
     for key, value in changes.items():
-        require(key.startswith("model."), where, "keys that begin with 'model.'", key)
+        allowed = key.startswith("model.") or key == RATE
+        require(allowed, where, f"keys that begin with 'model.', or {RATE!r}", key)
         _set(values, key, value, where)
     for key in ("seed", "data.seed"):
         _set(values, key, seed, "study.experiment")

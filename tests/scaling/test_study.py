@@ -62,6 +62,16 @@ class TestConfig:
             len({run.name for run in planned_runs(study)}) == len(planned_runs(study)) == 9 * 2 + 1
         )
 
+    def test_a_family_may_have_a_rate_of_its_own(self, values):
+        values["families"]["hstu"] = {"sizes": ({"model.dim": 8, "optimizer.learning_rate": 0.01},)}
+        rates = {
+            run.group: (run.config.optimizer.learning_rate, run.config.model.dim)
+            for run in planned_runs(study_config(values))
+        }
+        assert rates["hstu"] == (pytest.approx(0.01 * (32 / 8) ** 0.5), 8)
+        rate, dim = rates["din"]
+        assert rate == pytest.approx(3e-3 * (32 / dim) ** 0.5)
+
     def test_the_most_telling_runs_come_first(self, values):
         names = [run.name for run in planned_runs(study_config({**values, "seeds": (0, 1)}))]
         assert names[:4] == ["kunlun_seed0", "din_seed0", "hstu_seed0", "kunlun_seed1"]
@@ -96,7 +106,11 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("size", "message"),
         [
-            ({"data.num_epochs": 0.5}, "keys that begin with 'model.'"),
+            (
+                {"data.num_epochs": 0.5},
+                "keys that begin with 'model.', or 'optimizer.learning_rate'",
+            ),
+            ({"optimizer.b1": 0.5}, "got 'optimizer.b1'"),
             ({"model.dmi": 8}, "expected known keys, got 'model.dmi'"),
             ({"model.streams.cart.window": 8}, "expected known keys"),
             ({"model.dim": -8}, "study: din: config.model.dim"),
