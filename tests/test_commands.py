@@ -65,7 +65,7 @@ FOLLOWED = {
     "kunlun-jax export --run=runs/shop --out=exported": (),
     "python train.py --config=configs/base.py": FEW_STEPS,
     "python train.py --config=configs/base.py --workdir=runs/base": FEW_STEPS,
-    "python train.py --config=configs/base.py --workdir=runs/wide --config.model.dim=64 "
+    "python train.py --config=configs/base.py --workdir=runs/wide --config.model.dim=96 "
     "--config.optimizer.learning_rate=2e-3": FEW_STEPS,
     "pip install tensorboard": (),
     "tensorboard --logdir=runs": (),

@@ -29,7 +29,7 @@ Every setting, its type and bounds, its default and its meaning. This page and t
 [configs/base.py](../configs/base.py) are written from the fields of the classes in
 [kunlun_jax/config](../kunlun_jax/config); a test compares them.
 
-A setting is changed on the command line, `--config.model.dim=64`, or in a config file of your own
+A setting is changed on the command line, `--config.model.dim=96`, or in a config file of your own
 that starts from base:
 
 ```python
@@ -38,7 +38,7 @@ from kunlun_jax.configs import base
 
 def get_config():
     config = base.get_config()
-    config.model.dim = 64
+    config.model.dim = 96
     config.model.gdpa.activation = ("gelu", "relu")  # of streams with two heads
     return config
 ```
