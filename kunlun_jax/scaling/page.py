@@ -90,19 +90,25 @@ def _setting(results: Results) -> str:
         f"{config.data.num_epochs:.0%} of {pool}, each once, in batches of "
         f"{config.data.batch_size}, and is measured on the whole test split, at the best of its "
         "evaluations on validation (which may be the last step alone); runs of one seed see the "
-        "same examples in the same order. Learning rate: rate * "
-        f"({rule.reference_dim} / dim)^{rule.exponent:g}, rate {rate:g}{_other_rates(study)}."
+        "same examples in the same order. Learning rate: "
+        f"{rate:g} * ({rule.reference_dim} / dim)^{rule.exponent:g}{_other_rates(study, rate)}."
     )
 
 
-def _other_rates(study: StudyConfig) -> str:
-    """Return which families have a rate of their own."""
-    own = {
-        f.name: dict.fromkeys(size[RATE] for size in f.sizes if RATE in size)
-        for f in study.families
-    }
-    rates = [f"{' to '.join(f'{x:g}' for x in own[name])} ({name})" for name in own if own[name]]
-    return "; of its own: " + ", ".join(rates) if rates else " for every family"
+def _other_rates(study: StudyConfig, rate: float) -> str:
+    """Return for which families another rate is scaled.
+
+    Args:
+        study: The study.
+        rate: The experiment's.
+    """
+    own = [
+        f"{size[RATE]:g} ({family.name})"
+        for family in study.families
+        for size in family.sizes
+        if RATE in size
+    ]
+    return f"; in place of {rate:g}, {', '.join(own)}" if own else " for every family"
 
 
 def _quality(results: Results, references: Sequence[tuple[str, str, str]]) -> str:
