@@ -61,18 +61,18 @@ NOTES = {
 
 With events alone Kunlun was far ahead, because it alone finds the history within 131,000 examples.
 Given the counts, every model has what the history says most plainly, and the families lie within
-four thousandths of each other (seed 0). Over three seeds Kunlun, DIN and Wukong are equal; DIN
-takes 0.9 of Kunlun's processor time. Of seed 0 alone Kunlun is ahead of InterFormer, UniDot,
-TokenFormer and HSTU, by about as much as a seed moves it. With twice the rate, 0.0042 and 0.0045
-(seed 0, 21cb0ea), Kunlun and DIN gain alike, to 0.7185 and 0.7183, on validation 0.7384 and 0.7380.
-Sums of the PFFN's events beside the seeds, as DIN has, left Kunlun at 0.7185, and sigmoid gates in
-the place of every second seed's softmax gave 0.7193 (throw-away changes, 0.0005 better was
-predicted). What the counts leave to find is little: 128 purchases in place of 64 bring Kunlun
-0.0004 (docs/design.md). The columns and the number of examples decide more than the family. Product
-lines and the popularity of 7 and 91 days brought configs/base.py from 0.7209 to 0.7114, and
-configs/complete_journey.py from 0.7089 to 0.7004; all examples in place of a tenth bring the
-latter's shape 0.019, a second pass over them 0.0024 more. Before these columns, on all examples,
-DIN had 0.7082 and Kunlun 0.7089 (48170e0).
+four thousandths of each other (seed 0). Over three seeds Kunlun, DIN and Wukong are equal, and
+Kunlun is ahead of InterFormer; DIN takes 0.9 of Kunlun's processor time. Of seed 0 alone Kunlun is
+ahead of UniDot, TokenFormer and HSTU, by about as much as a seed moves it. With twice the rate,
+0.0042 and 0.0045 (seed 0, 21cb0ea), Kunlun and DIN gain alike, to 0.7185 and 0.7183, on validation
+0.7384 and 0.7380. Sums of the PFFN's events beside the seeds, as DIN has, left Kunlun at 0.7185,
+and sigmoid gates in the place of every second seed's softmax gave 0.7193 (throw-away changes,
+0.0005 better was predicted). What the counts leave to find is little: 128 purchases in place of 64
+bring Kunlun 0.0004 (docs/design.md). The columns and the number of examples decide more than the
+family. Product lines and the popularity of 7 and 91 days brought configs/base.py from 0.7209 to
+0.7114, and configs/complete_journey.py from 0.7089 to 0.7004; all examples in place of a tenth
+bring the latter's shape 0.019, a second pass over them 0.0024 more. Before these columns, on all
+examples, DIN had 0.7082 and Kunlun 0.7089 (48170e0).
 """,
     "complete_journey": """#### What these laws are of
 
