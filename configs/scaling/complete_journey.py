@@ -167,12 +167,12 @@ def experiment() -> ConfigDict:
 
 
 def short() -> ConfigDict:
-    """Return base in three layers, on a tenth of the examples, evaluated at its end alone."""
+    """Return base in three layers, on a tenth of the examples, evaluated at its end alone.
+
+    Widths are those of a size.
+    """
     config = base.get_config()
-    config.model.dim = 32
     config.model.num_layers = 3
-    config.model.head_dims = (128, 64)
-    config.model.wukong.mlp_dim = 64
     for stream, num_tokens, num_layers in (("purchase", 8, 3), ("trip", 4, 2), ("coupon", 4, 1)):
         share = config.model.streams[stream]
         share.n_tokens, share.n_seeds, share.num_layers = num_tokens, 2 * num_tokens, num_layers

@@ -60,18 +60,16 @@ class TestOpenWorkdir:
         optimizer = OptimizerConfig(schedule=schedule)
         config = dataclasses.replace(CONFIG, optimizer=optimizer)
         record(start(tmp_path, config))
-        data = dataclasses.replace(CONFIG.data, num_epochs=2.0)
+        epochs, data = CONFIG.data.num_epochs, dataclasses.replace(CONFIG.data, num_epochs=2.0)
         longer = dataclasses.replace(config, data=data)
         if schedule == "cosine":
-            message = f"config.data.num_epochs = {CONFIG.data.num_epochs}, got 2.0"
-            with pytest.raises(WorkdirError, match=re.escape(message)):
+            message = re.escape(f"config.data.num_epochs = {epochs}, got 2.0")
+            with pytest.raises(WorkdirError, match=message):
                 start(tmp_path, longer)
             return
         start(tmp_path, longer)
         file = tmp_path / "config.json"
-        assert (
-            json.loads(file.read_text())["data"]["num_epochs"] == CONFIG.data.num_epochs
-        )  # until it has begun
+        assert json.loads(file.read_text())["data"]["num_epochs"] == epochs  # until it has begun
         keep_config(tmp_path, longer)
         assert json.loads(file.read_text())["data"]["num_epochs"] == 2.0
 
