@@ -70,6 +70,11 @@ SOURCES = {
     "complete_journey": _downloaded(complete_journey, version=3),
     "movielens_1m": _downloaded(movielens_1m, version=2),
     "synthetic": Source(
-        synthetic.Options, synthetic.load, synthetic_shards.shards, schema=synthetic.make_schema
+        synthetic.Options,
+        synthetic.load,
+        synthetic_shards.shards,
+        version=2,  # has weights of needs and transitions
+        schema=synthetic.make_schema,
+        earlier=(1,),
     ),
 }

@@ -5,7 +5,8 @@ any worker can make any of them. Everything that a label depends on is in the da
 in `synthetic_labels.py`; how users behave is told in `synthetic_events.py`.
 
 A candidate comes from the user's favourites (40 %), from the last purchases (30 %) or from all
-items (30 %). Training, validation and test requests follow each other in time.
+items (30 %; 10 % where categories follow each other, and 20 % from the one that follows the last
+purchase's). Training, validation and test requests follow each other in time.
 """
 
 import numpy as np
@@ -25,6 +26,7 @@ from kunlun_jax.data.sources.synthetic_events import (
     draw_item,
     draw_item_of,
     make_logs,
+    next_category,
 )
 from kunlun_jax.data.sources.synthetic_labels import Requests, true_logits
 from kunlun_jax.data.tables import SPLITS, EventLog, Examples, SourceTables
@@ -34,6 +36,7 @@ NUM_SEGMENTS = 8
 PERIODS = {"train": (0.2, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 FAVOURITE_SHARE = 0.4
 PURCHASED_SHARE = 0.3
+FOLLOWING_SHARE = 0.2
 PURCHASED_REACH = 16
 
 __all__ = ["Options", "bayes_normalized_entropy", "examples", "load", "probabilities"]
@@ -181,6 +184,10 @@ def _draw_requests(
             draw_item(options, unit),
         ),
     )
+    if options.transition_weight:
+        last = category_of(options, padded[purchases.offsets[row] + end - np.minimum(1, end)])
+        following = draw_item_of(options, next_category(options, last), unit)
+        item = np.where((kind >= 1.0 - FOLLOWING_SHARE) & (end > 0), following, item)
     return Requests(
         split=split,
         index=index,

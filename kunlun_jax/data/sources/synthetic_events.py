@@ -61,11 +61,15 @@ class Options:
         events_per_user: Events of the most active users in each stream.
         history_len: Most recent events of each stream that the label depends on, and the most
             that the data set offers to a model.
+        need_weight: Weight in the label of how due the candidate's category is, by the time since
+            the user last bought of it; 0: purchases answer no needs.
+        transition_weight: Weight in the label of a candidate of the category that follows the
+            last purchase's, whose place some random candidates take; 0: no category follows.
         seed: Seed of everything.
 
     Raises:
-        ValueError: If a number is not positive (the seed may be), or there are fewer items than
-            categories.
+        ValueError: If a number is not positive (a weight may be 0, the seed may be any), or there
+            are fewer items than categories.
     """
 
     num_users: int = 5_000
@@ -76,13 +80,16 @@ class Options:
     num_test: int = 20_000
     events_per_user: int = 128
     history_len: int = 64
+    need_weight: float = 0.0
+    transition_weight: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            least = 0 if field.name.endswith("_weight") else 1
             value = getattr(self, field.name)
-            if field.name != "seed" and value < 1:
-                raise ValueError(f"{field.name}: expected at least 1, got {value}")
+            if field.name != "seed" and not value >= least:
+                raise ValueError(f"{field.name}: expected at least {least}, got {value}")
         if self.num_items < self.num_categories:
             raise ValueError(
                 f"num_items: expected at least num_categories = {self.num_categories}, "
@@ -93,6 +100,11 @@ class Options:
 def category_of(options: Options, item: np.ndarray) -> np.ndarray:
     """Return the category, from 1, of each item, from 1."""
     return (item - 1) % options.num_categories + 1
+
+
+def next_category(options: Options, category: np.ndarray) -> np.ndarray:
+    """Return the category, from 1, that follows each one."""
+    return category % options.num_categories + 1
 
 
 def make_logs(options: Options, users: np.ndarray) -> dict[str, EventLog]:

@@ -19,6 +19,9 @@ OPTIONS = Options(
 )  # fmt: skip
 
 
+NEEDS = dataclasses.replace(OPTIONS, need_weight=3.0, transition_weight=2.0)
+
+
 @pytest.fixture(scope="module")
 def tables():
     return synthetic.load(OPTIONS)
@@ -139,10 +142,12 @@ class TestTables:
 
 
 class TestLabels:
-    def test_probability_is_the_documented_formula(self, tables):
+    @pytest.mark.parametrize("options", [OPTIONS, NEEDS], ids=["plain", "needs"])
+    def test_probability_is_the_documented_formula(self, options):
         """An oracle in plain Python over the tables that a model sees."""
+        tables = synthetic.load(options)
         examples = tables.splits["test"]
-        actual = synthetic.probabilities(OPTIONS, "test", 0, 60)
+        actual = synthetic.probabilities(options, "test", 0, 60)
         for i in range(60):
             user, time = examples.users[i], examples.request_times[i]
             item = int(examples.sparse["item"][i, 0])
@@ -155,11 +160,20 @@ class TestLabels:
             )
             for stream, weight in (("purchase", 4.0), ("click", 2.0)):
                 events = _history(tables.logs[stream], user, time)
-                total = sum(d for d, _, _ in events)
-                matching = sum(d for d, _, category in events if category == (item - 1) % 12 + 1)
+                total = sum(math.exp(-age / 30) for age, _, _ in events)
+                mine = (item - 1) % 12 + 1
+                matching = sum(math.exp(-age / 30) for age, _, other in events if other == mine)
                 z += weight * matching / total if events else 0.0
                 if stream == "purchase":
-                    z += 2.0 * max((d for d, other, _ in events if other == item), default=0.0)
+                    same = (math.exp(-age / 30) for age, other, _ in events if other == item)
+                    z += 2.0 * max(same, default=0.0)
+                    ages = [age for age, _, other in events if other == mine]
+                    period = (7, 14, 28)[counter_random.integers(3, 3, "period", mine).item()]
+                    if ages:
+                        due = math.exp(-(((min(ages) / period - 1) / 0.25) ** 2) / 2)
+                        z += options.need_weight * due
+                    if events and mine == events[-1][2] % 12 + 1:
+                        z += options.transition_weight
             assert actual[i] == pytest.approx(1 / (1 + math.exp(-z)), rel=1e-6)
 
     def test_labels_are_drawn_from_the_probability(self, tables):
@@ -192,6 +206,17 @@ class TestLabels:
         context = synthetic_labels.true_logits(OPTIONS, dataclasses.replace(requests, ends=empty))
         assert np.var(full) > 3 * np.var(context)
 
+    def test_needs_and_transitions_matter(self):
+        """Each moves many requests by its weight, and none down."""
+        requests = synthetic._requests(NEEDS, "test", 0, 3_000)
+        logits = synthetic_labels.true_logits(NEEDS, requests)
+        for weight, largest in (("need_weight", 3.0), ("transition_weight", 2.0)):
+            without = dataclasses.replace(NEEDS, **{weight: 0.0})
+            part = logits - synthetic_labels.true_logits(without, requests)
+            assert part.min() >= -1e-12
+            assert part.max() == pytest.approx(largest, rel=0.01)
+            assert 0.05 < (part > largest / 2).mean() < 0.5, weight
+
     def test_views_are_noise(self):
         requests = synthetic._requests(OPTIONS, "test", 0, 300)
         no_views = dataclasses.replace(requests, ends=requests.ends | {"view": np.zeros(300, int)})
@@ -202,6 +227,11 @@ class TestLabels:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("weight", [-0.5, float("nan")])
+    def test_weights_below_zero(self, weight):
+        with pytest.raises(ValueError, match=f"need_weight: expected at least 0, got {weight}"):
+            dataclasses.replace(OPTIONS, need_weight=weight)
+
     @pytest.mark.parametrize("field", ["num_users", "num_test", "events_per_user", "history_len"])
     def test_numbers_that_are_not_positive(self, field):
         with pytest.raises(ValueError, match=f"{field}: expected at least 1, got 0"):
@@ -224,13 +254,13 @@ class TestErrors:
 
 
 def _history(log, user, time):
-    """(weight, item, category) of the user's last 16 events strictly before a time."""
+    """(age in days, item, category) of the user's last 16 events before a time, latest last."""
     rows = [
         row for row in range(log.offsets[user], log.offsets[user + 1]) if log.times[row] < time
     ][-16:]
     return [
         (
-            math.exp(-int(time - log.times[row]) / (30 * 86400)),
+            int(time - log.times[row]) / 86400,
             int(log.ids["item"][row]),
             int(log.ids["category"][row]),
         )
