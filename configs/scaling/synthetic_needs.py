@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     """Return seven families of one size, three seeds, one epoch of 100,000 examples a run."""
     config = synthetic.get_config()
     config.data.directory = "datasets/synthetic_needs"
+    config.data.options.num_categories = 20  # each follows another, and has a period, to be learned
     config.data.options.need_weight = 3.0
     config.data.options.transition_weight = 3.0
     config.data.num_epochs = 1.0
