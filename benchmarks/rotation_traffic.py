@@ -3,11 +3,10 @@
     pip install -e ".[aot]"
     python -m benchmarks.rotation_traffic
 
-Compiles forward and backward pass of what the model does around the kernels, in bf16: one
-projection to queries, keys and values, its split, window attention, and the projection of its
-output. Prints the bytes that each kind of instruction reads and writes, in passes: one reads or
-writes an array of the queries' size. Where XLA turns queries and keys in the pass that splits the
-projection, ROTE adds none.
+Compiles forward and backward pass of what the model does around the kernels, in bf16: projections
+to queries, keys and values, window attention, and the projection of its output. Prints the bytes
+that each kind of instruction reads and writes, in passes: one reads or writes an array of the
+queries' size.
 """
 
 from functools import partial
@@ -34,7 +33,7 @@ def attend(
 ) -> Array:
     """Return the events after window attention, with ROTE of positions and times or without."""
     rows = (*events.shape[:2], _HEADS, _HEAD_DIM)
-    query, key, value = (x.reshape(rows) for x in jnp.split(events @ to_qkv, 3, axis=-1))
+    query, key, value = ((events @ w).reshape(rows) for w in jnp.split(to_qkv, 3, axis=-1))
     rotation = {}
     if rotated:
         positions = jnp.broadcast_to(jnp.arange(_TIME, dtype=jnp.float32), times.shape)

@@ -19,7 +19,7 @@ from jax.nn.initializers import normal
 from kunlun_jax.config import HSTUConfig
 from kunlun_jax.layers.attended_pairs import causal_pairs, masked_products
 from kunlun_jax.layers.causal_blocks import CausalBlock, causal_blocks
-from kunlun_jax.layers.linear import dense
+from kunlun_jax.layers.linear import DenseToParts, dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
@@ -89,8 +89,8 @@ class HSTUBlock(nn.Module):
             ages: Seconds from each token to the request.
         """
         dim, heads = tokens.shape[-1], self.config.num_heads
-        project = dense(4 * dim, ("embed", "heads"), name="uvqk", dtype=self.dtype)
-        u, v, q, k = jnp.split(jax.nn.silu(project(layer_norm(tokens))), 4, axis=-1)
+        project = DenseToParts(4, dim, ("embed", "heads"), self.dtype, name="uvqk")
+        u, v, q, k = map(jax.nn.silu, project(layer_norm(tokens)))
         v, q, k = (x.reshape(*x.shape[:2], heads, dim // heads) for x in (v, q, k))
         relative_bias = RelativeBias(self.max_len, self.config.num_time_buckets, name="bias")
         rows = []

@@ -98,6 +98,34 @@ class DenseOfParts(nn.Module):
         return sum(products[1:], start=products[0]) + bias
 
 
+class DenseToParts(nn.Module):
+    """Linear maps of one array, x W_1, ..., x W_n, whose kernels are one parameter, end to end.
+
+    It has the parameter of `dense` with n times the width. The kernel is split, which costs
+    nothing, in place of the result: that would be copied, and the gradients of its parts joined,
+    once for each of the two products that read them.
+
+    Attributes:
+        num_parts: Maps n.
+        features: Output width of each.
+        axes: Logical names of the kernel's two axes.
+        dtype: Compute type; the parameter is float32.
+    """
+
+    num_parts: int
+    features: int
+    axes: tuple[str | None, str | None]
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch width"]) -> list[Float[Array, "*batch features"]]:
+        """Apply the maps to the last axis."""
+        shape = (x.shape[-1], self.num_parts * self.features)
+        kernel = parameter(self, "kernel", lecun_normal(), self.axes, shape).astype(self.dtype)
+        x = x.astype(self.dtype)
+        return [times_kernel(x, part) for part in jnp.split(kernel, self.num_parts, axis=-1)]
+
+
 class MLP(nn.Module):
     """Linear maps with GELU (tanh form) between them and none after the last.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from kunlun_jax.config import PoolingConfig
-from kunlun_jax.layers.linear import dense
+from kunlun_jax.layers.linear import DenseToParts, dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
@@ -94,10 +94,8 @@ class SeedPooling(nn.Module):
         query = dense(width, ("stream", "heads"), name="query", dtype=dtype)(
             layer_norm(seeds).astype(dtype)
         )
-        key_value = dense(2 * width, ("stream", "heads"), name="key_value", dtype=dtype)(
-            layer_norm(events)
-        )
-        key, value = jnp.split(key_value, 2, axis=-1)
+        project = DenseToParts(2, width, ("stream", "heads"), dtype, name="key_value")
+        key, value = project(layer_norm(events))
         pooled = on_each_shard(
             partial(seed_attention, implementation=self.implementation),
             {

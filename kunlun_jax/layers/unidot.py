@@ -21,7 +21,7 @@ import numpy as np
 from jax.nn.initializers import lecun_normal, zeros
 
 from kunlun_jax.layers.initializers import copy_slots
-from kunlun_jax.layers.linear import MLP, dense
+from kunlun_jax.layers.linear import MLP, DenseToParts, dense
 from kunlun_jax.layers.normalization import EPSILON, layer_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Bool, Float
@@ -120,9 +120,7 @@ class GatedEvents(nn.Module):
             summary: z.
         """
         x, hidden, dtype = layer_norm(events), self.hidden, events.dtype
-        value, gate = jnp.split(
-            dense(2 * hidden, ("embed", "mlp"), name="up", dtype=dtype)(x), 2, axis=-1
-        )
+        value, gate = DenseToParts(2, hidden, ("embed", "mlp"), dtype, name="up")(x)
         context = dense(hidden, ("embed", "mlp"), name="context", use_bias=True, dtype=dtype)
         gated = value * jax.nn.silu(gate + context(summary)[:, None])
         return events + dense(events.shape[-1], ("mlp", "embed"), name="down", dtype=dtype)(gated)
@@ -194,8 +192,8 @@ class CrossAttention(nn.Module):
         query = split(
             dense(dim, ("embed", "heads"), name="query", dtype=dtype)(layer_norm(queries))
         )
-        key_value = dense(2 * dim, ("embed", "heads"), name="key_value", dtype=dtype)
-        key, value = map(split, jnp.split(key_value(layer_norm(events)), 2, axis=-1))
+        project = DenseToParts(2, dim, ("embed", "heads"), dtype, name="key_value")
+        key, value = map(split, project(layer_norm(events)))
         scores = jnp.einsum("bmnh,btnh->bnmt", query, key, preferred_element_type=jnp.float32)
         seen = real[:, None, None]
         # An example without events attends to padding, evenly, and what it finds is dropped.
@@ -222,8 +220,8 @@ class Fusion(nn.Module):
         dtype = tokens.dtype
         mix = parameter(self, "mix", lecun_normal(), (None, None), (count, count)).astype(dtype)
         mixed = jnp.einsum("bid,io->bod", layer_norm(tokens), mix)
-        up = dense(2 * self.hidden, ("embed", "mlp"), name="up", dtype=dtype)(mixed)
-        value, gate = jnp.split(up, 2, axis=-1)
+        up = DenseToParts(2, self.hidden, ("embed", "mlp"), dtype, name="up")
+        value, gate = up(mixed)
         down = dense(dim, ("mlp", "embed"), name="down", kernel_init=zeros, dtype=dtype)
         return tokens + down(value * jax.nn.silu(gate))
 

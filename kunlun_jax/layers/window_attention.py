@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kunlun_jax.config import ROTEConfig
 from kunlun_jax.layers.attended_pairs import masked_products
-from kunlun_jax.layers.linear import dense
+from kunlun_jax.layers.linear import DenseToParts, dense
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.rote import TimeFrequencies, frequencies, log_gaps
 from kunlun_jax.shapes import Array, Float, Int
@@ -58,9 +58,9 @@ class WindowAttention(nn.Module):
         """
         rote, dtype, (_, num_events, width) = self.rote, events.dtype, events.shape
         head_dim = width // self.num_heads
-        qkv = dense(3 * width, ("stream", "heads"), name="qkv", dtype=dtype)(layer_norm(events))
+        project = DenseToParts(3, width, ("stream", "heads"), dtype, name="qkv")
         query, key, value = (
-            x.reshape(*x.shape[:2], self.num_heads, head_dim) for x in jnp.split(qkv, 3, axis=-1)
+            x.reshape(*x.shape[:2], self.num_heads, head_dim) for x in project(layer_norm(events))
         )
         positions = jnp.broadcast_to(jnp.arange(num_events, dtype=jnp.float32), ages.shape)
         with masked_products(4 * width * attended_pairs(num_events, self.window)):

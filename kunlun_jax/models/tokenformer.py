@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from kunlun_jax.config import TokenFormerConfig
 from kunlun_jax.data.batch import Batch
 from kunlun_jax.layers.causal_attention import causal_attention
-from kunlun_jax.layers.linear import dense
+from kunlun_jax.layers.linear import DenseToParts, dense
 from kunlun_jax.layers.merged_events import MergedEvents, between_context_and_candidate, rows_at
 from kunlun_jax.layers.normalization import rms_norm
 from kunlun_jax.layers.rote import frequencies
@@ -52,14 +52,13 @@ class TokenFormerBlock(nn.Module):
             return dense(width, axes, name=name, dtype=dtype)
 
         x = rms_norm(tokens)
-        qkv = jnp.split(linear(3 * dim, ("embed", "heads"), "qkv")(x), 3, axis=-1)
-        query, key, value = (y.reshape(*y.shape[:2], heads, dim // heads) for y in qkv)
+        project = DenseToParts(3, dim, ("embed", "heads"), dtype, name="qkv")
+        query, key, value = (y.reshape(*y.shape[:2], heads, dim // heads) for y in project(x))
         attended = causal_attention(query, key, value, angles=angles, window=self.window)
         attended = linear(dim, ("heads", "embed"), "out")(attended.reshape(tokens.shape))
         tokens = tokens + jax.nn.sigmoid(linear(dim, ("embed", None), "gate")(x)) * attended
-        up, gated = jnp.split(
-            linear(2 * self.config.ffn_dim, ("embed", "mlp"), "up")(rms_norm(tokens)), 2, axis=-1
-        )
+        widen = DenseToParts(2, self.config.ffn_dim, ("embed", "mlp"), dtype, name="up")
+        up, gated = widen(rms_norm(tokens))
         return tokens + linear(dim, ("mlp", "embed"), "down")(up * jax.nn.silu(gated))
 
 

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kunlun_jax.layers.linear import MLP
+from kunlun_jax.layers.linear import MLP, DenseToParts
 from tests import factories, oracles
 
 FLOAT32 = jnp.dtype("float32")
@@ -54,3 +54,16 @@ def test_parts_are_the_input_end_to_end():
     )
     plain = factories.initialized(PlainLayer(), x)["params"]["hidden_0"]
     jax.tree.map(np.testing.assert_array_equal, variables["params"]["hidden_0"], plain)
+
+
+def test_to_parts_is_one_product_split():
+    """With the parameter that one layer of Flax, as wide as all parts, would start with."""
+    x = factories.array(3, 5, 6)
+    layer = DenseToParts(2, 7, (None, None), FLOAT32)
+    variables = factories.initialized(layer, x)
+    plain = nn.Dense(14, use_bias=False)
+    jax.tree.map(np.testing.assert_array_equal, variables, factories.initialized(plain, x))
+    parts = factories.apply(layer, variables, x)
+    whole = factories.apply(plain, variables, x)
+    assert [part.shape for part in parts] == [(3, 5, 7)] * 2
+    np.testing.assert_allclose(np.concatenate(parts, axis=-1), whole, rtol=1e-6, atol=1e-6)
