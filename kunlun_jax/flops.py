@@ -1,7 +1,7 @@
 """Floating-point operations of every module, forward, per example, counted in the traced model.
 
 Counted are matrix products, 2 operations a multiply-add, at full history length; of attention, the
-pairs that its mask lets through, which its layer says (`layers/attended_pairs.py`). The keys are
+pairs that its mask lets through, which its layer says (`layers/model_products.py`). The keys are
 the paths of the Linen modules, so that a table can set operations beside parameters. Work shared by
 the whole batch (the seeds' query projection) is left out.
 """
@@ -18,7 +18,7 @@ import jax
 from kunlun_jax.config import ModelConfig
 from kunlun_jax.data.batch import batch_shapes
 from kunlun_jax.data.schema import Schema
-from kunlun_jax.layers.attended_pairs import useful_products
+from kunlun_jax.layers.model_products import model_products_of
 from kunlun_jax.models.registry import MODELS
 
 _STREAM_MODULES = ("encoder", "attention", "final_pooling")  # of the model itself
@@ -49,7 +49,7 @@ def _counted(model: ModelConfig, schema: Schema) -> dict[str, int]:
     masked: set[str] = set()
     for scope, operations in operations_by_scope(jaxpr):
         counts.setdefault(path := module_path(scope), 0)
-        useful = useful_products(scope)
+        useful = model_products_of(scope)
         if useful is None:
             counts[path] += operations // _BATCH_SIZE if operations % _BATCH_SIZE == 0 else 0
         elif path not in masked:

@@ -15,10 +15,10 @@ from kunlun_jax.flops import (
     operations_by_scope,
 )
 from kunlun_jax.layers import Head, WeightGeneration
-from kunlun_jax.layers.attended_pairs import causal_pairs
 from kunlun_jax.layers.causal_blocks import causal_blocks
 from kunlun_jax.layers.event_encoder import EventEncoder
 from kunlun_jax.layers.hstu import HSTUBlock
+from kunlun_jax.layers.model_products import causal_pairs
 from kunlun_jax.layers.target_attention import TargetAttention
 from kunlun_jax.layers.wukong import WukongExperts
 from kunlun_jax.models.stream_layers import StreamLayers

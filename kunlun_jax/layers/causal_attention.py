@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from kunlun_jax.layers.attended_pairs import causal_pairs, masked_products
 from kunlun_jax.layers.causal_blocks import causal_blocks
+from kunlun_jax.layers.model_products import causal_pairs, model_products
 from kunlun_jax.layers.rote import rotate
 from kunlun_jax.shapes import Array, Float
 
@@ -31,7 +31,7 @@ def causal_attention(
     query, key = rotate(query, angles), rotate(key, angles)
     scale, rows = query.shape[-1] ** -0.5, []
     _, num_tokens, num_heads, head_dim = query.shape
-    with masked_products(4 * num_heads * head_dim * causal_pairs(num_tokens, window)):
+    with model_products(4 * num_heads * head_dim * causal_pairs(num_tokens, window)):
         for queries, keys, _, seen in causal_blocks(num_tokens, window):
             scores = scale * jnp.einsum(
                 "btnh,bsnh->bnts",

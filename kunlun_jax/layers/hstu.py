@@ -17,9 +17,9 @@ import numpy as np
 from jax.nn.initializers import normal
 
 from kunlun_jax.config import HSTUConfig
-from kunlun_jax.layers.attended_pairs import causal_pairs, masked_products
 from kunlun_jax.layers.causal_blocks import CausalBlock, causal_blocks
 from kunlun_jax.layers.linear import DenseToParts, dense
+from kunlun_jax.layers.model_products import causal_pairs, model_products
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
@@ -94,7 +94,7 @@ class HSTUBlock(nn.Module):
         v, q, k = (x.reshape(*x.shape[:2], heads, dim // heads) for x in (v, q, k))
         relative_bias = RelativeBias(self.max_len, self.config.num_time_buckets, name="bias")
         rows = []
-        with masked_products(4 * dim * causal_pairs(tokens.shape[1])):
+        with model_products(4 * dim * causal_pairs(tokens.shape[1])):
             for block in causal_blocks(tokens.shape[1]):
                 scores = (dim // heads) ** -0.5 * jnp.einsum(
                     "btnh,bsnh->bnts",

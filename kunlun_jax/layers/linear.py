@@ -117,13 +117,21 @@ class DenseToParts(nn.Module):
     axes: tuple[str | None, str | None]
     dtype: jnp.dtype
 
-    @nn.compact
     def __call__(self, x: Float[Array, "*batch width"]) -> list[Float[Array, "*batch features"]]:
         """Apply the maps to the last axis."""
-        shape = (x.shape[-1], self.num_parts * self.features)
-        kernel = parameter(self, "kernel", lecun_normal(), self.axes, shape).astype(self.dtype)
         x = x.astype(self.dtype)
-        return [times_kernel(x, part) for part in jnp.split(kernel, self.num_parts, axis=-1)]
+        return [times_kernel(x, kernel) for kernel in self.kernels(x.shape[-1])]
+
+    @nn.compact
+    def kernels(self, width: int) -> list[Float[Array, "width features"]]:
+        """Return W_1 to W_n.
+
+        Args:
+            width: Of the input.
+        """
+        shape = (width, self.num_parts * self.features)
+        joint = parameter(self, "kernel", lecun_normal(), self.axes, shape).astype(self.dtype)
+        return jnp.split(joint, self.num_parts, axis=-1)
 
 
 class MLP(nn.Module):

@@ -14,10 +14,12 @@ from jax.nn.initializers import normal
 
 from kunlun_jax.config import PoolingConfig
 from kunlun_jax.layers.linear import DenseToParts, dense
+from kunlun_jax.layers.model_products import model_products
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import parameter
 from kunlun_jax.shapes import Array, Float, Int
 from kunlun_jax.sharding import EXAMPLES, ROWS, SEEDS, on_each_shard
+from pallas_kernels.implementation import MAX_HEAD_DIM
 from pallas_kernels.seed_attention import seed_attention
 
 
@@ -95,17 +97,13 @@ class SeedPooling(nn.Module):
             layer_norm(seeds).astype(dtype)
         )
         project = DenseToParts(2, width, ("stream", "heads"), dtype, name="key_value")
-        key, value = project(layer_norm(events))
-        pooled = on_each_shard(
-            partial(seed_attention, implementation=self.implementation),
-            {
-                "seeds": (query.reshape(num_seeds, *heads), SEEDS),
-                "key": (key.reshape(*key.shape[:2], *heads), ROWS),
-                "value": (value.reshape(*value.shape[:2], *heads), ROWS),
-                "lengths": (lengths, EXAMPLES),
-            },
-            ROWS,
-        ).reshape(-1, num_seeds, width)
+        query, events = query.reshape(num_seeds, *heads), layer_norm(events)
+        if 2 * num_seeds * self.num_heads <= width <= MAX_HEAD_DIM:
+            pooled = self._pool_events(query, events, lengths, *project.kernels(width))
+        else:
+            key, value = (x.reshape(*x.shape[:2], *heads) for x in project(events))
+            pooled = self._attend(query, key, value, lengths)
+        pooled = pooled.reshape(-1, num_seeds, width)
         out_width, out_axis = (width, "stream") if kronecker else (dim, "embed")
         pooled = dense(out_width, ("heads", out_axis), name="out", dtype=dtype)(pooled)
         if not hierarchical:
@@ -130,3 +128,49 @@ class SeedPooling(nn.Module):
             (config.rank, width, dim),
         )
         return sum_kron(pooled, token_maps.astype(dtype), width_maps.astype(dtype))
+
+    def _attend(
+        self,
+        query: Float[Array, "P N H"],
+        key: Float[Array, "B T N H"],
+        value: Float[Array, "B T N H"],
+        lengths: Int[Array, "B"],
+    ) -> Float[Array, "B P N H"]:
+        return on_each_shard(
+            partial(seed_attention, implementation=self.implementation),
+            {
+                "seeds": (query, SEEDS),
+                "key": (key, ROWS),
+                "value": (value, ROWS),
+                "lengths": (lengths, EXAMPLES),
+            },
+            ROWS,
+        )
+
+    def _pool_events(
+        self,
+        query: Float[Array, "P N H"],
+        events: Float[Array, "B T De"],
+        lengths: Int[Array, "B"],
+        key_kernel: Float[Array, "De De"],
+        value_kernel: Float[Array, "De De"],
+    ) -> Float[Array, "B P N H"]:
+        """Return `_attend(query, events W_k, events W_v, lengths)` with neither product made.
+
+            q . (W_k^T s) = (W_k q) . s,    sum_s w_s (W_v^T s) = W_v^T sum_s w_s s
+
+        Each seed reads the events themselves, through a query for every head, and its result alone
+        is multiplied with W_v. Where seeds are few, these are fewer operations: 4 T P N D_e in
+        place of 4 T D_e (D_e + P).
+        """
+        (num_seeds, num_heads, head_dim), (_, num_events, width) = query.shape, events.shape
+        key_kernel, value_kernel = (
+            kernel.reshape(width, num_heads, head_dim) for kernel in (key_kernel, value_kernel)
+        )
+        with model_products(4 * num_events * width * (width + num_seeds)):
+            # Seed attention divides scores by the root of the width that it sees.
+            seeds = jnp.einsum("pnh,dnh->pnd", query, key_kernel) * num_heads**0.5
+            rows = events[:, :, None]
+            found = self._attend(seeds.reshape(-1, 1, width), rows, rows, lengths)
+            pooled = jnp.einsum("rnd,dnh->rnh", found.reshape(-1, num_heads, width), value_kernel)
+            return pooled.reshape(-1, *query.shape)

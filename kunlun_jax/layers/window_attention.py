@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kunlun_jax.config import ROTEConfig
-from kunlun_jax.layers.attended_pairs import masked_products
 from kunlun_jax.layers.linear import DenseToParts, dense
+from kunlun_jax.layers.model_products import model_products
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.rote import TimeFrequencies, frequencies, log_gaps
 from kunlun_jax.shapes import Array, Float, Int
@@ -63,7 +63,7 @@ class WindowAttention(nn.Module):
             x.reshape(*x.shape[:2], self.num_heads, head_dim) for x in project(layer_norm(events))
         )
         positions = jnp.broadcast_to(jnp.arange(num_events, dtype=jnp.float32), ages.shape)
-        with masked_products(4 * width * attended_pairs(num_events, self.window)):
+        with model_products(4 * width * attended_pairs(num_events, self.window)):
             attended = on_each_shard(
                 partial(
                     window_attention,

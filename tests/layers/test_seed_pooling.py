@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kunlun_jax import flops
 from kunlun_jax.config import PoolingConfig
 from kunlun_jax.layers.seed_pooling import sum_kron
 from kunlun_jax.models.stream_layers import StreamLayers
@@ -16,19 +17,23 @@ LENGTHS = factories.ints(6, 2, 0)
 EVENTS = factories.array(3, 6, 12)
 
 
+# So few seeds for the width that they read the events themselves, without a product for each event.
+FEW = dataclasses.replace(STREAM, num_heads=2, n_seeds=3)
 KINDS = {
-    "hsp": {"pooling": "hsp"},
-    "hsp_without_sum_kron": {"pooling": "hsp", "use_sum_kron": False},
-    "pma": {"pooling": "pma"},
+    "hsp": (STREAM, {"pooling": "hsp"}),
+    "hsp_of_few_seeds": (FEW, {"pooling": "hsp"}),
+    "hsp_without_sum_kron": (STREAM, {"pooling": "hsp", "use_sum_kron": False}),
+    "pma": (STREAM, {"pooling": "pma"}),
 }
 
 
 def config(kind):
-    return factories.config(streams=(STREAM,), pooling=KINDS[kind])
+    stream, changes = KINDS[kind]
+    return factories.config(streams=(stream,), pooling=changes)
 
 
 def pooling(kind):
-    return StreamLayers(STREAM, config(kind)).pooling()
+    return StreamLayers(KINDS[kind][0], config(kind)).pooling()
 
 
 class TestSumKron:
@@ -82,7 +87,7 @@ class TestSeedPooling:
         p = factories.float64(variables["params"])
         for b, length in enumerate(LENGTHS):
             events = np.asarray(EVENTS[b, :length], np.float64)
-            expected = oracles.seed_pooling(p, events, STREAM, config(kind))
+            expected = oracles.seed_pooling(p, events, KINDS[kind][0], config(kind))
             np.testing.assert_allclose(out[b], expected, rtol=1e-5, atol=2e-5)
 
     def test_an_empty_stream_gives_zeros(self, kind):
@@ -115,6 +120,17 @@ class TestSeedPooling:
             rtol=1e-5,
             atol=1e-5,
         )
+
+
+def test_few_seeds_multiply_no_event_with_a_kernel():
+    def products(kind):
+        variables = factories.drawn_variables(pooling(kind), EVENTS, LENGTHS)
+        jaxpr = jax.make_jaxpr(pooling(kind).apply)(variables, EVENTS, LENGTHS)
+        return [operations for _, operations in flops.operations_by_scope(jaxpr) if operations]
+
+    projection = 2 * EVENTS.size * 12
+    assert products("hsp").count(projection) == 2
+    assert max(products("hsp_of_few_seeds")) < projection
 
 
 def test_without_sum_kron_seeds_are_compressed_by_one_map_of_either_axis():
