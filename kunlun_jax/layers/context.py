@@ -1,5 +1,6 @@
 """Context tokens: candidate, dense features, and sparse features (docs/model.md#inputs)."""
 
+import itertools
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -42,11 +43,13 @@ class ContextTokens(nn.Module):
             embeddings: By vocabulary.
             batch: The batch.
         """
-        fields = {}
-        for feature in self.schema.sparse:
-            values = batch.sparse[feature.name]
-            rows = embeddings[feature.vocabulary](values.ids, self.dtype)
-            fields[feature.name] = combine(rows, values.lengths, feature.combiner)
+        rows = self._rows(embeddings, batch)
+        fields = {
+            feature.name: combine(
+                rows[feature.name], batch.sparse[feature.name].lengths, feature.combiner
+            )
+            for feature in self.schema.sparse
+        }
         tokens = []
         if self.schema.candidate:
             tokens.append(sum(fields[name] for name in self.schema.candidate))
@@ -56,3 +59,22 @@ class ContextTokens(nn.Module):
             )
             tokens.append(project(batch.dense))
         return jnp.stack([*tokens, *fields.values()], axis=1)
+
+    def _rows(
+        self, embeddings: Mapping[str, Embedding], batch: Batch
+    ) -> dict[str, Float[Array, "B _ D"]]:
+        """Look up all features of a vocabulary at once.
+
+        So their gradient is one scatter; from a look-up each it is as many, and as many tables
+        added up.
+        """
+        sharing: dict[str, list[str]] = {}
+        for feature in self.schema.sparse:
+            sharing.setdefault(feature.vocabulary, []).append(feature.name)
+        found = {}
+        for vocabulary, names in sharing.items():
+            ids = [batch.sparse[name].ids for name in names]
+            rows = embeddings[vocabulary](jnp.concatenate(ids, axis=1), self.dtype)
+            ends = itertools.accumulate(each.shape[1] for each in ids[:-1])
+            found |= zip(names, jnp.split(rows, list(ends), axis=1), strict=True)
+        return found

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import lecun_normal, normal, variance_scaling, zeros
 
 from kunlun_jax.config import ModelConfig
+from kunlun_jax.layers.linear import product
 from kunlun_jax.layers.normalization import layer_norm
 from kunlun_jax.layers.parameters import Initializer, parameter
 from kunlun_jax.shapes import Array, Float
@@ -126,7 +127,7 @@ class WukongExperts(nn.Module):
             init = variance_scaling(scale**2, "fan_in", "truncated_normal")
             weight = self._stacked(f"{name}_{label}", init, widths[i : i + 2])
             bias = self._stacked(f"{name}_{label}_bias", zeros, widths[i + 1 : i + 2])
-            x = jnp.einsum("bei,eio->beo", x, weight) + bias
+            x = jax.vmap(product, in_axes=(1, 0), out_axes=1)(x, weight) + bias
             if label == "hidden":
                 x = jax.nn.gelu(x, approximate=True)
         return x

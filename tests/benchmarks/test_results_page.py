@@ -3,7 +3,8 @@ import re
 import pytest
 
 from benchmarks import results_page
-from configs.scaling import complete_journey, synthetic
+from configs.scaling import complete_journey, synthetic, synthetic_needs
+from kunlun_jax.data.sources import synthetic as source
 from kunlun_jax.scaling.bootstrap import Interval
 from kunlun_jax.scaling.report import find_laws
 from kunlun_jax.scaling.results import collect
@@ -29,6 +30,24 @@ def test_every_study_stands_beside_what_it_is_compared_with(page):
     rows = [line for line in page.splitlines() if line.startswith("| SAM, published |")]
     assert len(rows) == 1
     assert "0.7919" in rows[0]
+
+
+def test_what_does_not_hold_is_named_first(page):
+    claims = page.split("\n## What was to be shown\n")[1].split("\n## ")[0]
+    verdicts = [line.split(" | ")[2] for line in claims.splitlines() if line.startswith("| ")][2:]
+    order = ["**no**", results_page.MISSING, "yes"]
+    assert verdicts == sorted(verdicts, key=order.index)
+    assert {"**no**", "yes"} <= set(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("study", "best"),
+    [(synthetic, results_page.SYNTHETIC_BAYES_NE), (synthetic_needs, results_page.NEEDS_BAYES_NE)],
+    ids=["synthetic", "needs"],
+)
+def test_the_best_there_is(study, best):
+    options = source.Options(**study.get_config().experiment.data.options)
+    assert source.bayes_normalized_entropy(options) == pytest.approx(best, abs=5e-5)
 
 
 @pytest.mark.parametrize(

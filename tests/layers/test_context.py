@@ -19,6 +19,13 @@ SCHEMAS = {
     "all": factories.SCHEMA,
     "no_candidate": dataclasses.replace(factories.SCHEMA, candidate=()),
     "no_dense": dataclasses.replace(factories.SCHEMA, dense=()),
+    "shared_vocabulary": dataclasses.replace(
+        factories.SCHEMA,
+        sparse=tuple(
+            dataclasses.replace(feature, vocabulary="item") if feature.name == "tags" else feature
+            for feature in factories.SCHEMA.sparse
+        ),
+    ),
 }
 
 
@@ -70,3 +77,10 @@ def test_no_value_gives_zeros_and_a_zero_gradient():
         jax.grad(lambda tables: jnp.sum(module.apply(variables, tables, batch)[:, -1] ** 2))
     )(EMBEDDINGS)
     np.testing.assert_array_equal(gradient["tag"].table, 0.0)
+
+
+def test_features_of_one_vocabulary_are_looked_up_at_once():
+    module = ContextTokens(SCHEMAS["shared_vocabulary"], 8, FLOAT32)
+    variables = factories.drawn_variables(module, EMBEDDINGS, BATCH)
+    traced = str(jax.make_jaxpr(module.apply)(variables, EMBEDDINGS, BATCH))
+    assert traced.count("= gather[") == 2  # of item, brand and tags

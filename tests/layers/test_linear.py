@@ -1,9 +1,11 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kunlun_jax.layers.linear import MLP, DenseToParts
+from kunlun_jax.layers.linear import MLP, DenseToParts, product
 from tests import factories, oracles
 
 FLOAT32 = jnp.dtype("float32")
@@ -67,3 +69,14 @@ def test_to_parts_is_one_product_split():
     whole = factories.apply(plain, variables, x)
     assert [part.shape for part in parts] == [(3, 5, 7)] * 2
     np.testing.assert_allclose(np.concatenate(parts, axis=-1), whole, rtol=1e-6, atol=1e-6)
+
+
+def test_product_is_one_with_gradients_of_its_own():
+    rows, kernel, cotangent = factories.array(9, 4), factories.array(4, 3), factories.array(9, 3)
+    out, pull = jax.vjp(product, rows, kernel)
+    expected, plain = jax.vjp(jnp.matmul, rows, kernel)
+    np.testing.assert_array_equal(out, expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), pull(cotangent), plain(cotangent))
+    kernels = [str(jax.make_jaxpr(lambda c, f=f: f(c)[1])(cotangent)) for f in (pull, plain)]
+    assert ":f32[4,3] = dot_general" in kernels[0]
+    assert ":f32[3,4] = dot_general" in kernels[1]  # across, and turned: why there is a rule
