@@ -65,8 +65,7 @@ class ContextTokens(nn.Module):
     ) -> dict[str, Float[Array, "B _ D"]]:
         """Look up all features of a vocabulary at once.
 
-        So their gradient is one scatter; from a look-up each it is as many, and as many tables
-        added up.
+        Their gradient is then one scatter; a look-up each would make as many tables and add them.
         """
         sharing: dict[str, list[str]] = {}
         for feature in self.schema.sparse:

@@ -64,11 +64,11 @@ def times_kernel(
 def product(
     rows: Float[Array, "rows width"], kernel: Float[Array, "width features"]
 ) -> Float[Array, "rows features"]:
-    """Return rows W, with a gradient of W that comes out as W lies.
+    """Return rows W; the gradient of W is made in the layout of W.
 
-    JAX's own rule makes its transpose. Where devices then add it up, XLA cannot turn it back within
-    the product, and the optimizer, which so reads one array across, no longer updates in place:
-    kernel and moments were copied whole. Reverse-mode differentiation only.
+    JAX's own rule makes its transpose. Where devices then add it up, XLA cannot fold the turn into
+    the product: the optimizer reads the gradient across, does not update in place, and copies
+    kernel and moments whole (docs/kernels.md). Reverse-mode differentiation only.
 
     Args:
         rows: x.
