@@ -73,7 +73,7 @@ def attention_maps(module: nn.Module, params: Any, tables: Any, batch: Batch) ->
         order.clear()
         for path, (one, events) in inputs.items():
             if isinstance(one, SeedPooling):
-                found[path] = _pooling(one, outputs, path)
+                found[path] = _pooling(one, params, outputs[f"{path}/query"], events, path)
             elif isinstance(one, PFFN) and one.config.pffn == "gdpa":
                 found[path] = _gdpa(one, params, outputs[f"{path}/keys"], events, path)
             else:
@@ -114,21 +114,25 @@ def _gdpa(module: PFFN, params: Any, keys: Any, events: Any, path: str) -> Any:
     key = rms_norm(keys[0].reshape(len(keys[0]), heads, -1))
     scale = jnp.ones(heads)
     if config.temperature == "inside":
-        own: Any = params
-        for part in path.split("/"):
-            own = own[part]
-        scale = own["gain"] / module.max_len
+        scale = _parameters(params, path)["gain"] / module.max_len
     scores = jnp.einsum("tnh,snh->nst", query, key, preferred_element_type=jnp.float32)
     scores *= scale[:, None, None]
     names = config.activation * heads if len(config.activation) == 1 else config.activation
     return jnp.stack([activate(row, name) for row, name in zip(scores, names, strict=True)])
 
 
-def _pooling(module: SeedPooling, outputs: dict[str, Any], path: str) -> Any:
+def _pooling(module: SeedPooling, params: Any, query: Any, events: Any, path: str) -> Any:
     """Return the scores of the first example before the softmax, [heads, seeds, T]."""
-    query = outputs[f"{path}/query"]
     seeds = query.reshape(len(query), module.num_heads, -1)
-    key, _ = jnp.split(outputs[f"{path}/key_value"][0], 2, axis=-1)
+    to_key, _ = jnp.split(_parameters(params, path)["key_value"]["kernel"], 2, axis=-1)
+    key = layer_norm(events)[0] @ to_key.astype(events.dtype)
     key = key.reshape(len(key), *seeds.shape[1:])
     product = jnp.einsum("pnh,tnh->npt", seeds, key, preferred_element_type=jnp.float32)
     return product / seeds.shape[-1] ** 0.5
+
+
+def _parameters(params: Any, path: str) -> Any:
+    """Return the parameters of a module."""
+    for part in path.split("/"):
+        params = params[part]
+    return params

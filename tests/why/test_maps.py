@@ -65,11 +65,18 @@ def test_maps_are_those_of_the_operations(monkeypatch, changes):
         expected = [oracle(kind, config, *call) for call in given]
         for one in found[kind]:
             length = {"buy": 6, "view": 3}[one.stream]
+            shown = [by_head(x, len(one.weights))[:, :, :length] for x in expected]
             assert any(
-                x.shape[:2] == one.weights.shape[:2]
-                and np.allclose(x[:, :, :length], one.weights, rtol=1e-4, atol=1e-5)
-                for x in expected
+                x.shape == one.weights.shape and np.allclose(x, one.weights, rtol=1e-4, atol=1e-5)
+                for x in shown
             ), one.module
+
+
+def by_head(x, num_heads):
+    """Few seeds read the events as one head, for every seed and head: that apart again."""
+    if len(x) != 1 or x.shape[1] % num_heads:
+        return x
+    return x.reshape(-1, num_heads, x.shape[-1]).swapaxes(0, 1)
 
 
 def oracle(kind, config, args, arrays):
