@@ -20,10 +20,10 @@ Before these columns, on all examples, DIN had 0.7082 and Kunlun 0.7089 (48170e0
     "synthetic_needs": """#### What the figures are of
 
 Here no count says what there is to know: when the candidate's category was last bought, and what
-came last. Every model sees which events match and how old each is. Kunlun is ahead of DIN and
-Wukong over three seeds, and in seed 0 of all, by ten times what lies between the families on
-Complete Journey, where counts and ages of the last match are given. UniDot's two seeds lie 0.03
-apart, by how early it finds the histories, and its interval holds 0. All are far from the true
+came last. Every model sees which events match and how old each is. Kunlun is ahead of all six, by
+ten times what lies between the families on Complete Journey, where counts and ages of the last
+match are given. UniDot comes nearest, and its seeds lie up to 0.04 apart, by how early each finds
+the histories. All are far from the true
 probabilities: 100,000 examples teach less than half of it. Equal FLOPs leave models that attend
 over all events narrow (InterFormer and TokenFormer 14 wide, HSTU 24); one rule of learning rates
 holds for all. What Kunlun owes to order and time is measured

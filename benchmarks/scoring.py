@@ -4,9 +4,10 @@
 
 For every user, in turns within one process: the pairs of the user and each candidate as examples of
 their own, as evaluation has them (requests made into a batch, then the evaluation's program); then
-`Ranker.score` for a user it has not met; then again for the same user. Prints candidates a second
-by the clock, their ratios, and how far scores are apart. Ratios say something on a busy machine,
-seconds only on an idle one.
+`Ranker.score` for a user it has not met; then again for the same user. Then the latter two alone,
+as a server would: their times are the latencies, which the pairs' many objects do not disturb.
+Prints candidates a second by the clock, their ratios, and how far scores are apart. Ratios say
+something on a busy machine, seconds only on an idle one.
 """
 
 import dataclasses
@@ -125,8 +126,9 @@ def main(argv: list[str]) -> None:
         return predictor.predict(jax.tree.map(np.asarray, batch))
 
     times: dict[str, list[float]] = {"as examples": [], "new user": [], "known user": []}
+    alone: dict[str, list[float]] = {"new user": [], "known user": []}
     furthest = 0.0
-    for number, user in enumerate(tqdm([users[0], *users], desc="users")):  # the first one twice
+    for number, user in enumerate(tqdm([users[0], *users], desc="in turns")):  # the first one twice
         candidates = drawn_candidates(dataset, count, number)
         found = [
             _seconds(lambda u=user, c=candidates: as_examples(u, c)),
@@ -137,12 +139,16 @@ def main(argv: list[str]) -> None:
             for name, (seconds, _) in zip(times, found, strict=True):
                 times[name].append(seconds)
             furthest = max(furthest, *(np.abs(x - found[0][1]).max() for _, x in found))
+    for number, user in enumerate(tqdm(users, desc="alone")):  # by now none of the first is kept
+        candidates = drawn_candidates(dataset, count, number)
+        for spent in alone.values():
+            spent.append(_seconds(lambda u=user, c=candidates: ranker.score(u, c))[0])
     speeds = {name: count / np.asarray(seconds) for name, seconds in times.items()}
     ratios = {n: np.percentile(x / speeds["as examples"], (25, 50, 75)) for n, x in speeds.items()}
     print(f"load and compile: {loading:.1f} s; {len(users)} users x {count} candidates")
     print(f"{'':12}{'candidates/s':>14}{'ratio [quartiles]':>22}{'p50':>10}{'p99':>10}")
     rows = {}
-    for name, seconds in times.items():
+    for name, seconds in (times | alone).items():
         low, median, high = ratios[name]
         p50, p99 = 1e3 * np.percentile(seconds, (50, 99))
         print(f"{name:12}{np.median(speeds[name]):>14,.0f}{median:>8.2f} [{low:.2f}, {high:.2f}]"

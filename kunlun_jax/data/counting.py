@@ -84,10 +84,11 @@ def _columns(cross: Cross, history: History, keys: np.ndarray, times: np.ndarray
     starts = [times - days * DAY for days in cross.windows]
     if cross.whole:
         starts = [np.full_like(times, history.origin), *starts]
-    found = history.count(keys, np.array(starts, np.int64).reshape(len(starts), len(times)), times)
-    if not cross.ages:
-        return found
-    return np.concatenate([found, [(times - history.latest(keys, times)) / DAY]])
+    *before, now = history.position(keys, np.stack([*starts, times]))
+    found = [now - start for start in before]
+    if cross.ages:
+        found.append((times - history.latest(keys, now)) / DAY)
+    return np.array(found)
 
 
 def popularity_columns(

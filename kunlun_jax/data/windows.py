@@ -40,21 +40,27 @@ class History:
         total = np.concatenate([[0.0], np.cumsum(ordered)])
         return cls(combined[order], total, ordered, origin, span)
 
-    def _position(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
-        shifted = np.clip(time - self.origin + 1, 0, self.span - 1)
+    def position(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Return how many observations lie before a time of a key; the arrays broadcast.
+
+        Those of all smaller keys lie before it too: two positions of one key tell what is between.
+        """
+        shifted = np.minimum(np.maximum(time - (self.origin - 1), 0), self.span - 1)
         return np.searchsorted(self.key, key.astype(np.int64) * self.span + shifted, side="left")
 
     def count(self, key: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Count the observations of each key with start <= time < stop; the arrays broadcast."""
-        return self._position(key, stop) - self._position(key, start)
+        return self.position(key, stop) - self.position(key, start)
 
-    def latest(self, key: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Return float64 [n], the last time < stop at which each key was observed; NaN: never."""
+    def latest(self, key: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Return float64 [n], the last time at which each key was observed before a position.
+
+        NaN where it never was.
+        """
         if not len(self.key):
             return np.full(len(key), np.nan)
-        previous = np.maximum(self._position(key, stop) - 1, 0)
-        observed, time = np.divmod(self.key[previous], self.span)
-        before = (observed == key) & (time - 1 + self.origin < stop)
+        observed, time = np.divmod(self.key[np.maximum(position - 1, 0)], self.span)
+        before = (observed == key) & (position > 0)
         return np.where(before, time - 1 + self.origin, np.nan)
 
     def mean_or_last(self, key: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
@@ -65,7 +71,7 @@ class History:
         """
         if not len(self.key):
             return np.full(len(key), np.nan)
-        low, high = self._position(key, start), self._position(key, stop)
+        low, high = self.position(key, start), self.position(key, stop)
         count = high - low
         mean = (self.total[high] - self.total[low]) / np.maximum(count, 1)
         previous = np.maximum(low - 1, 0)

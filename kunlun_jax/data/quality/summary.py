@@ -136,9 +136,14 @@ def merge_all(summaries: Iterable[Summary]) -> Summary:
 
 
 def transform(values: np.ndarray, feature: DenseFeature) -> np.ndarray:
-    """Apply the feature's log1p, sign(x) * log1p(|x|), in float64."""
+    """Apply the feature's log1p, if it has one, in float64."""
     values = values.astype(np.float64)
-    return np.sign(values) * np.log1p(np.abs(values)) if feature.log1p else values
+    return signed_log1p(values) if feature.log1p else values
+
+
+def signed_log1p(values: np.ndarray) -> np.ndarray:
+    """Return sign(x) * log1p(|x|)."""
+    return np.sign(values) * np.log1p(np.abs(values))
 
 
 def summarize(shard: Shard) -> Summary:

@@ -54,7 +54,10 @@ def integers(values: Any, subject: str) -> np.ndarray:
     Raises:
         RequestError: If it is none.
     """
-    array = np.asarray(values) if len(shape_of(values)) == 1 else np.zeros((), object)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        array = np.zeros((), object)
     if array.ndim != 1:
         raise RequestError(f"{subject}: expected a list of integers, got {values!r:.60}")
     if not array.size:
