@@ -12,7 +12,8 @@ import jax
 from kunlun_jax.data.batch import Batch, EventBatch, batch_shapes
 from kunlun_jax.models.recommender import Recommender
 from kunlun_jax.models.registry import create_model
-from kunlun_jax.serving.stages import stages
+from kunlun_jax.serving.packing import Packing
+from kunlun_jax.serving.stages import Stage, stages
 from kunlun_jax.serving.trained import Trained
 from kunlun_jax.training.step import apply_model
 
@@ -122,9 +123,10 @@ class Programs:
         self._prepare, encode = map(jax.jit, early)
         self._of_model = self._prepare(self._variables)
         of_user = jax.eval_shape(encode, self._variables, self._of_model, histories)
+        self._packings = {size: Packing(candidates(size)) for size in self.buckets}
         jobs: list[tuple[Any, tuple[Any, ...]]] = [(encode, (histories,))]
-        for size, score in zip(self.buckets, late, strict=False):
-            jobs.append((jax.jit(score), (histories, of_user, candidates(size))))
+        for (size, packing), score in zip(self._packings.items(), late, strict=False):
+            jobs.append((_packed(score, packing), (histories, of_user, packing.packed_shapes)))
 
         def compiled(job: Any) -> Any:
             function, arguments = job
@@ -165,6 +167,16 @@ class Programs:
         for size in chunks(count, self.buckets):
             rows = slice(first, first + size)
             part = jax.tree.map(lambda x, rows=rows: x[rows], candidates)
-            found += self._score[size](self._variables, self._of_model, *encoded, part)
+            packed = self._packings[size].pack(part)
+            found += self._score[size](self._variables, self._of_model, *encoded, packed)
             first += size
         return found
+
+
+def _packed(score: Stage, packing: Packing) -> Any:
+    """Return the last stage, jitted, with the candidates packed."""
+
+    def function(variables: Any, of_model: Any, histories: Any, of_user: Any, packed: Any) -> Any:
+        return score(variables, of_model, histories, of_user, packing.unpack(packed))
+
+    return jax.jit(function)
