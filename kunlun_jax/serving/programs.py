@@ -125,7 +125,7 @@ class Programs:
         of_user = jax.eval_shape(encode, self._variables, self._of_model, histories)
         self._packings = {size: Packing(candidates(size)) for size in self.buckets}
         jobs: list[tuple[Any, tuple[Any, ...]]] = [(encode, (histories,))]
-        for (size, packing), score in zip(self._packings.items(), late, strict=False):
+        for packing, score in zip(self._packings.values(), late, strict=False):
             jobs.append((_packed(score, packing), (histories, of_user, packing.packed_shapes)))
 
         def compiled(job: Any) -> Any:
