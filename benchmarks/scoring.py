@@ -31,7 +31,6 @@ from kunlun_jax.serving import Ranker  # noqa: E402
 from kunlun_jax.serving.predictor import BatchPredictor  # noqa: E402
 from kunlun_jax.serving.trained import open_trained  # noqa: E402
 from kunlun_jax.training.finished_run import read_config  # noqa: E402
-from kunlun_jax.training.goodput import measured_ceiling  # noqa: E402
 from kunlun_jax.training.run_data import find_dataset  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
@@ -155,8 +154,6 @@ def main(argv: list[str]) -> None:
         print(f"{name:12}{np.median(speeds[name]):>14,.0f}{median:>8.2f} [{low:.2f}, {high:.2f}]"
               f"{p50:>8.1f}ms{p99:>8.1f}ms")  # fmt: skip
         rows[name] = {"ratio": list(ratios[name]), "p50_ms": p50, "p99_ms": p99}
-    gflops = measured_ceiling("float32") / 1e9
-    print(f"a large float32 product here: {gflops:.0f} GFLOP a processor second")
     print(f"largest difference of two scores: {furthest:.1e}")
     write_json(
         pathlib.Path(_OUT.value or RESULTS / f"scoring_{count}.json"),
@@ -166,7 +163,6 @@ def main(argv: list[str]) -> None:
             "users": len(users),
             "candidates": count,
             "rows": rows,
-            "ceiling_gflop_per_processor_second": gflops,
             "largest_difference": furthest,
             "environment": environment(("jax", "jaxlib", "numpy")),
         },
