@@ -36,6 +36,7 @@ class TestAudit:
         again = audit(finished_runs[0], num_resamples=100)
         assert again == content
 
+    @pytest.mark.usefixtures("content")  # which makes the counting rows
     def test_counting_rows_of_other_data_are_refused(self, finished_runs, tmp_path):
         content = json.loads((finished_runs[0] / COUNTING_FILE).read_text())
         other = tmp_path / "other.json"
