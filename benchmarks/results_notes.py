@@ -14,8 +14,8 @@ left Kunlun at 0.7185, and sigmoid gates in the place of every second seed's sof
 purchases in place of 64 bring Kunlun 0.0004 (docs/design.md). So no part of the trunk is worth
 anything here: pooling the events, not the PFFN's, letting the summary interact, no final pooling,
 one expert or one partition, every module in every layer, a random start move NE by 0.0004 or less
-(seed 0); the head's view of the context is worth 0.0021. The counts leave the events little to say: without any
-history configs/base.py loses 0.0007, without order and time nothing
+(seed 0); the head's view of the context is worth 0.0021. The counts leave the events little to say:
+without any history configs/base.py loses 0.0007, without order and time nothing
 ([below](#shortcut-audit-of-runsbase)). What the parts are worth, data without counts have to say.
 
 The columns and the number of examples decide more than the family. Product lines and the popularity
