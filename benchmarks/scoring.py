@@ -27,6 +27,8 @@ from tqdm import tqdm  # noqa: E402
 
 from benchmarks.report import RESULTS, environment, write_json  # noqa: E402
 from kunlun_jax.data import Dataset, Events, Request, batch_requests  # noqa: E402
+from kunlun_jax.data.schema import SparseFeature  # noqa: E402
+from kunlun_jax.data.tables import Examples  # noqa: E402
 from kunlun_jax.serving import Ranker  # noqa: E402
 from kunlun_jax.serving.predictor import BatchPredictor  # noqa: E402
 from kunlun_jax.serving.trained import open_trained  # noqa: E402
@@ -58,12 +60,14 @@ def _request(dataset: Dataset, row: int, *, without: tuple[str, ...]) -> Request
             ids={name: ids[mine] for name, ids in log.ids.items()},
             dense={f.name: log.dense[mine, i] for i, f in enumerate(stream.dense)},
         )
-    sparse = {
-        name: ids[row, : examples.sparse_lengths[name][row]]
-        for name, ids in examples.sparse.items()
-        if name not in without
-    }
+    sparse = {f.name: _ids(examples, f, row) for f in schema.sparse if f.name not in without}
     return Request(int(examples.request_times[row]), sparse=sparse, events=events)
+
+
+def _ids(examples: Examples, feature: SparseFeature, row: int) -> int | list[int]:
+    """Return the ids of a feature as a caller would give them: one number, or a list."""
+    ids = examples.sparse[feature.name][row, : examples.sparse_lengths[feature.name][row]].tolist()
+    return ids[0] if feature.max_values == 1 and ids else ids
 
 
 def drawn_candidates(dataset: Dataset, count: int, seed: int) -> dict[str, list[Any]]:
@@ -79,9 +83,9 @@ def drawn_candidates(dataset: Dataset, count: int, seed: int) -> dict[str, list[
         for i, f in enumerate(schema.dense)
         if f.name not in counted
     }
-    for name in schema.candidate:
-        ids, lengths = examples.sparse[name][rows], examples.sparse_lengths[name][rows]
-        columns[name] = [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
+    for feature in schema.sparse:
+        if feature.name in schema.candidate:
+            columns[feature.name] = [_ids(examples, feature, row) for row in rows]
     return columns
 
 

@@ -29,19 +29,35 @@ def count_columns(cross: Cross, log: EventLog, examples: Examples) -> np.ndarray
 
 
 class CountIndex:
-    """The events that a declaration counts, sorted once; what candidates meet is then bisected."""
+    """The events that a declaration counts, sorted once; what candidates meet is then bisected.
+
+    An event is in several groups: that of its user, and for each id that of its user and its value.
+    Groups are numbered through, so that one search finds all columns of all candidates. Numbers
+    are those of groups that have events: a product of users, values and seconds may be past int64.
+    """
 
     def __init__(self, cross: Cross, log: EventLog) -> None:
-        """Sort the events by user, and by user and each id.
+        """Sort the events by group and time.
 
         Args:
             cross: The declaration.
             log: All events of its stream, as ids.
         """
         self._cross = cross
-        owner = np.repeat(np.arange(len(log.offsets) - 1), np.diff(log.offsets))
-        self._all = History.build(owner, log.times, log.times)
-        self._by_id = {name: _UserAndId(owner, log.ids[name], log.times) for name in cross.ids}
+        num_users = len(log.offsets) - 1
+        owner = np.repeat(np.arange(num_users), np.diff(log.offsets))
+        groups, times, first = [owner], [log.times], num_users
+        self._ids: dict[str, tuple[int, np.ndarray]] = {}  # by id: first group, values ascending
+        for name in cross.ids:
+            values, number = np.unique(log.ids[name], return_inverse=True)
+            known = log.ids[name] != OOV_ID
+            groups.append((first + owner * len(values) + number)[known])
+            times.append(log.times[known])
+            self._ids[name] = first, values
+            first += num_users * len(values)
+        self._groups, number = np.unique(np.concatenate(groups), return_inverse=True)
+        moments = np.concatenate(times)
+        self._history = History.build(number, moments, moments)
 
     def columns(self, examples: Examples) -> np.ndarray:
         """Return float32 [n, columns], as `count_columns`.
@@ -49,46 +65,30 @@ class CountIndex:
         Args:
             examples: Users, times and candidates.
         """
+        cross, history = self._cross, self._history
         users, times = examples.users.astype(np.int64), examples.request_times
-        asked = [(self._all, users)]
-        for name, events in self._by_id.items():
-            asked.append((events.history, events.keys(users, examples.sparse[name][:, 0])))
-        found = [_columns(self._cross, history, keys, times) for history, keys in asked]
-        return np.concatenate(found).T.astype(np.float32)
+        groups = [users]
+        for name, (first, values) in self._ids.items():
+            number = _places(values, examples.sparse[name][:, 0])
+            groups.append(np.where(number < 0, -1, first + users * len(values) + number))
+        keys = _places(self._groups, np.stack(groups))  # [1 + ids, n]
+        starts = [times - days * DAY for days in cross.windows]
+        if cross.whole:
+            starts = [np.full_like(times, history.origin), *starts]
+        *before, now = history.position(keys, np.stack([*starts, times])[:, None])
+        found = [now - start for start in before]
+        if cross.ages:
+            found.append((times - history.latest(keys, now)) / DAY)
+        columns = np.stack(found, axis=1).astype(np.float32)  # [1 + ids, columns of each, n]
+        return columns.reshape(len(cross.columns), len(times)).T
 
 
-class _UserAndId:
-    """Events by pair of user and id; the pairs are numbered, and -1 equals nothing.
-
-    Ids are numbered anew: pairs of hashed ids (`hashing.py`) are as large as int64 goes.
-    """
-
-    def __init__(self, owner: np.ndarray, ids: np.ndarray, times: np.ndarray) -> None:
-        self._levels, number = np.unique(ids, return_inverse=True)
-        self._stride = max(len(self._levels), 1)
-        known = ids != OOV_ID
-        pairs, moments = (owner * self._stride + number)[known], times[known]
-        self.history = History.build(pairs, moments, moments)
-
-    def keys(self, users: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Return int64 [n], the pairs of examples."""
-        if not len(self._levels):
-            return np.full(len(users), -1)
-        number = np.minimum(np.searchsorted(self._levels, ids), self._stride - 1)
-        known = (ids != OOV_ID) & (self._levels[number] == ids)
-        return np.where(known, users * self._stride + number, -1)
-
-
-def _columns(cross: Cross, history: History, keys: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return [columns, n], those of one id, all windows at once."""
-    starts = [times - days * DAY for days in cross.windows]
-    if cross.whole:
-        starts = [np.full_like(times, history.origin), *starts]
-    *before, now = history.position(keys, np.stack([*starts, times]))
-    found = [now - start for start in before]
-    if cross.ages:
-        found.append((times - history.latest(keys, now)) / DAY)
-    return np.array(found)
+def _places(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return where values stand in an array, -1 for what does not."""
+    if not len(ascending):
+        return np.full(values.shape, -1)
+    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.where(ascending[place] == values, place, -1)
 
 
 def popularity_columns(

@@ -52,11 +52,11 @@ def hashed_ids(values: Sequence[str], vocabulary: Vocabulary) -> np.ndarray:
 
 def is_known(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Return which ids have rows of their own; the others are out of vocabulary."""
-    parts = (ids & _MASK, ids >> _HALF) if vocabulary.hashes == 2 else (ids,)
-    known = np.ones(ids.shape, bool)
-    for part in parts:
-        known &= np.asarray((part > OOV_ID) & (part <= vocabulary.num_ids), bool)
-    return known
+    first, *more = (ids & _MASK, ids >> _HALF) if vocabulary.hashes == 2 else (ids,)
+    known = (first > OOV_ID) & (first <= vocabulary.num_ids)
+    for part in more:
+        known &= (part > OOV_ID) & (part <= vocabulary.num_ids)
+    return np.asarray(known, bool)
 
 
 def separate(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:

@@ -53,12 +53,12 @@ class History:
         return self.position(key, stop) - self.position(key, start)
 
     def latest(self, key: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Return float64 [n], the last time at which each key was observed before a position.
+        """Return float64, the last time at which each key was observed before a position.
 
-        NaN where it never was.
+        NaN where it never was. The arrays have one shape.
         """
         if not len(self.key):
-            return np.full(len(key), np.nan)
+            return np.full(key.shape, np.nan)
         observed, time = np.divmod(self.key[np.maximum(position - 1, 0)], self.span)
         before = (observed == key) & (position > 0)
         return np.where(before, time - 1 + self.origin, np.nan)

@@ -47,8 +47,8 @@ class Packing:
             tree: NumPy arrays, of the shapes and types.
         """
         parts: dict[str, list[np.ndarray]] = {}
-        for leaf in jax.tree.leaves(tree):
-            parts.setdefault(leaf.dtype.name, []).append(leaf.ravel())
+        for leaf, (name, _) in zip(jax.tree.leaves(tree), self._leaves, strict=True):
+            parts.setdefault(name, []).append(leaf.ravel())
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
     def unpack(self, packed: dict[str, Any]) -> Any:

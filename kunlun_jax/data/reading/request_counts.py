@@ -46,29 +46,24 @@ def complete_counts(
     Raises:
         RequestError: If what is given contradicts the events, or itself.
     """
-    columns = {f.name: i for i, f in enumerate(schema.dense)}
-    given = {c: dense[:, columns[c.name]] for c in schema.derived}
+    first = len(schema.dense) - len(schema.derived)  # the derived ones are the last
+    found = [histories.counts(cross, examples) for cross in schema.cross]
+    if not np.isfinite(dense[:, first:]).any():  # nothing to compare
+        unknown = dense[:, first + sum(x.shape[1] for x in found) :]
+        return np.concatenate([dense[:, :first], *found, unknown], axis=1)
     counted: dict[CrossColumn, np.ndarray] = {}
-    for cross in schema.cross:
-        found = histories.counts(cross, examples)
-        counted |= dict(zip(cross.columns, found.T, strict=True))
-    if not any(np.isfinite(x).any() for x in given.values()):  # nothing to compare
-        result = dense.copy()
-        for column, values in counted.items():
-            result[:, columns[column.name]] = values
-        return result
+    for cross, values in zip(schema.cross, found, strict=True):
+        counted |= dict(zip(cross.columns, values.T, strict=True))
+    given = dict(zip(schema.derived, dense[:, first:].T, strict=True))
     complete = {c: np.where(np.isfinite(x), x, counted.get(c, np.nan)) for c, x in given.items()}
     for one in schema.popularity:  # at least the user's own events
         own = Cross(one.stream, one.ids, one.windows, whole=False, ages=False)
-        found = histories.counts(own, examples)[:, len(one.windows) :]
-        counted |= dict(zip(one.columns, found.T, strict=True))
+        values = histories.counts(own, examples)[:, len(one.windows) :]
+        counted |= dict(zip(one.columns, values.T, strict=True))
     for column, values in complete.items():
         for fault in _faults(column, values, counted[column], complete):
             _refuse(column, fault, values)
-    result = dense.copy()
-    for column, values in complete.items():
-        result[:, columns[column.name]] = values
-    return result
+    return np.concatenate([dense[:, :first], np.stack(list(complete.values()), axis=1)], axis=1)
 
 
 def _faults(

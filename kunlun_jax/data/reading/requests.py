@@ -260,6 +260,11 @@ def _values(
     column: Repeated, feature: SparseFeature, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids [n, max_values] and lengths [n] of a context feature."""
+    if set(map(type, column.values)) == {int}:  # an id each: all at once, which is much faster
+        known = known_ids(column.values, feature.vocabulary, schema, "")
+        ids = np.zeros((len(known), feature.max_values), known.dtype)
+        ids[:, 0] = known
+        return ids[column.rows], np.ones(len(column.rows), np.int32)
     given = _lists(column.values)
     flat = list(itertools.chain.from_iterable(given))
     if set(map(type, flat)) <= {int}:  # all at once, which is much faster
