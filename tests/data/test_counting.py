@@ -109,6 +109,26 @@ def test_pairs_of_hashed_ids_are_numbered_anew():
     assert found[0, names.index("count/view/tag")] == 2
 
 
+def test_users_times_values_times_seconds_may_pass_64_bits():
+    users, values = 400_000, 100_000
+    first = (users - 1, NOW - DAY, {"item": 3, "tag": 1})
+    others = [(user, NOW - 50 * 365 * DAY, {"item": 9 + user, "tag": 1}) for user in range(values)]
+    assert users * values * (50 * 365 * DAY) > 2**63
+    log = dataclasses.replace(
+        log_of([]),
+        offsets=np.array([*range(values + 1), *[values] * (users - values - 1), values + 1]),
+        times=np.array([time for _, time, _ in (*others, first)]),
+        ids={n: np.array([e[2][n] for e in (*others, first)], np.int64) for n in ("item", "tag")},
+    )
+    requests = [(users - 1, NOW, {"item": 3, "tag": 1}), (7, NOW, {"item": 16, "tag": 2})]
+    found = count_columns(CROSS, log, examples_of(requests))
+    names = [column.name for column in CROSS.columns]
+    assert found[0, names.index("count/view/item")] == 1
+    assert found[0, names.index("age/view/item")] == 1
+    assert found[1, names.index("count/view/item")] == 1
+    assert found[1, names.index("count/view/tag")] == 0
+
+
 def test_names_of_columns():
     assert [column.name for column in Cross("view", ("item",), (7,)).columns] == [
         "count/view", "count/view/7d", "age/view",
