@@ -30,6 +30,7 @@ from kunlun_jax.data import Dataset, Events, Request, batch_requests  # noqa: E4
 from kunlun_jax.data.schema import SparseFeature  # noqa: E402
 from kunlun_jax.data.tables import Examples  # noqa: E402
 from kunlun_jax.serving import Ranker  # noqa: E402
+from kunlun_jax.serving.collector import leave_loaded_objects_alone  # noqa: E402
 from kunlun_jax.serving.predictor import BatchPredictor  # noqa: E402
 from kunlun_jax.serving.trained import open_trained  # noqa: E402
 from kunlun_jax.training.finished_run import read_config  # noqa: E402
@@ -132,6 +133,7 @@ def main(argv: list[str]) -> None:
     times: dict[str, list[float]] = {"as examples": [], "new user": [], "known user": []}
     alone: dict[str, list[float]] = {"new user": [], "known user": []}
     furthest = 0.0
+    leave_loaded_objects_alone()  # as the server does
     for number, user in enumerate(tqdm([users[-1], *users], desc="in turns")):
         candidates = drawn_candidates(dataset, count, number)
         found = [

@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
 
 def _serve(values: flags.FlagValues) -> None:
     # Not above: --help needs none of it, and the extra may be missing.
+    from kunlun_jax.serving.collector import leave_loaded_objects_alone
     from kunlun_jax.serving.http.app import Limits, Service
     from kunlun_jax.serving.http.bodies import Bodies
     from kunlun_jax.serving.http.histories import read_histories
@@ -70,6 +71,7 @@ def _serve(values: flags.FlagValues) -> None:
     service = Service(
         bodies, scorer, metrics, tasks=trained.schema.labels, limits=limits, report=report
     )
+    leave_loaded_objects_alone()
     host, port = bound.getsockname()[:2]
     bound.listen()  # from here on a connection waits for the server instead of being refused
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

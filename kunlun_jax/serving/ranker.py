@@ -158,11 +158,10 @@ class Ranker:
 
         time = int(columns.examples.request_times[0])
         of_user, encoded = self._encoded.get(digest and (digest, time), encode)
+        offered = {n: np.asarray(feature.ids) for n, feature in contexts.sparse.items()}
+        shared = self.schema.shared_ids
         matches = {
-            name: {
-                shared: _matching(events.ids[shared], contexts.sparse[shared].ids)
-                for shared in self.schema.shared_ids[name]
-            }
+            name: {n: matching(np.asarray(events.ids[n]), offered[n]) for n in shared[name]}
             for name, events in of_user.items()
         }
         parts = self._programs.start(encoded, (contexts, matches))
@@ -250,11 +249,6 @@ class Ranker:
         if self._keys is None or name not in vocabularies:
             return column
         return self._keys.context(column, vocabularies[name], f"candidates: {name!r}")
-
-
-def _matching(events: Any, candidates: Any) -> np.ndarray:
-    """Return `matching` of one history with every candidate."""
-    return matching(np.broadcast_to(events, (len(candidates), *events.shape[1:])), candidates)
 
 
 def _fingerprint(value: Any) -> bytes | None:

@@ -5,6 +5,7 @@ both come through here, so that an input means the same to both.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -71,18 +72,19 @@ def matching(events: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     """Tell which events have an id of the candidate; what is out of vocabulary equals nothing.
 
     Args:
-        events: int32 [B, T], ids of the events; under double hashing pairs, [B, T, 2].
+        events: int32 [B, T], ids of the events; under double hashing pairs, [B, T, 2]. Of one
+            history that all candidates are compared with, [1, T] or [1, T, 2].
         candidate: int32 [B, V], likewise [B, V, 2], with zeros behind the true length.
 
     Returns:
         bool [B, T]; False at padding.
     """
     known = np.where(candidate == OOV_ID, -1, candidate)  # no event has -1
-    found = np.zeros(events.shape[:2], bool)
-    for value in known.swapaxes(0, 1):  # mostly one: an array of [B, T, V] would be slower
-        same = events == value[:, None]
-        found |= same.all(axis=-1) if events.ndim > 2 else same
-    return found
+    # Mostly there is one value: an array of [B, T, V] would be slower.
+    each = (events == value[:, None] for value in known.swapaxes(0, 1))
+    return functools.reduce(
+        np.logical_or, (same.all(axis=-1) if events.ndim > 2 else same for same in each)
+    )
 
 
 def padded_log(log: EventLog, stream: EventStream, max_len: int) -> EventLog:
