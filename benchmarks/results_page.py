@@ -26,6 +26,7 @@ from kunlun_jax.scaling.study import study_config
 RUNS, DOCS = RESULTS / "runs", ROOT / "docs"
 STUDIES = (
     "complete_journey_cross",
+    "complete_journey_rates",
     "synthetic_needs",
     "complete_journey",
     "movielens_1m",

@@ -39,6 +39,7 @@ FLOAT32 = jnp.dtype("float32")
 STUDIES = (
     "complete_journey",
     "complete_journey_cross",
+    "complete_journey_rates",
     "movielens_1m",
     "movielens_1m_rechorus",
     "synthetic",

@@ -1,4 +1,4 @@
-r"""The families of complete_journey_cross.py at half and at twice its learning rate, one seed.
+r"""The families of complete_journey_cross.py at half, twice and four times its learning rate.
 
     python -m kunlun_jax.scaling --study=configs/scaling/complete_journey_rates.py \
         --records=benchmarks/results/runs/complete_journey_rates
@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from kunlun_jax.configs.scaling import complete_journey, complete_journey_cross
 from kunlun_jax.scaling.study import RATE
 
-FACTORS = {"": 1.0, "_half_rate": 0.5, "_double_rate": 2.0}
+FACTORS = {"": 1.0, "_half_rate": 0.5, "_double_rate": 2.0, "_fourfold_rate": 4.0}
 
 
 def get_config() -> ConfigDict:
-    """Return seven families of one size at three rates; 131,000 examples a run."""
+    """Return seven families of one size at four rates, one seed; 131,000 examples a run."""
     config = complete_journey_cross.get_config()
     rate = config.experiment.optimizer.learning_rate
     families = {
