@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from kunlun_jax.data.own_data.links import Links
 from kunlun_jax.data.own_data.messages import clipped
 from kunlun_jax.data.own_data.texts import literal
+from kunlun_jax.data.parquet import ROWS_AT_ONCE, row_batches
 from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.files import discard_parts, part_of, settle
 
-ROWS_AT_ONCE = 65_536
 # Characters of what DuckDB says.
 ENGINE_SHOWN = 180
 
@@ -148,11 +148,10 @@ def _equal_parts(sources: list[pathlib.Path]) -> Iterator[pa.Table]:
     rest = pq.read_schema(sources[0]).empty_table()
     yielded = False
     for source in sources:
-        with pq.ParquetFile(source) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE):
-                rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
-                while rest.num_rows >= ROWS_AT_ONCE:
-                    yield rest.slice(0, ROWS_AT_ONCE).combine_chunks()
-                    rest, yielded = rest.slice(ROWS_AT_ONCE), True
+        for batch in row_batches(source):
+            rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
+            while rest.num_rows >= ROWS_AT_ONCE:
+                yield rest.slice(0, ROWS_AT_ONCE).combine_chunks()
+                rest, yielded = rest.slice(ROWS_AT_ONCE), True
     if rest.num_rows or not yielded:
         yield rest.combine_chunks()

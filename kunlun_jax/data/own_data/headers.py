@@ -10,8 +10,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kunlun_jax.data.own_data.formats import BYTES_AT_ONCE, known_format, open_bytes
+from kunlun_jax.data.own_data.formats import known_format, open_bytes
 from kunlun_jax.data.own_data.messages import clipped, named, value_shown
+from kunlun_jax.data.parquet import row_batches
 from kunlun_jax.data.schema import SchemaError
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -118,7 +119,5 @@ def verify_pages(path: pathlib.Path) -> None:
         SchemaError: If the file is damaged.
     """
     with named(path), parquet_errors():
-        options = {"page_checksum_verification": True, "buffer_size": BYTES_AT_ONCE}
-        with pq.ParquetFile(path.absolute(), **options) as file:
-            for _ in file.iter_batches():
-                pass
+        for _ in row_batches(path, verify=True):
+            pass

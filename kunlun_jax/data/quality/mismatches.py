@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from kunlun_jax.data import counter_random
 from kunlun_jax.data.own_data.texts import looks_like_nothing, spelling
+from kunlun_jax.data.parquet import row_batches
 from kunlun_jax.data.schema import OOV_ID, Limits, Schema
 from kunlun_jax.data.tables import Shard
 
@@ -22,7 +23,6 @@ from kunlun_jax.data.tables import Shard
 IDS_LOOKED_AT = 8192
 # Values of a vocabulary of which the spellings are compared.
 SPELLINGS_LOOKED_AT = 2**20
-ROWS_AT_ONCE = 2**16
 # So many characters of a value are shown.
 SHOWN = 30
 
@@ -117,13 +117,10 @@ def name_ids(
         entry = manifest.get("vocabularies", {}).get(vocabularies[feature])
         first = 1
         if entry is not None:
-            # Arrow takes a path that is not absolute for a URI, or `~` for a home.
-            path = (directory / entry["name"]).absolute()
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(ROWS_AT_ONCE, columns=["value"]):
-                    if number < first + len(batch):
-                        return shown(batch["value"][number - first].as_py())
-                    first += len(batch)
+            for batch in row_batches(directory / entry["name"], columns=["value"]):
+                if number < first + len(batch):
+                    return shown(batch["value"][number - first].as_py())
+                first += len(batch)
         return f"of id {number}"
 
     return name_of
@@ -153,16 +150,15 @@ def _count(ids: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def _strange_values(name: str, path: pathlib.Path, schema: Schema) -> Iterator[str]:
     """Yield a line for values that look like nothing, and one for those of two spellings."""
     seen, empty, example, kept = 0, 0, "", []
-    with pq.ParquetFile(path.absolute()) as file:
-        modulus = -(-file.metadata.num_rows // SPELLINGS_LOOKED_AT)
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["value", "count"]):
-            values, counts = batch["value"], batch["count"].to_numpy()
-            nothing = np.asarray(looks_like_nothing(values))
-            seen, empty = seen + counts.sum(), empty + counts[nothing].sum()
-            if nothing.any() and not example:
-                example = shown(values[int(np.argmax(nothing))].as_py())
-            table = pa.table({"value": values, "spelling": spelling(values)})
-            kept.append(_sampled(table, modulus))
+    modulus = -(-pq.read_metadata(path.absolute()).num_rows // SPELLINGS_LOOKED_AT)
+    for batch in row_batches(path, columns=["value", "count"]):
+        values, counts = batch["value"], batch["count"].to_numpy()
+        nothing = np.asarray(looks_like_nothing(values))
+        seen, empty = seen + counts.sum(), empty + counts[nothing].sum()
+        if nothing.any() and not example:
+            example = shown(values[int(np.argmax(nothing))].as_py())
+        table = pa.table({"value": values, "spelling": spelling(values)})
+        kept.append(_sampled(table, modulus))
     share, limit = float(empty) / max(float(seen), 1.0), schema.limits.nothing_share
     if share > limit:
         yield _nothing(name, share, limit, example)

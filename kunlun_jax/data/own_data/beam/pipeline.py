@@ -51,6 +51,7 @@ from kunlun_jax.data.own_data.row_counts import (
 from kunlun_jax.data.own_data.shards import first_rows, make_shard
 from kunlun_jax.data.own_data.splits import Bounds
 from kunlun_jax.data.own_data.table_schema import IMPRESSIONS, Built, Hashed, TableSchema
+from kunlun_jax.data.parquet import row_batches
 from kunlun_jax.data.schema import SchemaError
 from kunlun_jax.data.tables import SPLITS
 from kunlun_jax.files import part_of, publish, settle
@@ -182,9 +183,8 @@ def read_file(pair: tuple[int, int], plan: Plan) -> Iterator[tuple[str, pa.Table
             raise
         finally:
             engine.close()
-        with pq.ParquetFile(scratch / "typed.parquet") as typed:
-            for batch in typed.iter_batches(ROWS_PER_ELEMENT):
-                yield reading.name, pa.Table.from_batches([batch])
+        for batch in row_batches(scratch / "typed.parquet", ROWS_PER_ELEMENT):
+            yield reading.name, pa.Table.from_batches([batch])
 
 
 def _bring_to_shards(rows: Any, plan: Plan) -> Any:
