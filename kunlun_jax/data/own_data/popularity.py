@@ -46,8 +46,9 @@ class PopularityGroup:
         """Return a query of `value`, `moment` and the columns, for all that is offered at a time.
 
         A running count of the events is asked at the moment and at the starts of its windows, each
-        time of what is strictly before; a window has the difference. One sort does it: a frame of
-        time for every window took three times as long.
+        time of what is strictly before; a window has the difference. The count runs within a week,
+        and weeks are added up: one sort does it, and memory has to hold the events of a value in a
+        week, where all those of a frequent value would not fit.
 
         Args:
             events: Relation of the stream.
@@ -55,21 +56,32 @@ class PopularityGroup:
         """
         offers = f"SELECT DISTINCT {self.offered} AS value, time FROM {impressions}"
         rows = (
+            f"SELECT value, time, time // {7 * DAY} AS week, happened, moment, days FROM ("
             f"SELECT {self.events} AS value, time, 1 AS happened, NULL AS moment, NULL AS days "
             f"FROM {events} UNION ALL SELECT value, time - days * {DAY}, 0, time, days "
             f"FROM ({offers}), (SELECT unnest({[0, *self.windows]}) AS days)"
+            ") WHERE value IS NOT NULL"
         )
-        before = "max(count) FILTER (days = {})"
+        in_weeks = (
+            f"SELECT value, week, sum(happened) AS happened FROM ({rows}) GROUP BY value, week"
+        )
+        earlier = (
+            "SELECT value, week, sum(happened) OVER (PARTITION BY value ORDER BY week "
+            f"ROWS UNBOUNDED PRECEDING) - happened AS count FROM ({in_weeks})"
+        )
+        in_its_week = (
+            "SELECT *, sum(happened) OVER (PARTITION BY value, week ORDER BY time, happened "
+            f"ROWS UNBOUNDED PRECEDING) AS count FROM ({rows})"
+        )
+        before = "max(now.count + earlier.count) FILTER (days = {})"
         counts = ", ".join(
             f"{before.format(0)} - {before.format(days)} AS {name}"
             for name, days in zip(self.names, self.windows, strict=True)
         )
-        counted = (
-            "SELECT *, sum(happened) OVER (PARTITION BY value ORDER BY time, happened "
-            f"ROWS UNBOUNDED PRECEDING) AS count FROM ({rows}) WHERE value IS NOT NULL"
-        )
         return (
-            f"SELECT value, moment, {counts} FROM ({counted}) WHERE moment IS NOT NULL GROUP BY ALL"
+            f"SELECT now.value, moment, {counts} FROM "
+            f"(SELECT * FROM ({in_its_week}) WHERE moment IS NOT NULL) AS now JOIN ({earlier}) AS "
+            "earlier ON now.value = earlier.value AND now.week = earlier.week GROUP BY ALL"
         )
 
     def join(self, counts: str) -> str:
