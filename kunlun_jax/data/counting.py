@@ -8,7 +8,7 @@ import numpy as np
 from kunlun_jax.data.cross import Cross, Popularity
 from kunlun_jax.data.schema import OOV_ID, Schema
 from kunlun_jax.data.tables import EventLog, Examples
-from kunlun_jax.data.windows import History
+from kunlun_jax.data.windows import Moments
 
 DAY = 86400
 Keys = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -56,8 +56,7 @@ class CountIndex:
             self._ids[name] = first, values
             first += num_users * len(values)
         self._groups, number = np.unique(np.concatenate(groups), return_inverse=True)
-        moments = np.concatenate(times)
-        self._history = History.build(number, moments, moments)
+        self._moments = Moments.build(number, np.concatenate(times))
 
     def columns(self, examples: Examples) -> np.ndarray:
         """Return float32 [n, columns], as `count_columns`.
@@ -65,7 +64,7 @@ class CountIndex:
         Args:
             examples: Users, times and candidates.
         """
-        cross, history = self._cross, self._history
+        cross, moments = self._cross, self._moments
         users, times = examples.users.astype(np.int64), examples.request_times
         groups = [users]
         for name, (first, values) in self._ids.items():
@@ -74,11 +73,11 @@ class CountIndex:
         keys = _places(self._groups, np.stack(groups))  # [1 + ids, n]
         starts = [times - days * DAY for days in cross.windows]
         if cross.whole:
-            starts = [np.full_like(times, history.origin), *starts]
-        *before, now = history.position(keys, np.stack([*starts, times])[:, None])
+            starts = [np.full_like(times, moments.origin), *starts]
+        *before, now = moments.position(keys, np.stack([*starts, times])[:, None])
         found = [now - start for start in before]
         if cross.ages:
-            found.append((times - history.latest(keys, now)) / DAY)
+            found.append((times - moments.latest(keys, now)) / DAY)
         columns = np.stack(found, axis=1).astype(np.float32)  # [1 + ids, columns of each, n]
         return columns.reshape(len(cross.columns), len(times)).T
 
@@ -110,8 +109,8 @@ def popularity_columns(
     for i, column in enumerate(popularity.columns):
         events, offered = keys[column.id]
         known = events >= 0
-        history = History.build(events[known], event_times[known], event_times[known])
-        result[:, i] = history.count(offered, times - column.days * DAY, times)
+        moments = Moments.build(events[known], event_times[known])
+        result[:, i] = moments.count(offered, times - column.days * DAY, times)
     return result
 
 

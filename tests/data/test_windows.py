@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kunlun_jax.data.windows import History
+from kunlun_jax.data.windows import History, Moments
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -15,7 +15,7 @@ def test_against_a_loop(seed):
     start = rng.integers(-1000, 200, queries)
     start[::2] = rng.integers(95, 135, len(start[::2]))
     stop = start + rng.integers(0, 40, queries)
-    counts = history.count(asked, start, stop)
+    counts = Moments.build(key, time).count(asked, start, stop)
     means = history.mean_or_last(asked, start, stop)
     for i in range(queries):
         inside = (key == asked[i]) & (time >= start[i]) & (time < stop[i])
@@ -34,5 +34,5 @@ def test_nothing_observed():
     empty = np.empty(0, np.int64)
     history = History.build(empty, empty, empty)
     one = np.array([1])
-    assert history.count(one, one, one + 5).tolist() == [0]
+    assert Moments.build(empty, empty).count(one, one, one + 5).tolist() == [0]
     assert np.isnan(history.mean_or_last(one, one, one + 5)).all()

@@ -17,7 +17,7 @@ from kunlun_jax.data.sources.complete_journey_tables import (
 )
 from kunlun_jax.data.sources.encoding import encode, event_log
 from kunlun_jax.data.tables import EventLog
-from kunlun_jax.data.windows import History
+from kunlun_jax.data.windows import History, Moments
 
 WINDOW = 28 * DAY
 
@@ -115,7 +115,7 @@ def dense_features(candidates: Candidates, lines: Purchases) -> dict[str, np.nda
     """
     time = lines.time[candidates.line]
     day_start = (time - LOCAL_OFFSET) // DAY * DAY + LOCAL_OFFSET
-    bought = History.build(lines.product, lines.time, np.ones(len(lines.time)))
+    bought = Moments.build(lines.product, lines.time)
     result = {"popularity_28d": bought.count(candidates.product, time - WINDOW, time)}
     for name, values in {"price": lines.price, "discount": lines.discount}.items():
         history = History.build(lines.product, lines.time, values)
