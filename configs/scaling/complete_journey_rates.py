@@ -28,4 +28,5 @@ def get_config() -> ConfigDict:
         "Complete Journey, with cross features, at other rates", families, config.experiment, {}
     )
     study.seeds = (0,)
+    study.subject = "kunlun_double_rate"  # Kunlun's best on validation
     return study
