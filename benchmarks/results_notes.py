@@ -30,7 +30,8 @@ A comparison at one rate for all might favour the family that the rate suits. So
 that are level in the study above were trained at half and at twice its rate, Kunlun and DIN at four
 times, too (seed 0). Twice is best for Kunlun and DIN, and for Wukong on validation a trifle worse
 than once. At the rate that is best on validation Kunlun is level with DIN, and ahead of Wukong by
-0.0013 [0.0007, 0.0020]. What is missing has not been run.
+0.0013 [0.0007, 0.0020]. UniDot gains at twice the rate as Kunlun does, and stays behind it by
+0.0016 [0.0010, 0.0022]. What is missing has not been run.
 """,
     "synthetic_needs": """#### What the figures are of
 
