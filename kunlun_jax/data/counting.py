@@ -68,9 +68,9 @@ class CountIndex:
         users, times = examples.users.astype(np.int64), examples.request_times
         groups = [users]
         for name, (first, values) in self._ids.items():
-            number = _places(values, examples.sparse[name][:, 0])
+            number = _positions(values, examples.sparse[name][:, 0])
             groups.append(np.where(number < 0, -1, first + users * len(values) + number))
-        keys = _places(self._groups, np.stack(groups))  # [1 + ids, n]
+        keys = _positions(self._groups, np.stack(groups))  # [1 + ids, n]
         starts = [times - days * DAY for days in cross.windows]
         if cross.whole:
             starts = [np.full_like(times, moments.origin), *starts]
@@ -82,12 +82,12 @@ class CountIndex:
         return columns.reshape(len(cross.columns), len(times)).T
 
 
-def _places(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _positions(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return where values stand in an array, -1 for what does not."""
     if not len(ascending):
         return np.full(values.shape, -1)
-    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return np.where(ascending[place] == values, place, -1)
+    position = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.where(ascending[position] == values, position, -1)
 
 
 def popularity_columns(

@@ -93,9 +93,10 @@ class Histories:
             users: int [n].
             times: int64 [n], Unix seconds.
         """
-        log, found = self.logs[stream], np.zeros(len(users), np.int32)
+        log = self.logs[stream]
         if len(log.offsets) == 2:  # candidates of one user
             return np.searchsorted(log.times, times).astype(np.int32)
+        found = np.zeros(len(users), np.int32)
         counts = np.bincount(users, minlength=len(log.offsets) - 1)
         rows_by_user = np.split(np.argsort(users, kind="stable"), np.cumsum(counts)[:-1])
         for user, rows in enumerate(rows_by_user):
